@@ -1,0 +1,111 @@
+"""What every launcher shares: flags made from config dataclasses, errors as one sentence, results as one JSON line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from rgjax import config as config_lib
+from rgjax.errors import UserError
+
+FLAGS = flags.FLAGS
+_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+
+
+def define(*classes) -> None:
+    """Defines one flag per field of each config dataclass; type, default, choices and help come from the field."""
+    for cls in classes:
+        for f in dataclasses.fields(cls):
+            kind, meta = type(f.default), f.metadata
+            if meta["choices"]:
+                flags.DEFINE_enum(f.name, f.default, [str(c) for c in meta["choices"]], meta["help"], module_name=_group(cls))
+            else:
+                _DEFINE[kind](f.name, f.default, meta["help"], module_name=_group(cls))
+
+
+def _group(cls) -> str:
+    return (cls.__doc__ or cls.__name__).strip().splitlines()[0]
+
+
+def read(cls):
+    """The config dataclass `cls` filled from the parsed flags and checked; raises UserError on a value out of range."""
+    config = cls(**{f.name: getattr(FLAGS, f.name) for f in dataclasses.fields(cls)})
+    config_lib.check(config)
+    return config
+
+
+def given(cls) -> set[str]:
+    """Names of the fields of `cls` that the command line or a flagfile set explicitly."""
+    return {f.name for f in dataclasses.fields(cls) if FLAGS[f.name].present}
+
+
+def require(**values: str) -> None:
+    """Raises UserError for the first flag that was left empty."""
+    for name, value in values.items():
+        if not value:
+            raise UserError(f"--{name} is missing; give it on the command line or in the flagfile.")
+
+
+def run(main: Callable[[], dict], doc: str) -> None:
+    """Runs `main` under absl: prints its result as the last line; a UserError becomes one sentence and exit code 2."""
+
+    def wrapped(argv):
+        if len(argv) > 1:
+            return _fail(f"Unexpected argument '{argv[1]}'; every option is a flag, --name=value.")
+        try:
+            result = main()
+        except UserError as error:
+            return _fail(str(error))
+        except KeyboardInterrupt:
+            return _fail("Interrupted; run the same command again to go on.", code=130)
+        except OSError as error:
+            if error.errno not in (28, 122):  # no space, quota
+                raise
+            return _fail(f"No space left on the device while writing {error.filename or 'output'}; free some and run again.")
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        return 0
+
+    logging.set_verbosity(logging.WARNING)
+    sys.modules["__main__"].__doc__ = doc
+    app.run(wrapped, flags_parser=_parse)
+
+
+def _parse(argv):
+    try:
+        if any(a in ("--help", "-h", "-help") for a in argv[1:]):
+            argv = [argv[0]] + [a for a in argv[1:] if a not in ("--help", "-h", "-help")]
+            print(_usage(argv[0]))
+            sys.exit(0)
+        return FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        sys.exit(2)
+
+
+def _usage(program: str) -> str:
+    """Help text: the module's docstring, then the flags by group with their defaults."""
+    lines = [(sys.modules["__main__"].__doc__ or "").strip(), ""]
+    for group, members in sorted(FLAGS.flags_by_module_dict().items()):
+        if group.startswith(("absl", "etils", "grain", "jax", "tensor")) or "." in group.removesuffix("."):
+            continue
+        lines += [group]
+        for f in members:
+            choice = f" [{'|'.join(f.parser.enum_values)}]" if hasattr(f.parser, "enum_values") else ""
+            lines += _wrap(f"  --{f.name}={f.default!r}{choice}", f.help)
+        lines.append("")
+    return "\n".join(lines + ["Flags may be kept in a file: --flagfile=configs/NAME.cfg; later flags override earlier ones."])
+
+
+def _wrap(head: str, text: str) -> list[str]:
+    import textwrap
+
+    return [head] + textwrap.wrap(text, 110, initial_indent="      ", subsequent_indent="      ")
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return code
