@@ -90,7 +90,8 @@ class InputConfig:
     dataset: str = option("", "Dataset folder written by launch.prepare.")
     batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
     length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
-    target_length: int = option(128, "Tokens in a decoder row (encoder-decoder only); packed rows may hold several reasons.", low=8)
+    target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)
+    decoder_length: int = option(0, "Tokens in a packed decoder row (encoder-decoder); 0 takes --target_length.", low=0)
     packing: bool = option(True, "Pack several examples into a row; otherwise one a row, in length buckets.")
     buckets: str = option("0.25,0.5,1", "Length buckets as shares of --length, used when packing is off.")
     max_history: int = option(50, "Most history events shown; the oldest go first.", low=0)
@@ -99,10 +100,11 @@ class InputConfig:
         "Order of the shown history: as it happened, or by overlap of attributes with the item (the nearest last).",
         choices=("time", "overlap"),
     )
-    copy_slots: bool = option(
-        True,
-        "Replace titles in reasons by slot tokens (<h3>, <item>) that are filled in from the input afterwards, so that a title is "
-        "copied and never spelled.",
+    copy_slots: str = option(
+        "titles",
+        "What reasons copy through slot tokens (<h3>, <item>, <a2>) that are filled in from the input afterwards, so that it is "
+        "never misspelt: nothing, titles, or 'all' (titles and the item's attribute values).",
+        choices=("none", "titles", "all"),
     )
     control_dropout: float = option(0.0, "Share of training examples that lose their control codes.", low=0.0, high=1.0)
     workers: int = option(0, "Worker processes that read and tokenize; 0 works in a thread of the main process.", low=0)

@@ -1,0 +1,147 @@
+"""Byte-level BPE tokenizer: trained on the data or loaded from a local Hugging Face folder, saved so that `transformers` loads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from rgjax.errors import UserError
+
+PAD, EOS, BOS = "<pad>", "</s>", "<s>"
+MARKERS = ("<|user|>", "<|history|>", "<|item|>", "<|about|>", "<|control|>", "<|reason|>")
+ITEM_SLOT = "<item>"
+ATTRIBUTE_SLOTS = 24  # more values than that per item are written out, not slotted
+
+
+def history_slot(i: int) -> str:
+    """Slot token of the i-th shown history event, 0 being the one shown last."""
+    return f"<h{i}>"
+
+
+def attribute_slot(i: int) -> str:
+    """Slot token of the i-th attribute value of the item."""
+    return f"<a{i}>"
+
+
+def control_token(name: str, value: str) -> str:
+    """The token of one control code, e.g. <|style=concise|>."""
+    return f"<|{name}={value}|>"
+
+
+class Tokenizer:
+    """A thin face over `tokenizers.Tokenizer` that knows the ids of padding, end and begin."""
+
+    def __init__(self, backend: Backend, pad: str = PAD, eos: str = EOS, bos: str = BOS):
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend, self.pad, self.eos, self.bos = backend, pad, eos, bos
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        self.pad_id, self.eos_id, self.bos_id = (backend.token_to_id(t) for t in (pad, eos, bos))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, nothing added at either end."""
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; faster than one by one."""
+        return [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` without padding, begin and end, but with slot tokens kept (`slots.fill` needs them)."""
+        drop = {self.pad_id, self.eos_id, self.bos_id}
+        return self.backend.decode([int(i) for i in ids if int(i) not in drop], skip_special_tokens=False)
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token, or None where the vocabulary lacks it."""
+        return self.backend.token_to_id(token)
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes each id stands for (byte-level vocabularies); special tokens stand for none."""
+        table = {c: b for b, c in _byte_alphabet().items()}
+        specials = {i for i, t in self.backend.get_added_tokens_decoder().items()}
+        out = []
+        for i in range(self.vocab_size):
+            token = self.backend.id_to_token(i) or ""
+            out.append(b"" if i in specials else bytes(table.get(c, 63) for c in token))
+        return out
+
+    def checksum(self) -> str:
+        """sha256 of the tokenizer's definition."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json, in the form that transformers 4 and 5 both load."""
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.save(str(folder / "tokenizer.json"))
+        names = {"pad_token": self.pad, "eos_token": self.eos, "bos_token": self.bos}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | pathlib.Path) -> Tokenizer:
+        """Reads a Hugging Face tokenizer folder; raises UserError when it has no tokenizer.json or no end token."""
+        folder = pathlib.Path(folder)
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise UserError(f"{folder} holds no tokenizer.json; give a folder written by launch.prepare or transformers (fast).")
+        try:
+            backend = Backend.from_file(str(file))
+        except Exception as error:  # the Rust side raises plain Exception
+            raise UserError(f"{file} is not a readable tokenizer ({str(error).splitlines()[0]}); write it again.") from None
+        names = _special_names(folder, backend)
+        return cls(backend, **names)
+
+
+def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    text = lambda t: t.get("content") if isinstance(t, dict) else t  # noqa: E731  (older files nest the token)
+    eos = text(config.get("eos_token")) or text(config.get("sep_token")) or EOS
+    names = {"eos": eos, "bos": text(config.get("bos_token")) or eos, "pad": text(config.get("pad_token")) or eos}
+    if backend.token_to_id(eos) is None:
+        raise UserError(f"{folder} names no end token that its vocabulary holds; set eos_token in tokenizer_config.json.")
+    return names
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, slots: int, controls: dict[str, list[str]]) -> Tokenizer:
+    """Trains a byte-level BPE vocabulary of at most `vocab_size` tokens; ids 0, 1, 2 are padding, end and begin.
+
+    `slots` history slots, the item and attribute slots, the section markers and one token per declared control value are
+    single tokens. The same texts in the same order give the same vocabulary.
+    """
+    specials = [PAD, EOS, BOS, *MARKERS, ITEM_SLOT]
+    specials += [history_slot(i) for i in range(slots)] + [attribute_slot(i) for i in range(ATTRIBUTE_SLOTS)]
+    specials += [control_token(n, v) for n, values in controls.items() for v in values]
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=24,
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return Tokenizer(backend)
+
+
+def _byte_alphabet() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte value."""
+    keep = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    table, extra = {b: chr(b) for b in keep}, 0
+    for b in range(256):
+        if b not in table:
+            table[b] = chr(256 + extra)
+            extra += 1
+    return table
+
+
