@@ -1,0 +1,130 @@
+"""A dataset folder that launch.prepare wrote, opened for reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import SupportsIndex
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from rgjax.data.shards import file_sha256
+from rgjax.data.splits import SPLITS
+from rgjax.errors import UserError
+
+_FORMAT = 1
+
+
+class Source:
+    """Random access to the examples of one split, as dicts; what grain calls a data source (processes may each hold a copy)."""
+
+    def __init__(self, folder: pathlib.Path, shards: Sequence[dict]):
+        self._names = [str(folder / shard["file"]) for shard in shards]
+        self._ends, total = [], 0
+        for shard in shards:
+            total += shard["examples"]
+            self._ends.append(total)
+        self._records = ArrayRecordDataSource(self._names) if shards else ()
+        if len(self._records) != total:
+            raise UserError(f"The shards of {folder} hold {len(self._records)} examples, not {total}; prepare the dataset again.")
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: SupportsIndex) -> dict:
+        """The example at `index`; raises UserError naming the shard when its bytes are damaged."""
+        return self._parse(self._read([index])[0], index)
+
+    def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[dict]:
+        """Several examples in one read."""
+        return [self._parse(record, i) for record, i in zip(self._read(indices), indices, strict=True)]
+
+    def __repr__(self) -> str:  # grain compares it when it restores an iterator, so no memory address
+        return f"Source({', '.join(pathlib.Path(n).name for n in self._names)})"
+
+    def _read(self, indices: Sequence[SupportsIndex]) -> Sequence[bytes]:
+        try:
+            return self._records.__getitems__(indices)
+        except (RuntimeError, IndexError, ValueError):
+            if not all(0 <= int(i) < len(self) for i in indices):
+                raise IndexError(f"index out of range, the split has {len(self)} examples") from None
+            raise _unreadable(self._shard(indices[0])) from None
+
+    def _parse(self, record: bytes, index: SupportsIndex) -> dict:
+        try:
+            return json.loads(record)
+        except ValueError:
+            raise _unreadable(self._shard(index)) from None
+
+    def _shard(self, index: SupportsIndex) -> str:
+        return next(name for name, end in zip(self._names, self._ends, strict=True) if int(index) < end)
+
+
+class Dataset:
+    """dataset.json and what it lists."""
+
+    def __init__(self, folder: pathlib.Path, manifest: dict, fingerprint: str):
+        self.folder, self.manifest, self.fingerprint = folder, manifest, fingerprint
+        self.tokenizer_folder = folder / manifest["tokenizer"]["folder"]
+        self.controls: dict[str, list[str]] = manifest["controls"]
+
+    @classmethod
+    def open(cls, folder: str | pathlib.Path) -> Dataset:
+        """Reads dataset.json and checks that every file is there in full size; raises UserError naming what is wrong."""
+        folder = pathlib.Path(folder)
+        path = folder / "dataset.json"
+        try:
+            raw = path.read_bytes()
+            manifest = json.loads(raw)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{folder} is not a dataset folder (no dataset.json); write one with launch.prepare.") from None
+        except ValueError:
+            raise UserError(f"{path} is damaged; prepare the dataset again.") from None
+        if type(manifest) is not dict or manifest.get("format") != _FORMAT:
+            raise UserError(f"{path} is not of format {_FORMAT}; prepare the dataset again with this version.")
+        dataset = cls(folder, manifest, hashlib.sha256(raw).hexdigest())
+        for shard in dataset._shards():
+            _check_size(folder / shard["file"], shard["bytes"])
+        if not (dataset.tokenizer_folder / "tokenizer.json").is_file():
+            raise UserError(f"{dataset.tokenizer_folder} holds no tokenizer.json; prepare the dataset again.")
+        return dataset
+
+    def verify(self) -> None:
+        """Reads every byte and compares checksums; raises UserError naming the first file that differs."""
+        for shard in self._shards():
+            if file_sha256(self.folder / shard["file"]) != shard["sha256"]:
+                raise _unreadable(str(self.folder / shard["file"]))
+
+    def count(self, split: str) -> int:
+        """Examples in `split`."""
+        return self.manifest["counts"].get(split, 0)
+
+    def source(self, split: str) -> Source:
+        """Random access to `split`; raises UserError when the dataset has no example of it."""
+        if split not in SPLITS or not self.count(split):
+            have = ", ".join(s for s in SPLITS if self.count(s))
+            raise UserError(f"{self.folder} has no '{split}' examples; it has {have}.")
+        return Source(self.folder, self.manifest["splits"][split])
+
+    def examples(self, split: str) -> Iterator[dict]:
+        """The examples of `split` in stored order."""
+        source = self.source(split)
+        for start in range(0, len(source), 256):
+            yield from source.__getitems__(range(start, min(start + 256, len(source))))
+
+    def _shards(self) -> Iterator[dict]:
+        for listed in self.manifest["splits"].values():
+            yield from listed
+
+
+def _check_size(path: pathlib.Path, size: int) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; copy it again or prepare the dataset again.")
+    if path.stat().st_size != size:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes instead of {size:,}; copy it again or prepare the dataset again.")
+
+
+def _unreadable(path: str) -> UserError:
+    return UserError(f"{path} is unreadable (its content is damaged); copy it again or prepare the dataset again.")

@@ -1,0 +1,226 @@
+"""Raw data -> a dataset folder, in one streaming pass: read, check, clean, split, write; then tokenizer and report.
+
+Memory does not grow with the texts: besides hash tables (at most 150 bytes an example) there are the sample for the tokenizer and
+the samples for token lengths, both bounded in bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Iterator
+
+from rgjax import config as config_lib
+from rgjax.config import InputConfig, PrepareConfig
+from rgjax.data import cleaning, progress, readers, records, shards, validation
+from rgjax.data.splits import SPLITS, Splitter, hash64
+from rgjax.data.template import Template, example_texts
+from rgjax.data.tokenizer import Tokenizer, train_bpe
+from rgjax.errors import UserError
+
+FORMAT = 1
+_TOKENIZER_SAMPLE = (40_000, 24 << 20)  # most examples and bytes the tokenizer learns from
+_LENGTH_SAMPLE = (2_000, 16 << 20)  # most examples and bytes per split measured in tokens
+_HOPELESS = 100  # this many rows from the start without one example: the layout is wrong
+_RUN_ONLY = ("source", "output", "overwrite")  # say where, not what; left out so that equal data gives equal bytes
+
+
+def prepare(config: PrepareConfig) -> dict:
+    """Writes the dataset folder `config.output`; returns its summary. Raises UserError, and then leaves nothing behind."""
+    start = time.monotonic()
+    controls = records.parse_controls(config.controls)
+    with staging(pathlib.Path(config.output), config.overwrite) as folder:
+        with tempfolder(folder / "scratch") as scratch:
+            source = readers.open_source(config, controls, scratch)
+            _check_space(folder, source.size)
+            run = _Run(config, source, folder)
+            run.read()
+        manifest = run.finish()
+    seconds = time.monotonic() - start
+    for line in validation.lines(manifest["report"], manifest["counts"]):
+        print(line)
+    return {
+        "dataset": config.output,
+        "counts": manifest["counts"],
+        "dropped": {name: entry["count"] for name, entry in manifest["report"]["dropped"].items()},
+        "vocab_size": manifest["tokenizer"]["vocab_size"],
+        "seconds": round(seconds, 2),
+        "examples_per_second": round(manifest["report"]["read"] / seconds),
+    }
+
+
+class _Run:
+    """One preparation: the source going in, the writers and the report coming out."""
+
+    def __init__(self, config: PrepareConfig, source: readers.Source, folder: pathlib.Path):
+        self.config, self.source, self.folder = config, source, folder
+        self.split_of = Splitter(config, set(source.splits), source.split_key)
+        self.report = validation.Validation()
+        self.writers = {split: shards.ShardWriter(folder, split, config.shard_examples) for split in SPLITS}
+        self.for_tokenizer = validation.Sample(*_TOKENIZER_SAMPLE)
+        self.for_lengths = {split: validation.Sample(*_LENGTH_SAMPLE) for split in SPLITS}
+
+    def read(self) -> None:
+        """Reads every row; raises UserError when too many are malformed, or a control code is undeclared."""
+        try:
+            for row in progress.track(self.source.rows, self.source.size):
+                self.report.read += 1
+                self._row(row)
+        finally:
+            for writer in self.writers.values():
+                writer.abandon()
+        self._judge()
+
+    def _row(self, row: records.Row) -> None:
+        report = self.report
+        try:
+            if row.problem is not None:
+                raise row.problem
+            records.check(row.example, self.source.controls)
+            example = cleaning.clean_example(row.example)
+            split = self.split_of(example, row.split)
+        except records.ControlError as error:
+            raise UserError(f"{row.where}: {error}; declare it with --controls or mend the data.") from None
+        except records.RecordError as error:
+            report.bad(row.where, error)
+            if report.malformed == report.read == _HOPELESS:
+                self._refuse()
+            return
+        if size := self._odd_length(example["reason"]):
+            return report.drop(size, row.where, example)
+        control = example.pop("control")
+        text = records.encode(example)
+        key = hash64(text)
+        if self.config.drop_duplicates and report.is_duplicate(key):
+            return report.drop("duplicate", row.where, example)
+        report.keep(example, split, row.where, text)
+        # The control codes come last in the record, since the duplicate's key is all that stands before them.
+        record = f'{text[:-1]},"control":{records.encode(control)}}}'.encode()
+        self.writers[split].write(record)
+        self.for_lengths[split].offer(key, record)
+        if split == "train":
+            self.for_tokenizer.offer(key, record)
+
+    def _odd_length(self, reason: str) -> str:
+        if len(reason) < self.config.min_reason_chars:
+            return "reason too short"
+        return "reason too long" if len(reason) > self.config.max_reason_chars else ""
+
+    def _judge(self) -> None:
+        report = self.report
+        if report.malformed > self.config.max_bad_share * report.read:
+            self._refuse()
+        if not report.counts["train"]:
+            drops = "; ".join(f"{name}: {e['count']}" for name, e in report.dropped.found.items()) or "there were no rows at all"
+            raise UserError(f"--source={self.config.source} left no training example ({drops}); check --layout and --split_by.")
+
+    def _refuse(self) -> None:
+        report = self.report
+        raise UserError(
+            f"{report.malformed:,} of {report.read:,} examples read are malformed, more than --max_bad_share={self.config.max_bad_share:g}; "
+            f"the first is {report.first_problem}; mend the file, check --layout, or raise --max_bad_share."
+        )
+
+    def finish(self) -> dict:
+        """Names the shards, writes the tokenizer and dataset.json; returns the latter's content."""
+        listed = {split: writer.close() for split, writer in self.writers.items()}
+        controls = {name: list(values) for name, values in self.source.controls.items()}
+        tokenizer = self._tokenizer(controls)
+        tokenizer.save(self.folder / "tokenizer")
+        for name, value in self.source.extras.items():
+            write_json(self.folder / name, value)
+        manifest = {
+            "format": FORMAT,
+            "name": _name(self.config),
+            "synthetic": self.source.synthetic,
+            "counts": self.report.counts,
+            "splits": listed,
+            "tokenizer": {"folder": "tokenizer", "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.checksum()},
+            "controls": controls,
+            "config": _config(self.config),
+            "report": self.report.to_json() | {"tokens": self._lengths(tokenizer)},
+        }
+        write_json(self.folder / "dataset.json", manifest)
+        return manifest
+
+    def _tokenizer(self, controls: dict[str, list[str]]) -> Tokenizer:
+        if self.config.tokenizer:
+            return Tokenizer.load(self.config.tokenizer)
+        texts = (text for record in self.for_tokenizer.records() for text in example_texts(json.loads(record)))
+        return train_bpe(texts, self.config.vocab_size, self.config.slots, controls)
+
+    def _lengths(self, tokenizer: Tokenizer) -> dict[str, dict]:
+        template = Template(tokenizer, InputConfig(length=self.config.max_tokens))
+        out = {}
+        for split, sample in self.for_lengths.items():
+            examples = [json.loads(record) for record in sample.records()]
+            if examples:
+                out[split] = validation.token_report(examples, template, tokenizer)
+        return out
+
+
+@contextlib.contextmanager
+def staging(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
+    """A folder beside `output` that takes its name when the block succeeds and vanishes when it fails.
+
+    Raises UserError when `output` exists and is not to be replaced, or is not a dataset.
+    """
+    if output.exists() or output.is_symlink():
+        if not overwrite:
+            raise UserError(f"--output={output} exists already; give another folder or add --overwrite.")
+        if not (output / "dataset.json").is_file():
+            raise UserError(f"--output={output} is not a dataset folder, so --overwrite leaves it alone; give another folder.")
+    folder = output.absolute().parent / f".{output.name}.partial"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+        folder.mkdir(parents=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"--output={output} cannot be written ({error.strerror}); give a folder you may write to.") from None
+    try:
+        yield folder
+        old = folder.with_name(f".{output.name}.old")
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            output.rename(old)
+        folder.rename(output.absolute())
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def tempfolder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that exists within the block only."""
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: pathlib.Path, value: dict) -> None:
+    """Readable JSON, the same bytes for the same value."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _check_space(folder: pathlib.Path, source_bytes: int) -> None:
+    """Refuses at once what cannot fit; shards take about 0.2 to 0.5 of the raw bytes."""
+    free, needed = shutil.disk_usage(folder).free, source_bytes // 2 + (4 << 20)
+    if free < needed:
+        raise UserError(f"{folder.parent} has {free >> 20} MB free, and the dataset may need {needed >> 20}; free some or change --output.")
+
+
+def _name(config: PrepareConfig) -> str:
+    if config.layout == "demo":
+        return "synthetic-shop"
+    return config.layout if config.layout not in ("examples", "tables") else pathlib.Path(config.source).stem
+
+
+def _config(config: PrepareConfig) -> dict:
+    kept = {name: value for name, value in config_lib.to_json(config).items() if name not in _RUN_ONLY}
+    return kept | {"tokenizer": pathlib.Path(config.tokenizer).name}

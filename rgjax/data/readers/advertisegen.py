@@ -1,0 +1,29 @@
+"""Layout 'advertisegen': attributes of a garment and the shop's Chinese copy; train.jsonl, and dev.jsonl as the published test file."""
+
+from __future__ import annotations
+
+from rgjax.config import PrepareConfig
+from rgjax.data.readers import Source, jsonl
+from rgjax.data.records import Controls, RecordError
+from rgjax.data.splits import hash64
+
+TITLE = "类型"  # kind of garment; the nearest to a title that the data has
+
+
+def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
+    """dev.jsonl stays whole as 'test'; with --split_by=source, 'val' is taken out of train by hash of the attributes."""
+    paths = jsonl.named(config.source, {"train.jsonl": "train", "dev.jsonl": "test"})
+    return Source(jsonl.rows(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls, split_key="item")
+
+
+def example(line: dict) -> dict:
+    """One line as an example; equal attributes are one item, whose id is their hash."""
+    content = jsonl.field(line, "content")
+    attributes: dict[str, list[str]] = {}
+    for pair in content.split("*"):
+        name, mark, value = pair.partition("#")
+        if not mark:
+            raise RecordError(f"'content' has '{pair[:40]}', which is not of the form name#value")
+        attributes.setdefault(name, []).append(value)
+    item = {"id": f"i{hash64(content):016x}", "title": "".join(attributes.get(TITLE, [])[:1]), "attributes": attributes}
+    return {"item": item, "reason": jsonl.field(line, "summary")}

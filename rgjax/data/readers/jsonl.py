@@ -1,0 +1,96 @@
+"""JSON lines, read one line at a time; the base of every layout that keeps examples in such files."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+from rgjax.data.records import RecordError, Row
+from rgjax.errors import UserError
+
+_SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+LONGEST_LINE = 1 << 24  # bytes; a longer line is no example, and reading on would take unbounded memory
+
+
+def files(source: str, suffix: str = ".jsonl") -> list[pathlib.Path]:
+    """The file itself, or the folder's files with `suffix` by name; raises UserError when there is none."""
+    path = pathlib.Path(source)
+    if not path.exists():
+        raise UserError(f"--source={source} does not exist; give the folder or file with the raw data.")
+    found = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix == suffix and p.is_file())
+    if not found:
+        raise UserError(f"--source={source} holds no {suffix} file; give the folder or file with the raw data.")
+    return found
+
+
+def split_of(path: pathlib.Path) -> str | None:
+    """The split a file's name tells: 'train.jsonl', 'dev.jsonl', 'test-00001.jsonl'; None when it tells none."""
+    stem = path.stem.lower()
+    return _SPLIT_NAMES.get(stem) or _SPLIT_NAMES.get(stem.replace("_", "-").split("-")[0])
+
+
+def objects(path: pathlib.Path) -> Iterator[tuple[int, int, object, RecordError | None]]:
+    """(line number, bytes, value, problem) of each line that is not blank; the value is None where there is a problem."""
+    with open(path, "rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                raise UserError(f"{path}, line {number} is longer than {LONGEST_LINE >> 20} MB; write one example per line (JSON lines).")
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.isspace() or not line:
+                continue
+            value, problem = None, None
+            try:
+                value = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                problem = RecordError(f"byte {error.start + 1} is not UTF-8")
+            except (ValueError, RecursionError) as error:
+                problem = RecordError(f"it is not JSON ({_first(error)})")
+            yield number, len(line), value, problem
+
+
+def rows(paths: list[tuple[pathlib.Path, str | None]], convert: Callable[[dict], dict]) -> Iterator[Row]:
+    """A row for every line of `paths`, each (file, split); `convert` turns a parsed line into an example."""
+    for path, split in paths:
+        for number, size, value, problem in objects(path):
+            example = None
+            if problem is None:
+                try:
+                    example = convert(value)
+                except RecordError as error:
+                    problem = error
+            yield Row(example, f"{path.name}, line {number}", split, size, problem)
+
+
+def field(line: dict, name: str, kind: type | tuple[type, ...] = str):
+    """A field of a public layout's line; raises RecordError when it is missing or of another type."""
+    if type(line) is not dict:
+        raise RecordError("it is not a JSON object")
+    if name not in line:
+        raise RecordError(f"'{name}' is missing; the line has {', '.join(list(line)[:12]) or 'nothing'}")
+    if not isinstance(line[name], kind):
+        raise RecordError(f"'{name}' has the wrong type")
+    return line[name]
+
+
+def size(paths: list[tuple[pathlib.Path, str | None]]) -> int:
+    """Bytes of the files together."""
+    return sum(path.stat().st_size for path, _ in paths)
+
+
+def named(source: str, names: dict[str, str]) -> list[tuple[pathlib.Path, str]]:
+    """The files of a public layout, (file, split); a missing one is fine as long as one is there."""
+    folder = pathlib.Path(source)
+    if not folder.is_dir():
+        raise UserError(f"--source={source} is not a folder; give the one that holds {' and '.join(names)}.")
+    found = [(folder / name, split) for name, split in names.items() if (folder / name).is_file()]
+    if not found:
+        raise UserError(f"--source={source} holds none of {', '.join(names)}; give the folder of this layout.")
+    return found
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
