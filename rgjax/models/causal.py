@@ -1,0 +1,42 @@
+"""Decoder-only generator: prompt and reason are one sequence."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rgjax.config import ModelConfig
+from rgjax.models.transformer import Embedding, Stack, check_shapes
+from rgjax.nn.attention import LayerCache, segment_bias
+
+
+class CausalLM(nnx.Module):
+    """Tokens -> hidden states from which the next token is scored."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, key: jax.Array):
+        check_shapes(config)
+        self.config, keys = config, jax.random.split(key, 2)
+        self.embedding = Embedding(config, keys[0], vocab_size)
+        self.decoder = Stack(config, keys[1], config.layers)
+
+    def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
+        """batch: `tokens`, `segment_ids` (0 = padding), `positions`, all int32 [B, T] -> hidden [B, T, D]."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        x = self.embedding(batch["tokens"], batch["positions"], keys[0])
+        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
+        return self.decoder(x, mask, batch["positions"], key=keys[1])
+
+    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at):
+        """Hidden states [B, T, D] of new tokens, which are written into `caches` at `write_at`; returns them with the caches."""
+        stack, x = self.decoder, self.embedding(tokens_BT, positions_BT)
+        query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
+        bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
+        for i, cache in enumerate(caches):
+            x, cache = stack.block(i)(x, bias, rope, cache=cache, write_at=write_at)
+            new.append(cache)
+        return stack.norm(x), new
+
+    def head(self) -> tuple[jax.Array, float]:
+        """The output matrix [V, D] and the factor on hidden states before it."""
+        return self.embedding.head()

@@ -1,0 +1,57 @@
+"""Encoder-decoder generator: the encoder reads shopper, history, item and control, the decoder writes the reason."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rgjax.config import ModelConfig
+from rgjax.models.transformer import Embedding, Stack, check_shapes
+from rgjax.nn.attention import LayerCache, segment_bias
+from rgjax.nn.dropout import dropout
+
+
+class Seq2Seq(nnx.Module):
+    """Encoder and decoder stacks over one embedding table, as in T5."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, key: jax.Array):
+        check_shapes(config)
+        self.config, keys = config, jax.random.split(key, 3)
+        self.embedding = Embedding(config, keys[0], vocab_size)
+        self.encoder = Stack(config, keys[1], config.encoder_layers or config.layers, causal=False)
+        self.decoder = Stack(config, keys[2], config.layers, cross=True)
+
+    def encode(self, batch: dict[str, jax.Array], key=None) -> jax.Array:
+        """batch: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`, int32 [B, S] -> [B, S, D]."""
+        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        x = self.embedding(batch["encoder_tokens"], batch["encoder_positions"], keys[0])
+        mask = segment_bias(batch["encoder_segment_ids"], batch["encoder_segment_ids"], causal=False)
+        return dropout(self.encoder(x, mask, batch["encoder_positions"], key=keys[1]), self.config.dropout, keys[2])
+
+    def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
+        """batch: the encoder's fields, and `tokens`, `segment_ids`, `positions` int32 [B, T] -> hidden [B, T, D]."""
+        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        source = self.encode(batch, keys[0])
+        x = self.embedding(batch["tokens"], batch["positions"], keys[1])
+        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
+        cross = segment_bias(batch["segment_ids"], batch["encoder_segment_ids"], causal=False)
+        return self.decoder(x, mask, batch["positions"], source, cross, key=keys[2])
+
+    def cross_caches(self, source_BSD: jax.Array) -> list[LayerCache]:
+        """Each decoder layer's keys and values of the encoder's output, computed once per input."""
+        return [self.decoder.block(i).cross.keys_values(source_BSD) for i in range(self.decoder.depth)]
+
+    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at, sources, source_bias):
+        """As CausalLM.decode, reading the encoder through `sources` (from cross_caches) under `source_bias` [B, 1, 1, S]."""
+        stack, x = self.decoder, self.embedding(tokens_BT, positions_BT)
+        query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
+        bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
+        for i, (cache, source) in enumerate(zip(caches, sources, strict=True)):
+            x, cache = stack.block(i)(x, bias, rope, source, source_bias, cache=cache, write_at=write_at)
+            new.append(cache)
+        return stack.norm(x), new
+
+    def head(self) -> tuple[jax.Array, float]:
+        """The output matrix [V, D] and the factor on hidden states before it."""
+        return self.embedding.head()

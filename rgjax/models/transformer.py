@@ -1,0 +1,128 @@
+"""The one transformer: a pre-norm block, and a stack of them scanned over stacked parameters."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rgjax.config import ModelConfig
+from rgjax.errors import UserError
+from rgjax.nn import param, positions
+from rgjax.nn.attention import Attention, LayerCache
+from rgjax.nn.dropout import dropout
+from rgjax.nn.feedforward import FeedForward
+from rgjax.nn.norms import Norm
+
+
+class Block(nnx.Module):
+    """Self-attention, optional cross-attention, feed-forward; each normalised before and added after."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array, cross: bool):
+        keys = jax.random.split(key, 3)
+        norm = lambda: Norm(config.width, config.norm, config.norm_eps)  # noqa: E731
+        self.rate = config.dropout
+        self.norm_attention, self.attention = norm(), Attention(config, keys[0])
+        self.norm_cross = norm() if cross else None
+        self.cross = Attention(config, keys[1], cross=True) if cross else None
+        self.norm_mlp, self.mlp = norm(), FeedForward(config, keys[2])
+
+    def __call__(self, x, bias, rope=None, source=None, source_bias=None, key=None, cache=None, write_at=None):
+        """x [B, T, D] -> (x, self-attention's LayerCache). `source` is [B, S, D] or its LayerCache."""
+        keys = (None,) * 3 if key is None else tuple(jax.random.split(key, 3))
+        y, cache = self.attention(self.norm_attention(x), bias, rope, cache, write_at)
+        x = x + dropout(y, self.rate, keys[0])
+        if self.cross is not None:
+            read = source if isinstance(source, LayerCache) else self.cross.keys_values(source)
+            y, _ = self.cross(self.norm_cross(x), source_bias, cache=read)
+            x = x + dropout(y, self.rate, keys[1])
+        return x + dropout(self.mlp(self.norm_mlp(x)), self.rate, keys[2]), cache
+
+
+REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}
+
+
+class Stack(nnx.Module):
+    """`layers` blocks with stacked parameters [L, ...], relative-position biases and the final norm."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array, layers: int, cross: bool = False, causal: bool = True):
+        self.config, self.depth, self.causal = config, layers, causal
+        keys = jax.random.split(key, layers + 1)
+        self.blocks = jax.vmap(lambda k: Block(config, k, cross))(keys[:layers])
+        self.norm = Norm(config.width, config.norm, config.norm_eps)
+        self.relative = None
+        if config.positions == "relative":
+            shape = (config.relative_buckets, config.heads)
+            self.relative = param.normal(keys[layers], shape, (None, "heads"), config.width**-0.5)
+
+    def block(self, i: int) -> Block:
+        """The i-th block, cut out of the stack."""
+        return jax.tree.map(lambda a: a[i], self.blocks)
+
+    def bias(self, mask_B1TS: jax.Array, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
+        """Attention bias [B, 1 or H, T, S]: the mask, and T5's learned distance bias if configured."""
+        if self.relative is None:
+            return mask_B1TS
+        c = self.config
+        buckets = positions.relative_buckets(query_T, key_S, not self.causal, c.relative_buckets, c.relative_distance)
+        return mask_B1TS + jnp.moveaxis(self.relative[...][buckets], -1, 0)[None]
+
+    def rope(self, positions_BT: jax.Array):
+        """Rotary tables, or None for other kinds of position."""
+        c = self.config
+        return positions.rotary(positions_BT, c.head_dim or c.width // c.heads, c.rope_theta) if c.positions == "rotary" else None
+
+    def __call__(self, x_BTD, mask_B1TS, positions_BT, source_BSD=None, source_bias=None, key=None) -> jax.Array:
+        """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D]."""
+        order = jnp.arange(x_BTD.shape[1])
+        bias, rope = self.bias(mask_B1TS, order, order), self.rope(positions_BT)
+
+        def body(x, layer_and_key):
+            layer, layer_key = layer_and_key
+            return layer(x, bias, rope, source_BSD, source_bias, layer_key)[0], None
+
+        if self.config.remat != "none":
+            body = jax.checkpoint(body, policy=REMAT[self.config.remat], prevent_cse=not self.config.scan)
+        keys = None if key is None else jax.random.split(key, self.depth)
+        if self.config.scan:
+            x_BTD, _ = jax.lax.scan(body, x_BTD, (self.blocks, keys))
+        else:
+            for i in range(self.depth):
+                x_BTD, _ = body(x_BTD, (self.block(i), None if keys is None else keys[i]))
+        return self.norm(x_BTD)
+
+
+class Embedding(nnx.Module):
+    """Token table [V, D], learned positions [P, D] if configured, and the output matrix."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array, vocab_size: int):
+        self.config, keys = config, jax.random.split(key, 3)
+        # T5 divides its tied output by sqrt(D), so its embeddings start at unit scale.
+        self.shrink = config.width**-0.5 if config.tied and config.positions == "relative" else 1.0
+        std = 1.0 if self.shrink != 1.0 else config.init_std
+        self.tokens = param.normal(keys[0], (vocab_size, config.width), ("vocab", "embed"), std)
+        learned = config.positions == "learned"
+        self.places = param.normal(keys[1], (config.max_positions, config.width), (None, "embed"), 0.01) if learned else None
+        self.output = None if config.tied else param.fan_in(keys[2], (vocab_size, config.width), ("vocab", "embed"), config.width)
+
+    def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
+        """Embeddings [B, T, D] in the compute type."""
+        x = self.tokens[...][tokens_BT]
+        if self.places is not None:
+            x = x + self.places[...][positions_BT]
+        return dropout(x.astype(self.config.dtype), self.config.dropout, key)
+
+    def head(self) -> tuple[jax.Array, float]:
+        """The output matrix [V, D] and the factor on hidden states before it."""
+        return (self.tokens if self.output is None else self.output)[...], self.shrink
+
+
+def check_shapes(config: ModelConfig) -> None:
+    """Raises UserError when widths and heads do not fit each other."""
+    kv = config.kv_heads or config.heads
+    if not config.head_dim and config.width % config.heads:
+        raise UserError(f"--width={config.width} is not a multiple of --heads={config.heads}; change one, or give --head_dim.")
+    if config.heads % kv:
+        raise UserError(f"--heads={config.heads} is not a multiple of --kv_heads={kv}; each key head serves whole query heads.")
+    if config.positions == "rotary" and (config.head_dim or config.width // config.heads) % 2:
+        raise UserError("Rotary positions need an even head width; change --width, --heads or --head_dim.")

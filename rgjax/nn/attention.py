@@ -1,0 +1,96 @@
+"""Multi-head attention with grouped key/value heads, an optional key/value cache, and softmax in float32."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rgjax.config import ModelConfig
+from rgjax.nn import param, positions
+from rgjax.nn.norms import Norm
+
+MASKED = -1e9  # added to forbidden scores; finite, so that a row of padding stays finite
+
+
+class LayerCache(NamedTuple):
+    """Keys and values already computed, [B, S, K, A] each."""
+
+    k: jax.Array
+    v: jax.Array
+
+
+def segment_bias(query_segments_BT: jax.Array, key_segments_BS: jax.Array, causal: bool) -> jax.Array:
+    """Float32 bias [B, 1, T, S]: 0 where both positions are of one segment (and the key not later, if causal)."""
+    allowed = (query_segments_BT[:, :, None] == key_segments_BS[:, None, :]) & (key_segments_BS[:, None, :] > 0)
+    if causal:
+        order_T, order_S = jnp.arange(query_segments_BT.shape[1]), jnp.arange(key_segments_BS.shape[1])
+        allowed &= order_T[None, :, None] >= order_S[None, None, :]
+    return jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
+
+
+def attend(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, bias_BHTS: jax.Array, scale: float) -> jax.Array:
+    """softmax(q k^T * scale + bias) v, [B, T, H, A]; each key head serves H / K consecutive query heads."""
+    b, t, h, a = q_BTHA.shape
+    kv = k_BSKA.shape[2]
+    q = (q_BTHA * scale).reshape(b, t, kv, h // kv, a)
+    scores = jnp.einsum("btkga,bska->bkgts", q, k_BSKA, preferred_element_type=jnp.float32)
+    bias = bias_BHTS[:, :, None] if bias_BHTS.shape[1] == 1 else bias_BHTS.reshape(-1, kv, h // kv, *bias_BHTS.shape[2:])
+    weights = jax.nn.softmax(scores + bias, axis=-1).astype(v_BSKA.dtype)
+    return jnp.einsum("bkgts,bska->btkga", weights, v_BSKA).reshape(b, t, h, a)
+
+
+class Attention(nnx.Module):
+    """Self- or cross-attention: x [B, T, D] reads `source` [B, S, D] (x itself by default)."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array, cross: bool = False):
+        d, h = config.width, config.heads
+        kv, a = config.kv_heads or h, config.head_dim or d // h
+        # T5 leaves scores unscaled and draws queries smaller instead; the two differ only in the initial weights.
+        self.scale = 1.0 if config.positions == "relative" else a**-0.5
+        self.rotates = config.positions == "rotary" and not cross
+        keys = jax.random.split(key, 4)
+        self.wq = param.normal(keys[0], (d, h, a), ("embed", "heads", None), d**-0.5 * (a**-0.5 if self.scale == 1.0 else 1.0))
+        self.wk = param.fan_in(keys[1], (d, kv, a), ("embed", "kv_heads", None), d)
+        self.wv = param.fan_in(keys[2], (d, kv, a), ("embed", "kv_heads", None), d)
+        self.wo = param.fan_in(keys[3], (h, a, d), ("heads", None, "embed"), h * a * 2 * config.layers)
+        zeros = lambda heads, axis: param.constant(0.0, (heads, a), (axis, None)) if config.bias else None  # noqa: E731
+        self.bq, self.bk, self.bv = zeros(h, "heads"), zeros(kv, "kv_heads"), zeros(kv, "kv_heads")
+        self.bo = param.constant(0.0, (d,), (None,)) if config.bias else None
+        self.q_norm = Norm(a, "rmsnorm", config.norm_eps) if config.qk_norm else None
+        self.k_norm = Norm(a, "rmsnorm", config.norm_eps) if config.qk_norm else None
+
+    def keys_values(self, source_BSD: jax.Array, rope=None) -> LayerCache:
+        """Keys and values of `source`, each [B, S, K, A]."""
+        k, v = _project(source_BSD, self.wk, self.bk), _project(source_BSD, self.wv, self.bv)
+        if self.k_norm is not None:
+            k = self.k_norm(k)
+        return LayerCache(positions.rotate(k, rope) if self.rotates else k, v)
+
+    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None):
+        """Returns (output [B, T, D], keys and values read).
+
+        Without `write_at`, `cache` is what is read (cross-attention) or, if None, x's own keys and values. With
+        `write_at` (int32 scalar) x's keys and values are first written into `cache` at that position.
+        """
+        q = _project(x_BTD, self.wq, self.bq)
+        if self.q_norm is not None:
+            q = self.q_norm(q)
+        if self.rotates:
+            q = positions.rotate(q, rope)
+        if cache is None or write_at is not None:
+            new = self.keys_values(x_BTD, rope)
+            if cache is not None:
+                put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, write_at, 0, 0))  # noqa: E731
+                new = LayerCache(put(cache.k, new.k), put(cache.v, new.v))
+            cache = new
+        out = attend(q, cache.k, cache.v, bias_BHTS, self.scale)
+        y = jnp.einsum("btha,had->btd", out, self.wo[...].astype(out.dtype))
+        return (y if self.bo is None else y + self.bo[...].astype(y.dtype)), cache
+
+
+def _project(x_BTD, w, b):
+    y = jnp.einsum("btd,dha->btha", x_BTD, w[...].astype(x_BTD.dtype))
+    return y if b is None else y + b[...].astype(y.dtype)
