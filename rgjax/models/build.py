@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.models.causal import CausalLM
@@ -14,3 +15,26 @@ ARCHITECTURES = {"causal": CausalLM, "seq2seq": Seq2Seq}
 def build(config: ModelConfig, vocab_size: int, key: jax.Array) -> CausalLM | Seq2Seq:
     """The configured model with fresh float32 weights; raises UserError when the shapes do not fit."""
     return ARCHITECTURES[config.architecture](config, vocab_size, key)
+
+
+class ModelFactory:
+    """Turns parameters into a model and back, for one configuration."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        self.config, self.vocab_size = config, vocab_size
+        abstract = nnx.eval_shape(lambda: build(config, vocab_size, jax.random.key(0)))
+        self.graph, self.abstract = nnx.split(abstract, nnx.Param)
+
+    def model(self, params: dict):
+        """The model holding `params`."""
+        state = jax.tree.map(lambda v: v, self.abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(self.graph, state)
+
+    def fresh(self, key: jax.Array) -> dict:
+        """Fresh parameters as a plain dict."""
+        return nnx.to_pure_dict(nnx.state(build(self.config, self.vocab_size, key), nnx.Param))
+
+    def count(self) -> int:
+        """Number of parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.to_pure_dict(self.abstract)))

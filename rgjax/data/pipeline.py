@@ -1,0 +1,227 @@
+"""Dataset folder -> batches: shuffle, render, pack (or bucket), batch, prefetch. Everything is a grain dataset with exact state.
+
+A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, 0
+elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions` (restart with each example); the
+encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from rgjax.config import InputConfig
+from rgjax.data.dataset import Dataset
+from rgjax.data.template import Rendered, Template
+from rgjax.errors import UserError
+
+PACKING_BINS = 64  # rows filled side by side; more pack tighter and delay the first batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Static row lengths of a batch."""
+
+    length: int
+    encoder_length: int  # 0 for decoder-only
+
+    @classmethod
+    def of(cls, config: InputConfig, architecture: str) -> Shape:
+        if architecture == "causal":
+            return cls(config.length, 0)
+        return cls(config.decoder_length or config.target_length, config.length)
+
+    def scaled(self, share: float) -> Shape:
+        return Shape(max(8, int(self.length * share)), int(self.encoder_length * share))
+
+
+def features(rendered: Rendered, encoder: bool, start_id: int) -> dict[str, np.ndarray]:
+    """One example as unpadded int32 arrays (see the module's docstring)."""
+    prompt, target = rendered.prompt_ids, rendered.target_ids
+    if encoder:
+        rows = {"encoder_tokens": prompt, "tokens": [start_id] + target[:-1], "targets": target, "weights": [1] * len(target)}
+    else:
+        whole = prompt + target
+        weights = [0] * (len(prompt) - 1) + [1] * len(target)
+        rows = {"tokens": whole[:-1], "targets": whole[1:], "weights": weights}
+    return {name: np.asarray(values, np.int32) for name, values in rows.items()}
+
+
+
+def train_batches(
+    dataset: Dataset, template: Template, config: InputConfig, architecture: str, *, seed: int, process: int = 0, processes: int = 1
+) -> grain.IterDataset:
+    """Endless training batches of this process's share, config.batch_size / processes rows each.
+
+    Raises UserError when the batch does not divide among the processes or is larger than the data.
+    """
+    count, shape = dataset.count("train"), Shape.of(config, architecture)
+    if config.batch_size % processes:
+        raise UserError(f"--batch_size={config.batch_size} does not divide among {processes} processes; take a multiple.")
+    if config.batch_size > count:
+        raise UserError(f"--batch_size={config.batch_size} is larger than the {count} training examples; lower it.")
+    rows, encoder = config.batch_size // processes, architecture == "seq2seq"
+    start = template.tokenizer.pad_id  # the decoder begins with padding, as in T5
+
+    def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        keep = rng.random() >= config.control_dropout
+        return _fit(features(template.render(example, with_control=keep), encoder, start), shape)
+
+    source = dataset.source("train")
+    if not config.packing:
+        return _bucketed(source, render, template, config, shape, rows, encoder, seed, process, processes)
+    shuffled = grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[process::processes]
+    ds = shuffled.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+    ds = grain.experimental.FirstFitPackIterDataset(
+        ds, length_struct=_lengths(shape), num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
+    )
+    return _prefetch(ds.map(_from_packed).batch(rows, drop_remainder=True), config)
+
+
+def _lengths(shape: Shape) -> dict[str, int]:
+    lengths = {"tokens": shape.length, "targets": shape.length, "weights": shape.length}
+    return lengths | ({"encoder_tokens": shape.encoder_length} if shape.encoder_length else {})
+
+
+def _fit(arrays: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
+    """Cuts what the template's budget let through by a token or two (the shift, the begin token)."""
+    return {name: values[: _lengths(shape)[name]] for name, values in arrays.items()}
+
+
+def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    out = {"segment_ids": row["tokens_segment_ids"], "positions": row["tokens_positions"]}
+    out |= {name: row[name] for name in ("tokens", "targets", "weights")}
+    if "encoder_tokens" in row:
+        names = ("encoder_tokens", "encoder_tokens_segment_ids", "encoder_tokens_positions")
+        out |= {name.replace("_tokens_", "_"): row[name] for name in names}
+    return {name: np.asarray(values, np.int32) for name, values in out.items()}
+
+
+def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int, pad_id: int = 0) -> dict[str, np.ndarray]:
+    """A batch of one example a row, padded to `shape` and with empty rows to `rows`."""
+    lengths = _lengths(shape)
+    out = {name: np.full((rows, length), pad_id, np.int32) for name, length in lengths.items()}
+    out["weights"][:] = 0
+    for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
+        if length:
+            out |= {f"{prefix}segment_ids": np.zeros((rows, length), np.int32), f"{prefix}positions": np.zeros((rows, length), np.int32)}
+    for i, arrays in enumerate(examples):
+        for name, values in arrays.items():
+            out[name][i, : len(values)] = values
+        for prefix in ("", "encoder_") if shape.encoder_length else ("",):
+            n = len(arrays[f"{prefix}tokens"])
+            out[f"{prefix}segment_ids"][i, :n] = 1
+            out[f"{prefix}positions"][i, :n] = np.arange(n)
+    return out
+
+
+def _bucketed(source, render, template, config, shape, rows, encoder, seed, process, processes) -> grain.IterDataset:
+    """One example a row; every batch is of one length bucket, and which batch comes i-th follows from the seed alone."""
+    shapes = [shape.scaled(float(s)) for s in config.buckets.split(",")]
+    lengths = [features(template.render(example), encoder, 0) for example in source]
+    sizes = np.array([[len(a["tokens"]), len(a.get("encoder_tokens", ()))] for a in lengths])
+    limits = np.array([[s.length, s.encoder_length] for s in shapes])
+    bucket = np.array([int(np.argmax((size <= limits).all(axis=1) | (np.arange(len(shapes)) == len(shapes) - 1))) for size in sizes])
+    groups = [np.flatnonzero(bucket == b) for b in range(len(shapes))]
+    plan = _Plan(groups, rows * processes, seed)
+
+    def batch(index: int) -> dict[str, np.ndarray]:
+        which, members = plan[index]
+        mine = members[process::processes]
+        rng = np.random.default_rng((seed, index, process))
+        return pad_rows([_fit(render(source[int(i)], rng), shapes[which]) for i in mine], shapes[which], rows, template.tokenizer.pad_id)
+
+    ds = grain.MapDataset.range(plan.batches_per_epoch).repeat()
+    ds = ds.map_with_index(lambda index, _: batch(index)) if hasattr(ds, "map_with_index") else ds.map(batch)
+    return _prefetch(ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=config.prefetch)), config)
+
+
+class _Plan:
+    """Which examples form the i-th batch, for any i, without state: a fresh permutation of every bucket each epoch."""
+
+    def __init__(self, groups: list[np.ndarray], rows: int, seed: int):
+        self.groups, self.rows, self.seed = groups, rows, seed
+        self.counts = [len(g) // rows for g in groups]
+        self.leftovers = sum(len(g) for g in groups) - sum(self.counts) * rows
+        self.batches_per_epoch = sum(self.counts)
+        self._cached = (-1, [])
+        if not self.batches_per_epoch:
+            raise UserError(f"No length bucket holds a batch of {rows} examples; lower --batch_size or set --buckets=1.")
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+        epoch, i = divmod(index, self.batches_per_epoch)
+        if self._cached[0] != epoch:
+            rng = np.random.default_rng((self.seed, epoch))
+            batches = []
+            for which, (group, count) in enumerate(zip(self.groups, self.counts, strict=True)):
+                order = rng.permutation(group)  # what does not fill a batch differs from epoch to epoch
+                batches += [(which, order[j * self.rows : (j + 1) * self.rows]) for j in range(count)]
+            self._cached = (epoch, [batches[j] for j in rng.permutation(len(batches))])
+        return self._cached[1][i]
+
+
+def _prefetch(ds: grain.IterDataset, config: InputConfig) -> grain.IterDataset:
+    if config.workers:
+        return ds.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=config.prefetch))
+    return grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=config.prefetch)
+
+
+def eval_batches(
+    dataset: Dataset, split: str, template: Template, config: InputConfig, architecture: str, *, limit: int = 0,
+    process: int = 0, processes: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:  # fmt: skip
+    """Every example of a split once, in order, packed into full-shape batches; the last is padded with empty rows.
+
+    All processes walk the same split and keep their rows, so they agree on the number of batches. `limit` bounds it.
+    """
+    shape, encoder = Shape.of(config, architecture), architecture == "seq2seq"
+    start, rows, made = template.tokenizer.pad_id, config.batch_size, 0
+    packed: list[dict[str, np.ndarray]] = []
+    for row in _pack_rows((_fit(features(template.render(e), encoder, start), shape) for e in dataset.examples(split)), shape):
+        packed.append(row)
+        if len(packed) == rows:
+            yield _share(packed, rows, process, processes)
+            packed, made = [], made + 1
+            if limit and made == limit:
+                return
+    if packed:
+        empty = {name: np.zeros_like(values) for name, values in packed[0].items()}
+        yield _share(packed + [empty] * (rows - len(packed)), rows, process, processes)
+
+
+def _share(packed, rows, process, processes):
+    mine = packed[process * rows // processes : (process + 1) * rows // processes]
+    return {name: np.stack([row[name] for row in mine]) for name in mine[0]}
+
+
+def _pack_rows(examples: Iterator[dict[str, np.ndarray]], shape: Shape) -> Iterator[dict[str, np.ndarray]]:
+    """Greedy packing in order: a row is closed when the next example does not fit."""
+    held: list[dict[str, np.ndarray]] = []
+    used = {"tokens": 0, "encoder_tokens": 0}
+    room = {"tokens": shape.length, "encoder_tokens": shape.encoder_length}
+    for arrays in examples:
+        sizes = {name: len(arrays.get(name, ())) for name in used}
+        if held and any(used[name] + sizes[name] > room[name] for name in used):
+            yield _merge(held, shape)
+            held, used = [], dict.fromkeys(used, 0)
+        held.append(arrays)
+        used = {name: used[name] + sizes[name] for name in used}
+    if held:
+        yield _merge(held, shape)
+
+
+def _merge(examples: list[dict[str, np.ndarray]], shape: Shape) -> dict[str, np.ndarray]:
+    out = {}
+    for name, length in _lengths(shape).items():
+        joined = np.concatenate([a[name] for a in examples])
+        out[name] = np.pad(joined, (0, length - len(joined)))
+    for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
+        if length:
+            sizes = [len(a[f"{prefix}tokens"]) for a in examples]
+            pad = (0, length - sum(sizes))
+            out[f"{prefix}segment_ids"] = np.pad(np.repeat(np.arange(1, len(sizes) + 1), sizes), pad)
+            out[f"{prefix}positions"] = np.pad(np.concatenate([np.arange(n) for n in sizes]), pad)
+    return {name: np.asarray(values, np.int32) for name, values in out.items()}

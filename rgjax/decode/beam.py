@@ -1,0 +1,80 @@
+"""Beam search: the sequences with the highest log-probability divided by length ** length_penalty (Wu et al. 2016 family)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rgjax.config import DecodeConfig
+from rgjax.decode import prompt
+from rgjax.decode.rules import NEVER, RowRules, Rules
+
+
+class _Carry(NamedTuple):
+    i: jax.Array
+    tokens: jax.Array  # [B, K, N] live beams
+    scores: jax.Array  # [B, K] summed log-probabilities
+    lengths: jax.Array  # [B, K] in the configured unit
+    done_tokens: jax.Array  # [B, K, N] finished, best first
+    done_scores: jax.Array  # [B, K] divided by length ** penalty
+    caches: list
+
+
+def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config: DecodeConfig, prompt_length: int, start_id: int):
+    """Searches with config.beams per input. `filled` and `rows` hold each input `beams` times over, one after another.
+
+    Returns tokens int32 [B, K, N] (-1 beyond the end token) and scores float32 [B, K], best first.
+    """
+    k, n = config.beams, config.max_new_tokens
+    b = filled.valid.shape[0] // k
+    first_live = jnp.tile(jnp.where(jnp.arange(k) == 0, 0.0, NEVER), (b, 1))  # all beams are alike before the first token
+
+    def expand(c: _Carry, logits) -> _Carry:
+        flat_tokens = c.tokens.reshape(b * k, n)
+        logits = rules.apply(logits, flat_tokens, c.i, c.lengths.reshape(-1), rows)
+        gains = jax.nn.log_softmax(logits, axis=-1).reshape(b, k, -1)
+        v = gains.shape[-1]
+        scores, flat = jax.lax.top_k((c.scores[..., None] + gains).reshape(b, k * v), 2 * k)
+        beam, token = flat // v, (flat % v).astype(jnp.int32)
+        grown = jnp.take_along_axis(c.tokens, beam[..., None], axis=1)
+        grown = jax.lax.dynamic_update_index_in_dim(grown, token, c.i, axis=2)
+        ended = token == rules.eos_id
+        return _select(c, grown, scores, beam, token, ended)
+
+    def _select(c, grown, scores, beam, token, ended) -> _Carry:
+        final = jnp.where(ended, scores, NEVER) / (c.i + 1.0) ** config.length_penalty
+        pool_scores = jnp.concatenate([c.done_scores, jnp.where(ended, final, NEVER)], axis=1)
+        pool = jnp.concatenate([c.done_tokens, grown], axis=1)
+        done_scores, best = jax.lax.top_k(pool_scores, k)
+        done_tokens = jnp.take_along_axis(pool, best[..., None], axis=1)
+        live_scores, live = jax.lax.top_k(jnp.where(ended, NEVER, scores), k)
+        tokens = jnp.take_along_axis(grown, live[..., None], axis=1)
+        parent = jnp.take_along_axis(beam, live, axis=1)
+        index = (jnp.arange(b)[:, None] * k + parent).reshape(-1)
+        new = jnp.take_along_axis(token, live, axis=1).reshape(-1)
+        lengths = jnp.take_along_axis(c.lengths, parent, axis=1) + rules.length(new, rows).reshape(b, k)
+        caches = jax.tree.map(lambda x: x[index], c.caches)
+        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, caches)
+
+    def unfinished(c: _Carry):
+        # The best a live beam can still reach, as if it kept its probability (transformers' early_stopping=False).
+        reach = c.scores[:, 0] / jnp.maximum(c.i, 1).astype(jnp.float32) ** config.length_penalty
+        return (c.i < n) & jnp.any(reach > c.done_scores[:, -1])
+
+    def body(c: _Carry) -> _Carry:
+        last = jax.lax.dynamic_index_in_dim(c.tokens, jnp.maximum(c.i - 1, 0), axis=2, keepdims=False).reshape(-1)
+        token = jnp.where(c.i == 0, start_id, last)
+        logits, caches = prompt.advance(model, filled, c.caches, token, c.i if filled.logits is None else c.i - 1, prompt_length)
+        return expand(c._replace(caches=caches), logits)
+
+    tokens = jnp.full((b, k, n), -1, jnp.int32)
+    start = _Carry(jnp.int32(0), tokens, first_live, jnp.zeros((b, k), jnp.int32), tokens, jnp.full((b, k), NEVER), filled.caches)
+    if filled.logits is not None:
+        start = expand(start, filled.logits)
+    out = jax.lax.while_loop(unfinished, body, start)
+    # What never ended competes at its present length.
+    live = out.scores / jnp.maximum(out.i, 1).astype(jnp.float32) ** config.length_penalty
+    scores, best = jax.lax.top_k(jnp.concatenate([out.done_scores, live], axis=1), k)
+    return jnp.take_along_axis(jnp.concatenate([out.done_tokens, out.tokens], axis=1), best[..., None], axis=1), scores

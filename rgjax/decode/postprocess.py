@@ -1,0 +1,72 @@
+"""From tokens to the text that is shown: slots filled, hard limits kept, nothing unfinished."""
+
+from __future__ import annotations
+
+import re
+
+from rgjax.config import DecodeConfig
+from rgjax.data import slots
+from rgjax.data.tokenizer import Tokenizer
+from rgjax.decode.rules import banned_words, length_of
+from rgjax.decode.writer import Hypothesis
+
+_SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’》)]*\s*")
+_CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+
+
+def finish(hypothesis: Hypothesis, surfaces: dict[str, str], tokenizer: Tokenizer, config: DecodeConfig) -> str:
+    """The reason as the shopper sees it.
+
+    A text that ran out of tokens is cut back to its last whole sentence; sentences with a banned word are dropped; a text
+    above the hard limit loses whole sentences from its end, and only if one sentence is already too long, words.
+    """
+    text = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
+    text = tidy(slots.fill(text, surfaces))
+    if not hypothesis.ended:
+        text = whole_sentences(text) or text
+    for word in banned_words(config):
+        text = _without(text, word)
+    if config.max_length and config.length_unit != "tokens":
+        text = shorten(text, config.max_length, config.length_unit)
+    return text
+
+
+def tidy(text: str) -> str:
+    """One space between words, none before closing punctuation nor between Chinese characters."""
+    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r" ([,.!?;:])(?=\s|$)", r"\1", text)
+    return re.sub(rf"(?<=[{_CJK}]) (?=[{_CJK}])", "", text)
+
+
+def whole_sentences(text: str) -> str:
+    """The leading sentences that are complete; empty where none is."""
+    return "".join(m[0] for m in _SENTENCE.finditer(text)).strip()
+
+
+def shorten(text: str, limit: int, unit: str) -> str:
+    """At most `limit` words or characters: whole sentences if one fits, else cut at a word."""
+    if length_of(text, unit) <= limit:
+        return text
+    kept = ""
+    for match in _SENTENCE.finditer(text):
+        if length_of((kept + match[0]).strip(), unit) > limit:
+            break
+        kept += match[0]
+    if kept.strip():
+        return kept.strip()
+    if unit == "words":
+        return " ".join(text.split()[:limit])
+    cut = text[:limit]
+    if text[limit : limit + 1].isalnum() and " " in cut and text[limit].isascii():
+        cut = cut[: cut.rindex(" ")]
+    return cut.strip()
+
+
+def _without(text: str, word: str) -> str:
+    pattern = re.compile(re.escape(word), re.IGNORECASE)
+    if not pattern.search(text):
+        return text
+    sentences = [m[0] for m in _SENTENCE.finditer(text)]
+    rest = text[sum(map(len, sentences)) :]
+    kept = "".join(s for s in [*sentences, rest] if not pattern.search(s)).strip()
+    return kept or tidy(pattern.sub("", text))

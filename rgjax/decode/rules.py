@@ -1,0 +1,155 @@
+"""What a token may be next: bans, lengths, repeats and slots, as pure functions of arrays with static shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rgjax.config import DecodeConfig
+from rgjax.data.tokenizer import ITEM_SLOT, MARKERS, Tokenizer
+from rgjax.errors import UserError
+
+NEVER = -1e30  # finite, so that a row in which everything is banned still has an argmax
+
+
+class RowRules(NamedTuple):
+    """Per row: which slots have a referent, and how long each filled slot is. bool and int32 [R, M]."""
+
+    slot_allowed: jax.Array
+    slot_units: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Constant tables of one decoding configuration; `apply` is called inside the decoding loop."""
+
+    eos_id: int
+    banned_V: np.ndarray  # bool: never written
+    units_V: np.ndarray  # int32: length of a token in the configured unit
+    slot_of_V: np.ndarray  # int32: index of the slot, or -1
+    slot_names: tuple[str, ...]
+    sequences: np.ndarray  # int32 [W, n]: banned words of several tokens, right-aligned, -1 before them
+    min_length: int
+    max_length: int
+    no_repeat: int
+
+    @classmethod
+    def of(cls, config: DecodeConfig, tokenizer: Tokenizer) -> Rules:
+        """Raises UserError when the least length exceeds the greatest, or a banned word is empty."""
+        if config.max_length and config.min_length > config.max_length:
+            raise UserError(f"--min_length={config.min_length} is above --max_length={config.max_length}; swap them.")
+        size = tokenizer.vocab_size
+        banned = np.zeros(size, bool)
+        controls = [t for t in (tokenizer.backend.id_to_token(i) or "" for i in range(size)) if re.fullmatch(r"<\|.*\|>", t)]
+        for token in (*MARKERS, *controls, tokenizer.pad, tokenizer.bos):
+            if (i := tokenizer.id_of(token)) is not None and i != tokenizer.eos_id:
+                banned[i] = True
+        sequences = []
+        for word in banned_words(config):
+            for form in {word, " " + word, word.capitalize(), " " + word.capitalize()}:
+                ids = tokenizer.encode(form)
+                if len(ids) == 1:
+                    banned[ids[0]] = True
+                elif ids:
+                    sequences.append(ids)
+        width = max(map(len, sequences), default=1)
+        table = np.full((len(sequences), width), -1, np.int32)
+        for i, ids in enumerate(sequences):
+            table[i, width - len(ids) :] = ids
+        names = [t for t in (tokenizer.backend.id_to_token(i) or "" for i in range(size)) if t == ITEM_SLOT or re.fullmatch(r"<[ha]\d+>", t)]
+        slot_of = np.full(size, -1, np.int32)
+        for index, name in enumerate(names):
+            slot_of[tokenizer.id_of(name)] = index
+        units = _units(config.length_unit, tokenizer)
+        return cls(tokenizer.eos_id, banned, units, slot_of, tuple(names), table, config.min_length, config.max_length, config.no_repeat_ngram)
+
+    def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
+        """The slots of each row's input; at least one column, so that shapes stay valid without slots."""
+        width = max(1, len(self.slot_names))
+        allowed, units = np.zeros((len(surfaces), width), bool), np.zeros((len(surfaces), width), np.int32)
+        for r, filled in enumerate(surfaces):
+            for i, name in enumerate(self.slot_names):
+                if text := filled.get(name):
+                    allowed[r, i] = True
+                    units[r, i] = length_of(text, unit) if unit != "tokens" else 0
+        return RowRules(jnp.asarray(allowed), jnp.asarray(units))
+
+    def length(self, token_R: jax.Array, row: RowRules) -> jax.Array:
+        """How much each row's new token adds to its length, int32 [R]."""
+        slot = jnp.asarray(self.slot_of_V)[token_R]
+        extra = jnp.take_along_axis(row.slot_units, jnp.maximum(slot, 0)[:, None], axis=1)[:, 0]
+        return jnp.asarray(self.units_V)[token_R] + jnp.where(slot >= 0, extra, 0)
+
+    def apply(self, logits_RV, tokens_RN, i, length_R, row: RowRules) -> jax.Array:
+        """Logits with everything forbidden at step `i` set to NEVER; `tokens_RN` are the tokens so far, -1 beyond."""
+        logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits_RV)
+        if self.slot_names:
+            slot = jnp.asarray(self.slot_of_V)
+            allowed = jnp.where(slot >= 0, row.slot_allowed[:, jnp.maximum(slot, 0)], True)
+            logits = jnp.where(allowed, logits, NEVER)
+        if len(self.sequences):
+            logits = _ban_sequences(logits, tokens_RN, i, self.sequences)
+        if self.no_repeat:
+            logits = _ban_repeats(logits, tokens_RN, i, self.no_repeat)
+        eos = jnp.arange(logits.shape[-1]) == self.eos_id
+        if self.min_length:
+            logits = jnp.where(eos & (length_R < self.min_length)[:, None], NEVER, logits)
+        if self.max_length:
+            every = jnp.broadcast_to(jnp.asarray(self.units_V), logits.shape)
+            if self.slot_names:
+                every = every + jnp.where(slot >= 0, row.slot_units[:, jnp.maximum(slot, 0)], 0)
+            logits = jnp.where(~eos & (length_R[:, None] + every > self.max_length), NEVER, logits)
+        return logits
+
+
+def banned_words(config: DecodeConfig) -> list[str]:
+    """The words of --banned_words."""
+    return [w.strip() for w in config.banned_words.split(",") if w.strip()]
+
+
+def length_of(text: str, unit: str) -> int:
+    """Length of a text in words (separated by spaces) or characters."""
+    return len(text.split()) if unit == "words" else len(text)
+
+
+def _units(unit: str, tokenizer: Tokenizer) -> np.ndarray:
+    if unit == "tokens":
+        units = np.ones(tokenizer.vocab_size, np.int32)
+    elif unit == "characters":  # UTF-8: every byte that does not continue a character starts one
+        units = np.array([sum(b & 0xC0 != 0x80 for b in t) for t in tokenizer.token_bytes()], np.int32)
+    else:  # a word begins where a space does
+        units = np.array([t.count(b" ") for t in tokenizer.token_bytes()], np.int32)
+    units[tokenizer.eos_id] = 0
+    return units
+
+
+def _ban_sequences(logits, tokens_RN, i, sequences: np.ndarray) -> jax.Array:
+    """Bans the last token of each sequence in rows that end with all its other tokens."""
+    n = sequences.shape[1]
+    padded = jnp.pad(tokens_RN, ((0, 0), (n - 1, 0)), constant_values=-2)
+    recent = jax.lax.dynamic_slice_in_dim(padded, i, n - 1, axis=1)  # the n - 1 tokens before step i
+    heads, last = jnp.asarray(sequences[:, :-1]), jnp.asarray(sequences[:, -1])
+    matches = jnp.all((heads[None] == recent[:, None]) | (heads[None] == -1), axis=-1)  # [R, W]
+    return logits.at[:, last].min(jnp.where(matches, NEVER, jnp.inf))
+
+
+def _ban_repeats(logits, tokens_RN, i, n: int) -> jax.Array:
+    """Bans tokens that would complete an n-gram seen before."""
+    rows, total = tokens_RN.shape
+    if n == 1:
+        seen = jnp.where(jnp.arange(total)[None] < i, tokens_RN, -1)
+        return logits.at[jnp.arange(rows)[:, None], seen].min(jnp.where(seen >= 0, NEVER, jnp.inf))
+    padded = jnp.pad(tokens_RN, ((0, 0), (n - 1, 0)), constant_values=-2)
+    recent = jax.lax.dynamic_slice_in_dim(padded, i, n - 1, axis=1)
+    same = jnp.ones((rows, total - n + 1), bool)
+    for k in range(n - 1):
+        same &= tokens_RN[:, k : total - n + 1 + k] == recent[:, k : k + 1]
+    nexts = tokens_RN[:, n - 1 :]
+    same &= (jnp.arange(total - n + 1)[None] + n - 1 < i) & (nexts >= 0)
+    # A minimum never lifts another ban, whichever write comes last.
+    return logits.at[jnp.arange(rows)[:, None], jnp.maximum(nexts, 0)].min(jnp.where(same, NEVER, jnp.inf))

@@ -1,0 +1,72 @@
+"""Prompts in, continuations out: batches of like length, static shapes, one compilation per shape."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rgjax.config import DecodeConfig
+from rgjax.data.template import Rendered
+from rgjax.data.tokenizer import Tokenizer
+from rgjax.decode import beam, prompt, sampling
+from rgjax.decode.rules import Rules
+from rgjax.models.build import ModelFactory
+
+BUCKET = 64  # prompt lengths are rounded up to a multiple of this
+
+
+class Hypothesis(NamedTuple):
+    """Token ids up to (without) the end token, their score, and whether the end token came."""
+
+    ids: list[int]
+    score: float
+    ended: bool
+
+
+class Writer:
+    """Decodes with fixed parameters and one configuration."""
+
+    def __init__(self, factory: ModelFactory, params: dict, tokenizer: Tokenizer, config: DecodeConfig):
+        self.factory, self.params, self.tokenizer, self.config = factory, params, tokenizer, config
+        self.rules = Rules.of(config, tokenizer)
+        self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
+        self.rows = max(1, config.decode_batch // self.copies)
+        self._run = jax.jit(self._decode)
+
+    def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R):
+        model = self.factory.model(params)
+        filled = prompt.repeat(prompt.prefill(model, tokens_RS, lengths_R, self.config.max_new_tokens), self.copies)
+        length = tokens_RS.shape[1] if filled.logits is not None else 0
+        rows = prompt.repeat(rules_R, self.copies)
+        if self.config.method == "beam":
+            return beam.decode(model, filled, rows, self.rules, self.config, length, self.tokenizer.pad_id)
+        keys = jax.vmap(lambda k: jax.vmap(lambda c: jax.random.fold_in(k, c))(jnp.arange(self.copies)))(keys_R).reshape(-1)
+        out, total = sampling.decode(model, filled, rows, keys, self.rules, self.config, length, self.tokenizer.pad_id)
+        return out.reshape(-1, self.copies, out.shape[-1]), total.reshape(-1, self.copies)
+
+    def write(self, rendered: list[Rendered], first_row: int = 0) -> list[list[Hypothesis]]:
+        """Hypotheses per prompt, best first (in the order drawn, when sampling). Row r's randomness depends on first_row + r only."""
+        results: list[list[Hypothesis]] = [[] for _ in rendered]
+        order = sorted(range(len(rendered)), key=lambda r: len(rendered[r].prompt_ids))
+        for at in range(0, len(order), self.rows):
+            members = order[at : at + self.rows]
+            filler = members + [members[-1]] * (self.rows - len(members))
+            tokens, scores = self._batch([rendered[r] for r in filler], [first_row + r for r in filler])
+            for r, row_tokens, row_scores in zip(members, tokens, scores, strict=False):
+                results[r] = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
+        return results
+
+    def _batch(self, rendered: list[Rendered], row_ids: list[int]):
+        longest = max(len(r.prompt_ids) for r in rendered)
+        tokens, lengths = prompt.pad_left([r.prompt_ids for r in rendered], -(-longest // BUCKET) * BUCKET, self.tokenizer.pad_id)
+        rows = self.rules.rows([r.surfaces for r in rendered], self.config.length_unit)
+        keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(self.config.decode_seed), r))(jnp.asarray(row_ids, jnp.uint32))
+        return jax.device_get(self._run(self.params, jnp.asarray(tokens), jnp.asarray(lengths), rows, keys))
+
+    def _hypothesis(self, tokens: np.ndarray, score: float) -> Hypothesis:
+        ids = [int(t) for t in tokens if t >= 0]
+        ended = self.tokenizer.eos_id in ids
+        return Hypothesis(ids[: ids.index(self.tokenizer.eos_id)] if ended else ids, float(score), ended)

@@ -1,0 +1,55 @@
+"""The device mesh, and process start-up."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import jax
+import numpy as np
+
+from rgjax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+
+
+def parse(text: str) -> dict[str, int]:
+    """'data:2,fsdp:2' -> sizes of all axes, 1 where not named; raises UserError on an unknown axis or size."""
+    sizes = dict.fromkeys(AXES, 1)
+    for part in filter(None, text.split(",")):
+        name, _, size = part.partition(":")
+        if name not in sizes or not size.lstrip("-").isdigit() or int(size) == 0 or int(size) < -1:
+            raise UserError(f"--mesh={text} is not understood at '{part}'; write axes {', '.join(AXES)} with sizes, as data:2,fsdp:2.")
+        sizes[name] = int(size)
+    return sizes
+
+
+def make(text: str) -> jax.sharding.Mesh:
+    """A mesh with axes data, fsdp and tensor over the devices; raises UserError when it needs more than there are."""
+    sizes, devices = parse(text), jax.devices()
+    free = [n for n, s in sizes.items() if s == -1]
+    known = math.prod(s for s in sizes.values() if s > 0)
+    if len(free) > 1:
+        raise UserError(f"--mesh={text} leaves two axes free; give -1 to one axis only.")
+    if free:
+        sizes[free[0]] = max(1, len(devices) // known)
+    total = math.prod(sizes.values())
+    if total > len(devices) or (total < len(devices) and jax.process_count() > 1):
+        raise UserError(f"--mesh={text} takes {total} devices and there are {len(devices)}; change the mesh.")
+    shape = tuple(sizes[a] for a in AXES)
+    grid = np.asarray(devices[:total]).reshape(shape)
+    return jax.sharding.Mesh(grid, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+
+
+def start(compilation_cache: str = "") -> None:
+    """Joins the cluster if one is announced by the environment, and turns the compilation cache on.
+
+    JAX itself recognises SLURM, Open MPI and Kubernetes; RGJAX_COORDINATOR (host:port), RGJAX_PROCESSES and RGJAX_PROCESS
+    serve where no scheduler does.
+    """
+    if compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
+    if coordinator := os.environ.get("RGJAX_COORDINATOR"):
+        if "cpu" in (jax.config.jax_platforms or "cpu"):
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(coordinator, int(os.environ["RGJAX_PROCESSES"]), int(os.environ["RGJAX_PROCESS"]))

@@ -1,0 +1,79 @@
+"""The sharding policy: which mesh axis holds which axis of an array. No other file names mesh axes of arrays."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from rgjax.errors import UserError
+
+# Logical axis of a parameter -> mesh axis. Rows of a matrix are spread over fsdp, heads and hidden units over tensor.
+RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "mlp": "tensor", None: None}
+BATCH = P(("data", "fsdp"))  # every device of these two axes sees its own rows
+
+
+def parameters(model_state: nnx.State, mesh: Mesh) -> dict:
+    """NamedShardings for every parameter of an abstract state, as a plain nested dict.
+
+    An axis that its mesh axis does not divide stays whole (a vocabulary of 8,001 over 2, say).
+    """
+
+    def one(variable) -> NamedSharding:
+        axes, shape = variable.get_metadata("axes"), variable.get_value().shape
+        axes = (None,) * (len(shape) - len(axes)) + tuple(axes)  # stacked layers lead and stay whole
+        spec = [RULES[a] if RULES[a] and n % mesh.shape[RULES[a]] == 0 else None for a, n in zip(axes, shape, strict=True)]
+        return NamedSharding(mesh, P(*spec))
+
+    leaves = jax.tree.map(one, model_state, is_leaf=lambda v: isinstance(v, nnx.Variable))
+    return nnx.to_pure_dict(leaves)
+
+
+def like(tree, reference: dict, mesh: Mesh):
+    """Shardings of an optimizer state: moments as their parameter, everything else replicated.
+
+    A leaf belongs to the parameter whose path ends its own path and whose shape it has.
+    """
+    by_path = {_names(path): s for path, s in jax.tree_util.tree_leaves_with_path(reference)}
+
+    def one(path, leaf):
+        names = _names(path)
+        for start in range(len(names)):
+            if names[start:] in by_path and leaf.ndim:
+                return by_path[names[start:]]
+        return NamedSharding(mesh, P())
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _names(path) -> tuple[str, ...]:
+    return tuple(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def batch(mesh: Mesh, leading: int = 0) -> NamedSharding:
+    """Sharding of a batch's rows; `leading` unsharded axes stand before them (accumulation)."""
+    return NamedSharding(mesh, P(*(None,) * leading, *BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def check_batch(rows: int, mesh: Mesh, accumulate: int) -> None:
+    """Raises UserError when the rows of a step do not divide among accumulation steps and devices."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"] * accumulate
+    if rows % parts:
+        raise UserError(
+            f"--batch_size={rows} does not divide by {parts} (data x fsdp x accumulate); take a multiple of it or change --mesh."
+        )
+
+
+def put(local: dict[str, np.ndarray], mesh: Mesh, accumulate: int = 0) -> dict[str, jax.Array]:
+    """This process's rows as global arrays [rows, ...], or [accumulate, rows / accumulate, ...]."""
+    if accumulate:
+        local = {k: v.reshape(accumulate, v.shape[0] // accumulate, *v.shape[1:]) for k, v in local.items()}
+    sharding = batch(mesh, leading=1 if accumulate else 0)
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in local.items()}

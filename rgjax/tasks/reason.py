@@ -1,0 +1,104 @@
+"""The main task: write the reason, given shopper, history, item and control codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+from rgjax.config import DecodeConfig, InputConfig, ModelConfig
+from rgjax.data import pipeline
+from rgjax.data.dataset import Dataset
+from rgjax.data.template import Template
+from rgjax.data.tokenizer import Tokenizer
+from rgjax.decode import postprocess, rerank
+from rgjax.decode.writer import Writer
+from rgjax.models.build import ModelFactory
+from rgjax.train.loss import cross_entropy_sums
+
+NAME = "reason"
+
+
+def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0) -> dict[str, jax.Array]:
+    """Float32 sums over target tokens: `loss` (smoothed in training), `nll`, `correct` and `tokens`."""
+    head, shrink = model.head()
+    smoothing = smoothing if key is not None else 0.0
+    found = cross_entropy_sums(model(batch, key), head, batch["targets"], batch["weights"], shrink, smoothing)
+    return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True))
+
+
+class ReasonTask:
+    """Ties a tokenizer, the template and the model's configuration together."""
+
+    def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig):
+        self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
+        self.template = Template(tokenizer, input_config, model_config.architecture)
+        self.factory = ModelFactory(model_config, tokenizer.vocab_size)
+
+    def loss(self, smoothing: float):
+        """The step's loss function."""
+        return functools.partial(sums, smoothing=smoothing)
+
+    def training_data(self, dataset: Dataset, seed: int):
+        """A checkpointable iterator of this process's training batches."""
+        where = {"process": jax.process_index(), "processes": jax.process_count()}
+        return iter(pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where))
+
+    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0) -> Iterator[dict]:
+        """This process's rows of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty."""
+        if not dataset.count(split):
+            return iter(())
+        where = {"process": jax.process_index(), "processes": jax.process_count()}
+        return pipeline.eval_batches(dataset, split, self.template, self.input, self.architecture, limit=limit, **where)
+
+    def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
+        """Writes reasons with these parameters."""
+        return ReasonWriter(self.template, Writer(self.factory, params, self.tokenizer, config), config)
+
+
+@dataclasses.dataclass
+class ReasonWriter:
+    """Examples in, finished texts out."""
+
+    template: Template
+    writer: Writer
+    config: DecodeConfig
+
+    def write(self, examples: list[dict], first_row: int = 0) -> list[list[str]]:
+        """For each example its reasons, best first: one, or `n_best`. `first_row` numbers the examples within the whole input."""
+        rendered = [self.template.render({**e, "reason": ""}) for e in examples]
+        out = []
+        for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row), strict=True):
+            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in hypotheses]
+            if self.config.method == "mbr":
+                texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
+            out.append(_distinct(texts)[: self.config.n_best])
+        return out
+
+
+def _distinct(texts: list[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def sample_rows(examples: list[dict], reasons: list[list[str]], step: int) -> list[dict]:
+    """Rows of samples.jsonl: what was read, what the reference says, what was written."""
+    return [
+        {
+            "step": step,
+            "item": e["item"].get("title") or e["item"].get("id") or "",
+            "history": [h.get("title") or "" for h in (e.get("history") or [])[-5:]],
+            "control": e.get("control") or {},
+            "reference": e.get("reason") or "",
+            "reason": r[0],
+        }
+        for e, r in zip(examples, reasons, strict=True)
+    ]
+
+
+def dataset_tokenizer(folder: str | pathlib.Path) -> tuple[Dataset, Tokenizer]:
+    """A dataset and its tokenizer; raises UserError when either is unusable."""
+    dataset = Dataset.open(folder)
+    return dataset, Tokenizer.load(dataset.tokenizer_folder)

@@ -1,0 +1,72 @@
+"""Checkpoints with Orbax v1: model, optimizer, random key, step and data iterator, saved together and asynchronously."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from rgjax.errors import UserError
+from rgjax.train.state import TrainState
+
+_policies = ocp.training.preservation_policies
+
+
+class Checkpoints:
+    """The checkpoints of one run; keeps the latest `keep` and the one with the lowest validation loss."""
+
+    def __init__(self, folder: str | pathlib.Path, keep: int):
+        best = _policies.BestN(get_metric_fn=lambda m: -m["val_loss"], n=1, keep_checkpoints_without_metrics=False)
+        policy = _policies.AnyPreservationPolicy([_policies.LatestN(keep), best])
+        self.folder = pathlib.Path(folder).absolute()
+        self._manager = ocp.training.Checkpointer(self.folder, preservation_policy=policy, cleanup_tmp_directories=True)
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        return None if self._manager.latest is None else self._manager.latest.step
+
+    @property
+    def best(self) -> int | None:
+        """Step with the lowest validation loss; the newest where none was validated; None without checkpoints."""
+        scored = [(c.metrics["val_loss"], -c.step) for c in self._manager.checkpoints if c.metrics]
+        return -min(scored)[1] if scored else self.latest
+
+    def save(self, step: int, state: TrainState, data: Any, progress: dict, val_loss: float | None) -> None:
+        """Starts a save; it completes in the background and appears only when whole."""
+        if step == self.latest:
+            return
+        metrics = None if val_loss is None else {"val_loss": val_loss}
+        items = {"state": state._asdict(), "data": data}
+        self._manager.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=progress)
+
+    def restore(self, step: int, abstract: TrainState, data: Any) -> tuple[TrainState, dict]:
+        """The state of a step, on the shardings of `abstract`, and the run's progress; `data` is set to where it stood."""
+        try:
+            found = self._manager.load_checkpointables(step, {"state": abstract._asdict(), "data": data})
+            progress = self._manager.checkpointables_metadata(step).custom_metadata or {}
+        except Exception as error:  # Orbax raises many kinds for a damaged folder
+            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); remove it to go on from the one before.")
+        return TrainState(**found["state"]), progress
+
+    def load_params(self, step: int, abstract: TrainState) -> dict:
+        """Parameters to use after training: the moving average where one was kept."""
+        try:
+            state = self._manager.load_checkpointables(step, {"state": abstract._asdict()})["state"]
+        except Exception as error:
+            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); use another with --checkpoint.")
+        return jax.block_until_ready(state["ema"] or state["params"])
+
+    def wait(self) -> None:
+        """Returns when nothing is being written any more; raises what a background save raised."""
+        self._manager.wait()
+
+    def close(self) -> None:
+        """Waits and frees the writer's threads."""
+        self._manager.close()
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,232 @@
+"""The loop: dispatch step N, then read the metrics of step N-1; evaluate, save and stop when due."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from rgjax.config import OptimizerConfig, TrainConfig
+from rgjax.errors import UserError
+from rgjax.models.build import ModelFactory
+from rgjax.parallel import sharding
+from rgjax.train import flops, optimizer
+from rgjax.train.checkpoint import Checkpoints
+from rgjax.train.records import RunLog, memory_bytes
+from rgjax.train.state import TrainState, abstract_state, create
+from rgjax.train.step import SumsFn, make_eval_step, make_train_step
+
+
+class Loop:
+    """One training run of one task."""
+
+    def __init__(
+        self,
+        factory: ModelFactory,
+        sums_fn: SumsFn,
+        data: Iterator[dict[str, np.ndarray]],
+        validation: Callable[[], Iterator[dict[str, np.ndarray]]],
+        sample: Callable[[dict, int], list[dict]],
+        config: TrainConfig,
+        optimizer_config: OptimizerConfig,
+        mesh: jax.sharding.Mesh,
+    ):
+        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons."""
+        self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
+        self.config, self.optimizer_config, self.mesh = config, optimizer_config, mesh
+        self.schedule = optimizer.schedule(optimizer_config, config.steps)
+        tx = optimizer.make(optimizer_config, config.steps)
+        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config)
+        self.eval_step = make_eval_step(factory, sums_fn)
+        self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
+        self.progress = {"best": math.inf, "stale": 0, "val_loss": None}
+        self.state = self._begin(tx)
+        self.log = RunLog(config.workdir, config.steps, self.step)
+        self.meter = Meter(factory, self.log, self.step, config)
+        self.stop_requested = False
+
+    def _begin(self, tx) -> TrainState:
+        ema, latest = self.optimizer_config.ema > 0, self.checkpoints.latest
+        self.step = latest or 0
+        if latest is None:
+            return create(self.factory, tx, self.mesh, ema, self.config.seed)
+        abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed)
+        state, progress = self.checkpoints.restore(latest, abstract, self.data)
+        self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}
+        return state
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end (or early stopping, or SIGTERM) and returns a summary."""
+        previous = signal.signal(signal.SIGTERM, self._on_signal)
+        pending: tuple[int, dict, dict] | None = None
+        try:
+            if self.step:
+                self.log.note(f"continuing at step {self.step}")
+            while self.step < self.config.steps and not self.stop_requested and not self._out_of_patience():
+                batch = self.meter.wait_for(self.data)
+                placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
+                with jax.transfer_guard("disallow"):
+                    self.state, metrics = self.train_step(self.state, placed)
+                self.step += 1
+                if pending:
+                    self._report(*pending)
+                pending = (self.step, metrics, batch)
+                if self._due(self.config.eval_every) or self._due(self.config.save_every):
+                    self._report(*pending)
+                    pending = None
+                    self._milestone()
+            if pending:
+                self._report(*pending)
+            self._finish()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            self.log.close()
+        return self._summary()
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.progress["stale"]
+
+    def _report(self, step: int, metrics: dict, batch: dict) -> None:
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
+            self._non_finite(step, values, batch)
+        self.meter.add(values, batch)
+        if step % self.config.log_every == 0 or step == self.config.steps or step == 1:
+            self.meter.report(step, values, float(self.schedule(step - 1)))
+
+    def _non_finite(self, step: int, values: dict, batch: dict) -> None:
+        path = f"{self.config.workdir}/nonfinite_step_{step}_process_{jax.process_index()}.npz"
+        np.savez(path, **batch)
+        self.checkpoints.wait()
+        raise UserError(
+            f"The loss of step {step} is {values['loss']} (gradient norm {values['grad_norm']}); its batch is kept in {path}; "
+            "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
+        )
+
+    def _milestone(self) -> None:
+        paused, val_loss = time.perf_counter(), None
+        if self._due(self.config.eval_every):
+            val_loss = self.evaluate()
+        improved = val_loss is not None and val_loss < self.progress["best"]
+        if val_loss is not None:
+            stale = 0 if improved else self.progress["stale"] + 1
+            self.progress |= {"best": min(val_loss, self.progress["best"]), "stale": stale, "val_loss": val_loss}
+        if improved or self._due(self.config.save_every):
+            self._save(val_loss)
+        self.meter.skip(time.perf_counter() - paused)
+
+    def evaluate(self) -> float | None:
+        """Validation loss per target token with the averaged parameters, logged with samples; None without a validation split."""
+        params, totals = self.state.ema or self.state.params, None
+        for batch in self.validation():
+            sums = self.eval_step(params, sharding.put(batch, self.mesh))
+            totals = sums if totals is None else jax.tree.map(lambda a, b: a + b, totals, sums)
+        if totals is None:
+            return None
+        totals = {k: float(v) for k, v in jax.device_get(totals).items()}
+        loss = totals["nll"] / max(totals["tokens"], 1.0)
+        values = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": totals["correct"] / totals["tokens"]}
+        self.log.scalars(self.step, values)
+        self.log.samples(self.sample(params, self.step))
+        return loss
+
+    def _save(self, val_loss: float | None) -> None:
+        progress = {k: (None if v == math.inf else v) for k, v in self.progress.items()}
+        self.checkpoints.save(self.step, self.state, self.data, progress, val_loss)
+
+    def _finish(self) -> None:
+        self._save(None)
+        self.checkpoints.wait()
+        if self.stop_requested:
+            self.log.note(f"stopped by SIGTERM; step {self.step} is saved, the same command goes on from there")
+
+    def _on_signal(self, *_) -> None:
+        self.stop_requested = True
+
+    def _summary(self) -> dict[str, Any]:
+        best = self.progress["best"]
+        return {
+            "workdir": str(self.config.workdir), "step": self.step, "steps": self.config.steps,
+            "finished": self.step >= self.config.steps or self._out_of_patience(), "parameters": self.factory.count(),
+            "best_val_loss": None if best == math.inf else best, "best_step": self.checkpoints.best,
+            **self.meter.last, "compile_seconds": self.meter.compile_seconds,
+        }  # fmt: skip
+
+
+class Meter:
+    """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
+
+    def __init__(self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig):
+        self.factory, self.log, self.config = factory, log, config
+        self.params = nnx.to_pure_dict(factory.abstract)
+        self.compile_seconds, self.last = None, {}
+        self._reset(time.perf_counter())
+
+    def _reset(self, now: float) -> None:
+        self.since, self.waited, self.steps = now, 0.0, 0
+        self.counts = dict.fromkeys(("tokens", "encoder_tokens", "target_tokens", "examples", "slots"), 0.0)
+
+    def wait_for(self, data: Iterator):
+        """The next batch; the time spent waiting for it is counted."""
+        start = time.perf_counter()
+        batch = next(data)
+        self.waited += time.perf_counter() - start
+        return batch
+
+    def skip(self, seconds: float) -> None:
+        """Leaves time spent on evaluation and saving out of the rates."""
+        self.since += seconds
+
+    def add(self, values: dict, batch: dict) -> None:
+        """Counts one finished step; `values` hold global target tokens, the rest is scaled up from this process's rows."""
+        if self.compile_seconds is None:
+            self.compile_seconds = time.perf_counter() - self.since
+            self._reset(time.perf_counter())
+            self.first = True
+        else:
+            self.first = False
+        processes = jax.process_count()
+        self.steps += 1
+        self.counts["target_tokens"] += values["target_tokens"]
+        segments = batch["segment_ids"]
+        self.counts["tokens"] += np.count_nonzero(segments) * processes
+        self.counts["examples"] += segments.max(axis=1).sum() * processes
+        self.counts["slots"] += segments.size * processes
+        if "encoder_segment_ids" in batch:
+            encoder = batch["encoder_segment_ids"]
+            self.counts["encoder_tokens"] += np.count_nonzero(encoder) * processes
+            self.counts["slots"] += encoder.size * processes
+
+    def report(self, step: int, values: dict, learning_rate: float) -> None:
+        """Logs one step's loss with the rates since the last report."""
+        now = time.perf_counter()
+        seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
+        peak, _ = flops.peak_flops()
+        work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts)
+        real = self.counts["tokens"] + self.counts["encoder_tokens"]
+        self.last = {
+            "loss": values["loss"],
+            "perplexity": math.exp(min(values["nll"], 50)),
+            "accuracy": values["correct"],
+            "grad_norm": values["grad_norm"],
+            "learning_rate": learning_rate,
+            "target_tokens_per_second": self.counts["target_tokens"] / seconds,
+            "tokens_per_second": real / seconds,
+            "padding_share": 1.0 - real / max(self.counts["slots"], 1.0),
+            "mfu": work / (seconds * peak),
+            "step_seconds": seconds / max(self.steps, 1),
+            "data_wait_seconds": self.waited / max(self.steps, 1),
+            "memory_bytes": memory_bytes(),
+        }
+        eta = (self.config.steps - step) * self.last["step_seconds"]
+        self.log.scalars(step, {**self.last, "eta_seconds": eta})
+        self._reset(now)

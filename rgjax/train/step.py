@@ -1,0 +1,67 @@
+"""The training step: pure, compiled once, its state donated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rgjax.config import OptimizerConfig
+from rgjax.models.build import ModelFactory
+from rgjax.train.state import TrainState
+
+# A task's loss: (model, batch, dropout key or None) -> dict of float32 sums; "loss" and "tokens" are required.
+SumsFn = Callable[..., dict[str, jax.Array]]
+
+
+def make_train_step(factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTransformation, config: OptimizerConfig):
+    """`train_step(state, batch) -> (state, metrics)`; batch leaves are [accumulate, rows, ...].
+
+    The gradient is that of (sum of losses) / (number of target tokens), both over all micro-batches and devices, so the
+    same examples give the same step however they are laid out.
+    """
+
+    def loss(params, batch, key):
+        sums = sums_fn(factory.model(params), batch, key)
+        return sums["loss"], sums
+
+    def micro(params, key, carry, batch_and_index):
+        grads, sums = carry
+        batch, index = batch_and_index
+        (_, new_sums), new_grads = jax.value_and_grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, index))
+        return (jax.tree.map(jnp.add, grads, new_grads), jax.tree.map(jnp.add, sums, new_sums)), None
+
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        first = jax.tree.map(lambda x: x[0], batch)
+        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, first, jax.random.fold_in(key, 0))
+        if config.accumulate > 1:
+            rest = jax.tree.map(lambda x: x[1:], batch)
+            body = lambda carry, xs: micro(state.params, key, carry, xs)  # noqa: E731
+            (grads, sums), _ = jax.lax.scan(body, (grads, sums), (rest, jnp.arange(1, config.accumulate)))
+        tokens = jnp.maximum(sums["tokens"], 1.0)
+        grads = jax.tree.map(lambda g: g / tokens, grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = _average(state, params, config.ema)
+        metrics = {k: v / tokens for k, v in sums.items() if k != "tokens"}
+        metrics |= {"target_tokens": sums["tokens"], "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, opt_state, ema, state.key), metrics
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def _average(state: TrainState, params: dict, decay: float) -> dict:
+    """Exponential moving average whose decay grows from 0, so that early steps do not linger."""
+    if not decay:
+        return state.ema
+    n = state.step.astype(jnp.float32)
+    rate = 1.0 - jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+    return jax.tree.map(lambda old, new: old + rate * (new - old), state.ema, params)
+
+
+def make_eval_step(factory: ModelFactory, sums_fn: SumsFn):
+    """`eval_step(params, batch) -> sums` over one batch [rows, ...], without dropout."""
+    return jax.jit(lambda params, batch: sums_fn(factory.model(params), batch, None))

@@ -1,0 +1,71 @@
+"""The folder of one run: what it was configured with, and whether another configuration may continue it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from rgjax import config as config_lib
+from rgjax.config import InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.errors import UserError
+
+SECTIONS = {"input": InputConfig, "model": ModelConfig, "optimizer": OptimizerConfig, "train": TrainConfig}
+# These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
+FREE = {
+    "dataset", "workers", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep",
+    "patience", "samples", "compilation_cache", "scan", "remat",
+}  # fmt: skip
+
+
+def read(workdir: str | pathlib.Path) -> dict:
+    """The run's `config.json`: its sections as dataclasses, and `dataset_fingerprint`, `vocab_size`, `task`, `synthetic`.
+
+    Raises UserError when the folder holds no run or the file is damaged.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        stored = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{workdir} holds no run (no config.json); give the --workdir of a launch.train run.") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged; restore it, or start a new run in another folder.") from None
+    return stored | {name: config_lib.from_json(cls, stored[name]) for name, cls in SECTIONS.items()}
+
+
+def write(workdir: str | pathlib.Path, facts: dict, flags_text: str) -> None:
+    """Writes config.json and flags.cfg; `facts` as `read` returns them."""
+    folder = pathlib.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {k: config_lib.to_json(v) if k in SECTIONS else v for k, v in facts.items()}
+    _replace(folder / "flags.cfg", flags_text)
+    _replace(folder / "config.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    fresh = path.with_suffix(path.suffix + ".tmp")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def exists(workdir: str | pathlib.Path) -> bool:
+    """Whether a run lives in this folder; raises UserError when something else does."""
+    folder = pathlib.Path(workdir)
+    if (folder / "config.json").exists():
+        return True
+    if folder.is_dir() and any(p.name != "flags.cfg" for p in folder.iterdir()):
+        raise UserError(f"--workdir={workdir} is not empty and holds no run; give a new or empty folder.")
+    return False
+
+
+def check_same(workdir: str, stored: dict, now: dict) -> None:
+    """Raises UserError naming the first option in which `now` would not continue the `stored` run."""
+    if stored["dataset_fingerprint"] != now["dataset_fingerprint"]:
+        raise UserError(f"{workdir} was trained on another dataset than --dataset={now['input'].dataset}; give that one, or a new --workdir.")
+    for section in SECTIONS:
+        before, after = config_lib.to_json(stored[section]), config_lib.to_json(now[section])
+        for name in before:
+            if before[name] != after[name] and name not in FREE:
+                raise UserError(
+                    f"{workdir} was started with --{name}={before[name]}, not {after[name]}; leave the flag out to go on, or give a new --workdir."
+                )
