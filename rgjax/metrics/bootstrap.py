@@ -1,7 +1,7 @@
 """95 % intervals and paired tests for corpus metrics.
 
 A metric comes in one of two forms. `Sums` is a function of sums over examples (BLEU, a mean, a ratio): its examples are
-resampled with replacement (percentile bootstrap; Koehn 2004, "Statistical significance tests for machine translation evaluation"),
+resampled with replacement (percentile bootstrap; Koehn 2004, "Statistical significance tests for machine translation"),
 and the sums of all resamples are one matrix product. `LeaveOneOut` is a metric that counts distinct things (USR, distinct-n, FCR)
 or pairs of examples (DIV): a resample holds only 63 % of the examples, many of them several times, which biases such counts, so
 these take the delete-one jackknife (Efron and Stein 1981) with a normal interval.
