@@ -27,10 +27,10 @@ _CONTROL = re.compile(
     "\ue000-\uf8ff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ASCII_DIRTY = re.compile(r"[\x00-\x1f\x7f<&]|  |^ | $")
+_ASCII_DIRTY = re.compile(r"[\x00-\x1f\x7f<&]")
 _DIRTY = re.compile(
     "[\x00-\x1f\x7f-\xa0\xad<&\u1680\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u2069\u3000\ufeff\ufdd0-\ufdef\ufff0-\ufffc\ufffe\uffff"
-    "\ud800-\udfff\ue000-\uf8ff]|  |^ | $"
+    "\ud800-\udfff\ue000-\uf8ff]"
 )
 # Text decoded with the wrong table: UTF-8 read as Latin-1 or Windows-1252, or characters already lost.
 _TROUBLE = re.compile("\ufffd|[ÃÂ][\x80-\xbf]|â€[\x80-\xbf\u2018-\u203a\u20ac\u2122]|ï¿½|锟斤拷")
@@ -39,9 +39,10 @@ _SHORT = 200  # longest text the cache keeps, in characters
 
 def clean_text(text: str) -> str:
     """`text` on one line, in NFKC (but for Chinese punctuation), without HTML, control characters or doubled white space."""
-    dirty = _ASCII_DIRTY if text.isascii() else _DIRTY
-    if dirty.search(text) is None and (text.isascii() or _fold(text) == text):
-        return text
+    ascii = text.isascii()
+    spaced = "  " not in text and text[:1] != " " and text[-1:] != " "
+    if spaced and (_ASCII_DIRTY if ascii else _DIRTY).search(text) is None and (ascii or _fold(text) == text):
+        return text  # nearly every text: a few scans in C
     while True:  # one repair may uncover another ("&amp;lt;"); each shortens the text or settles it
         once = _fold(text)
         once = _ENTITY.sub(lambda m: html.unescape(m[0]), _TAG.sub(" ", once)) if "<" in once or "&" in once else once
@@ -79,20 +80,16 @@ def _cached(text: str) -> str:
     return clean_text(text)
 
 
-def _text(text: str) -> str:
-    return _cached(text) if len(text) <= _SHORT else clean_text(text)
-
-
 def _fields(fields: dict) -> dict:
     """A user, item or event: ids become text, texts clean, what is empty goes."""
     out = {}
     for name, value in fields.items():
-        if name == "attributes":
+        if type(value) is str:
+            value = _cached(value) if len(value) <= _SHORT else clean_text(value)
+        elif name == "attributes":
             value = _attributes(value) if value else None
-        elif type(value) is str:
-            value = _text(value)
-        elif name == "id" or name == "item":
-            value = None if value is None else str(value)
+        elif (name == "id" or name == "item") and value is not None:
+            value = str(value)
         if value is not None and value != "" and value != {}:
             out[name] = value
     return out
@@ -101,10 +98,10 @@ def _fields(fields: dict) -> dict:
 def _attributes(attributes: dict) -> dict:
     out = {}
     for name, value in attributes.items():
-        if type(value) is list:
-            value = [v for v in (_text(v) if type(v) is str else v for v in value) if v is not None and v != ""]
-        elif type(value) is str:
-            value = _text(value)
+        if type(value) is str:
+            value = _cached(value) if len(value) <= _SHORT else clean_text(value)
+        elif type(value) is list:
+            value = [v for v in [clean_text(v) if type(v) is str else v for v in value] if v is not None and v != ""]
         if value is not None and value != "" and value != []:
-            out[_text(name)] = value
+            out[_cached(name)] = value
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import SupportsIndex
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -35,18 +35,18 @@ class Source:
 
     def __getitem__(self, index: SupportsIndex) -> dict:
         """The example at `index`; raises UserError naming the shard when its bytes are damaged."""
-        return self._parse(self._read([index])[0], index)
+        return self._parse(self._read(self._records.__getitem__, index, [index]), index)
 
     def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[dict]:
         """Several examples in one read."""
-        return [self._parse(record, i) for record, i in zip(self._read(indices), indices, strict=True)]
+        return [self._parse(record, i) for record, i in zip(self._read(self._records.__getitems__, indices, indices), indices, strict=True)]
 
     def __repr__(self) -> str:  # grain compares it when it restores an iterator, so no memory address
         return f"Source({', '.join(pathlib.Path(n).name for n in self._names)})"
 
-    def _read(self, indices: Sequence[SupportsIndex]) -> Sequence[bytes]:
+    def _read(self, get: Callable, key, indices: Sequence[SupportsIndex]):
         try:
-            return self._records.__getitems__(indices)
+            return get(key)
         except (RuntimeError, IndexError, ValueError):
             if not all(0 <= int(i) < len(self) for i in indices):
                 raise IndexError(f"index out of range, the split has {len(self)} examples") from None

@@ -24,7 +24,7 @@ from rgjax.errors import UserError
 
 FORMAT = 1
 _TOKENIZER_SAMPLE = (40_000, 24 << 20)  # most examples and bytes the tokenizer learns from
-_LENGTH_SAMPLE = (2_000, 16 << 20)  # most examples and bytes per split measured in tokens
+_LENGTH_SAMPLE = (1_000, 8 << 20)  # most examples and bytes per split measured in tokens
 _HOPELESS = 100  # this many rows from the start without one example: the layout is wrong
 _RUN_ONLY = ("source", "output", "overwrite")  # say where, not what; left out so that equal data gives equal bytes
 

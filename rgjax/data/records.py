@@ -28,6 +28,7 @@ _SCALARS = frozenset((str, int, float, bool, type(None)))
 _TEXT = frozenset((str, type(None)))
 _ID = frozenset((str, int, type(None)))
 _NUMBER = frozenset((int, float, type(None)))
+_PLAIN = {"item": (str,), "title": (str,), "attributes": (dict,), "event": (str,), "rating": (int,), "time": (int,)}
 
 Controls = Mapping[str, list[str]]
 
@@ -148,18 +149,26 @@ def _history(history: Any) -> None:
     if type(history) is not list:
         raise RecordError(f"'history' must be a list of events, not {_kind(history)}")
     for i, event in enumerate(history):
-        path = f"history[{i}]."
-        if type(event) is not dict:
-            raise RecordError(f"'history[{i}]' must be an object, not {_kind(event)}")
-        _known(event, _EVENT, path)
-        if event.get("item") is None and not event.get("title"):
-            raise RecordError(f"'history[{i}]' has neither 'item' nor 'title'")
-        _expect(event, "item", _ID, path, "text or a whole number")
-        _expect(event, "title", _TEXT, path, "text")
-        _expect(event, "event", _TEXT, path, "text")
-        _expect(event, "rating", _NUMBER, path, "a number")
-        _expect(event, "time", _NUMBER, path, "a number (seconds)")
-        _attributes(event.get("attributes"), path)
+        if type(event) is not dict or not all(type(v) in _PLAIN.get(k, ()) for k, v in event.items()) or not event.get("title"):
+            _event(event, i)
+        elif event.get("attributes"):
+            _attributes(event["attributes"], f"history[{i}].")
+
+
+def _event(event: Any, i: int) -> None:
+    """The slow and explicit look at an event that is not plainly right."""
+    path = f"history[{i}]."
+    if type(event) is not dict:
+        raise RecordError(f"'history[{i}]' must be an object, not {_kind(event)}")
+    _known(event, _EVENT, path)
+    if event.get("item") is None and not event.get("title"):
+        raise RecordError(f"'history[{i}]' has neither 'item' nor 'title'")
+    _expect(event, "item", _ID, path, "text or a whole number")
+    _expect(event, "title", _TEXT, path, "text")
+    _expect(event, "event", _TEXT, path, "text")
+    _expect(event, "rating", _NUMBER, path, "a number")
+    _expect(event, "time", _NUMBER, path, "a number (seconds)")
+    _attributes(event.get("attributes"), path)
 
 
 def _attributes(attributes: Any, path: str) -> None:
@@ -168,6 +177,8 @@ def _attributes(attributes: Any, path: str) -> None:
     if type(attributes) is not dict:
         raise RecordError(f"'{path}attributes' must be an object, not {_kind(attributes)}")
     for name, value in attributes.items():
+        if type(value) is str:
+            continue
         for one in value if type(value) is list else (value,):
             if type(one) not in _SCALARS or (type(one) is float and not math.isfinite(one)):
                 raise RecordError(f"'{path}attributes.{name}' must be text, a finite number, true or false, or a list of these")

@@ -80,14 +80,15 @@ class Validation:
         bit, reason, item = _BIT[split], example["reason"], example["item"]
         if self._reasons.add(hash64(reason)):
             self.warnings.add("reason seen before", f"{where}: {reason[:80]}")
-        name = item.get("id") or item.get("title") or ""
+        name, user = item.get("id") or item.get("title") or "", example["user"].get("id")
         if name:
-            self._items.add(hash64(name), bit)
-        user = example["user"].get("id")
+            self._items.add(item_hash := hash64(name), bit)
         if user:
-            _note(self.warnings, self._users.add(hash64(user), bit), bit, "user in several splits", f"{where}: user {user}")
-            pair = self._pairs.add(hash64(f"{user}\0{name}"), bit)
-            _note(self.warnings, pair, bit, "user-item pair in several splits", f"{where}: user {user}, item {name}")
+            user_hash = hash64(user)
+            _note(self.warnings, self._users.add(user_hash, bit), bit, "user in several splits", where, user)
+            if name:
+                pair = self._pairs.add(user_hash ^ (item_hash >> 1), bit)
+                _note(self.warnings, pair, bit, "user-item pair in several splits", where, user)
         if _in_history(item, example["history"]):
             self.warnings.add("candidate in its own history", f"{where}: {item.get('title') or name}")
         if has_trouble(text):
@@ -107,10 +108,10 @@ class Validation:
         }
 
 
-def _note(findings: Findings, old: int, bit: int, name: str, example: str) -> None:
+def _note(findings: Findings, old: int, bit: int, name: str, where: str, user: str) -> None:
     # Counted when a second split joins: a power of two (one split only) becomes more than one.
     if old and not old & bit and not old & (old - 1):
-        findings.add(name, example)
+        findings.add(name, f"{where}: user {user}")
 
 
 def _in_history(item: dict, history: list[dict]) -> bool:

@@ -1,0 +1,80 @@
+"""Speed and peak memory of launch.prepare on generated examples.
+
+    python -m profiling.prepare --examples=1000000
+
+Writes JSON lines of plausible examples (about 1.5 kB each: a profile, ten events, a description, a reason; a third in Chinese) to a
+temporary folder, runs launch.prepare on them as its own process, and prints examples per second and peak resident memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("examples", 1_000_000, "Examples to generate.", lower_bound=1)
+flags.DEFINE_string("folder", "", "Where the temporary files go; empty takes the system's temporary folder.")
+
+_EN = "warm light linen cotton running quiet kettle lamp jacket sturdy daily travel soft bright compact steel garden coffee winter".split()
+_ZH = "轻盈 透气 纯棉 修身 百搭 保暖 防水 舒适 简约 时尚 耐用 便携 静音 复古 柔软 清爽，冬季 旅行 咖啡 台灯".split()
+
+
+def write_examples(path: pathlib.Path, count: int, seed: int = 0) -> int:
+    """Writes `count` examples, the same for the same seed; returns the bytes written."""
+    rng = random.Random(seed)
+    pick, number = rng.choices, rng.randrange
+    shops = {"en": [" ".join(pick(_EN, k=4)) for _ in range(20_000)], "zh": ["".join(pick(_ZH, k=4)) for _ in range(10_000)]}
+    with open(path, "w", encoding="utf-8") as file:
+        for i in range(count):
+            chinese = i % 3 == 0
+            words, joint, titles = (_ZH, "", shops["zh"]) if chinese else (_EN, " ", shops["en"])
+            events = [
+                {"item": f"i{(n := number(len(titles)))}", "title": titles[n], "attributes": {"kind": [words[n % 19]]}, "time": 1_600_000_000 + n}
+                for _ in range(10)
+            ]
+            item = {"id": f"c{(n := number(len(titles)))}", "title": titles[n], "attributes": {"brand": f"b{n % 97}", "price": n % 500}}
+            item["description"] = joint.join(pick(words, k=30))
+            reason = f"{titles[n]} {joint.join(pick(words, k=24))} {i}"
+            user = {"id": f"u{number(max(count // 4, 1))}", "profile": joint.join(pick(words, k=12)), "attributes": {"age": 18 + n % 60}}
+            example = {"user": user, "history": events, "item": item, "control": {}, "reason": reason}
+            file.write(json.dumps(example, ensure_ascii=False) + "\n")
+    return path.stat().st_size
+
+
+def measure(count: int, folder: str) -> dict:
+    """Generates, prepares, and returns the figures."""
+    with tempfile.TemporaryDirectory(dir=folder or None) as temporary:
+        source, output = pathlib.Path(temporary, "examples.jsonl"), pathlib.Path(temporary, "dataset")
+        start = time.monotonic()
+        size = write_examples(source, count)
+        print(f"wrote {count:,} examples, {size / 1e9:.2f} GB, in {time.monotonic() - start:.0f} s", flush=True)
+        command = [sys.executable, "-m", "launch.prepare", "--layout=examples", f"--source={source}", f"--output={output}"]
+        start = time.monotonic()
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        seconds = time.monotonic() - start
+        if done.returncode:
+            raise SystemExit(done.returncode)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kB on Linux
+        written = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
+    print(done.stdout.rsplit("\n", 2)[0])
+    figures = {"examples": count, "source_gb": round(size / 1e9, 3), "dataset_gb": round(written / 1e9, 3), "cores": os.cpu_count()}
+    return figures | {"seconds": round(seconds, 1), "examples_per_second": round(count / seconds), "peak_rss_mb": round(peak / 1024)}
+
+
+def main(argv: list[str]) -> None:
+    """Prints the figures as one JSON object on the last line."""
+    del argv
+    print(json.dumps(measure(FLAGS.examples, FLAGS.folder)))
+
+
+if __name__ == "__main__":
+    app.run(main)
