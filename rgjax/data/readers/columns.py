@@ -76,6 +76,6 @@ def _parquet(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[int,
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row
+                    yield number, {k: None if v != v else v for k, v in row.items()}  # NaN: pandas' empty cell
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again.") from None

@@ -53,7 +53,6 @@ def _open(path: pathlib.Path) -> sqlite3.Connection:
     # The file is scratch: no journal, no waiting for the disk. The cache is the bound on memory.
     for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536", "temp_store=FILE"):
         base.execute(f"PRAGMA {pragma}")
-    base.execute(f"PRAGMA temp_store_directory='{path.parent}'")
     base.execute("CREATE TABLE items (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
     base.execute("CREATE TABLE users (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
     base.execute("CREATE TABLE events (user TEXT, time REAL, place INTEGER, json TEXT)")
@@ -78,7 +77,7 @@ def _load_events(base: sqlite3.Connection, path: pathlib.Path) -> None:
     def events():
         for number, row in read_table(path, ("user", "item")):
             time = _time(row.get("time"), path, number)
-            event = {"item": _id(row, "item", path, number), "event": row.get("event"), "rating": _number(row.get("rating")), "time": time}
+            event = {"item": _id(row, "item", path, number), "event": _text(row.get("event")), "rating": _number(row.get("rating")), "time": time}
             attributes = {k: _value(v) for k, v in row.items() if k not in _EVENT and v is not None}
             event = {k: v for k, v in event.items() if v is not None} | ({"attributes": attributes} if attributes else {})
             yield _id(row, "user", path, number), time, number, encode(event)
@@ -160,6 +159,10 @@ def _value(value):
     if isinstance(value, str) and "|" in value:
         return [part.strip() for part in value.split("|") if part.strip()]
     return value if isinstance(value, (str, int, float, bool, list)) else str(value)
+
+
+def _text(value) -> str | None:
+    return None if value is None else str(value)
 
 
 def _number(value) -> float | int | None:
