@@ -125,9 +125,11 @@ class Template:
         return list(self.encode("<|user|>" + neutral(text))) if text else []
 
     def _item(self, item: dict, surfaces: dict[str, str]) -> list[int]:
-        parts = [("; " if i else " ") + neutral(f"{n}: {v}") for i, (n, v) in enumerate(attribute_values(item.get("attributes")))]
-        marks = [attribute_slot(i) if attribute_slot(i) in surfaces else "" for i in range(len(parts))]
-        text = "<|item|>" + neutral(item.get("title") or "") + "".join(m + p for m, p in zip(marks, parts, strict=True))
+        text, previous = "<|item|>" + neutral(item.get("title") or ""), None
+        for i, (name, value) in enumerate(attribute_values(item.get("attributes"))):
+            slot = attribute_slot(i) if attribute_slot(i) in surfaces else ""
+            text += (", " if name == previous else neutral(f"; {name}: ")) + slot + neutral(value)
+            previous = name
         return list(self.encode(text))
 
     def _about(self, item: dict) -> list[int]:
