@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from rgjax.config import PrepareConfig
 from rgjax.data import demo_words as words
-from rgjax.data.readers import Source
+from rgjax.data.readers import Source, in_chunks
 from rgjax.data.records import Controls, Row
 from rgjax.data.splits import by_hash
 from rgjax.errors import UserError
@@ -73,7 +73,7 @@ def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
     rows = _rows(config, users, items, cold)
     extras = {"truth.json": _truth(users, items, cold)}
     splits = frozenset(("train", "val", "test"))
-    return Source(rows, splits, 0, words.CONTROLS, synthetic=True, extras=extras)
+    return Source(in_chunks(rows), splits, 0, words.CONTROLS, synthetic=True, extras=extras)
 
 
 def make_items(config: PrepareConfig) -> list[Item]:

@@ -1,4 +1,4 @@
-"""Raw data -> a dataset folder, in one streaming pass: read, check, clean, split, write; then tokenizer and report.
+"""Raw data -> a dataset folder, in one streaming pass: read, work off (digest), count, write; then tokenizer and report.
 
 Memory does not grow with the texts: besides hash tables (at most 150 bytes an example) there are the sample for the tokenizer and
 the samples for token lengths, both bounded in bytes.
@@ -7,7 +7,6 @@ the samples for token lengths, both bounded in bytes.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -16,14 +15,15 @@ from collections.abc import Iterator
 
 from rgjax import config as config_lib
 from rgjax.config import InputConfig, PrepareConfig
-from rgjax.data import cleaning, progress, readers, records, shards, validation
-from rgjax.data.splits import SPLITS, Splitter, hash64
+from rgjax.data import digest as digest_lib
+from rgjax.data import progress, readers, records, shards, validation
+from rgjax.data.splits import SPLITS, Splitter
 from rgjax.data.template import Template, example_texts
 from rgjax.data.tokenizer import Tokenizer, train_bpe
 from rgjax.errors import UserError
 
 FORMAT = 1
-_TOKENIZER_SAMPLE = (40_000, 24 << 20)  # most examples and bytes the tokenizer learns from
+_TOKENIZER_SAMPLE = (40_000, 16 << 20)  # most examples and bytes the tokenizer learns from
 _LENGTH_SAMPLE = (1_000, 8 << 20)  # most examples and bytes per split measured in tokens
 _HOPELESS = 100  # this many rows from the start without one example: the layout is wrong
 _RUN_ONLY = ("source", "output", "overwrite")  # say where, not what; left out so that equal data gives equal bytes
@@ -58,7 +58,7 @@ class _Run:
 
     def __init__(self, config: PrepareConfig, source: readers.Source, folder: pathlib.Path):
         self.config, self.source, self.folder = config, source, folder
-        self.split_of = Splitter(config, set(source.splits), source.split_key)
+        self.job = digest_lib.Job(config, dict(source.controls), Splitter(config, set(source.splits), source.split_key))
         self.report = validation.Validation()
         self.writers = {split: shards.ShardWriter(folder, split, config.shard_examples) for split in SPLITS}
         self.for_tokenizer = validation.Sample(*_TOKENIZER_SAMPLE)
@@ -66,49 +66,36 @@ class _Run:
 
     def read(self) -> None:
         """Reads every row; raises UserError when too many are malformed, or a control code is undeclared."""
+        work = digest_lib.digests(self.job, self.source)
         try:
-            for row in progress.track(self.source.rows, self.source.size):
+            for digest in progress.track(work, self.source.size):
                 self.report.read += 1
-                self._row(row)
+                self._take(digest)
         finally:
+            work.close()
             for writer in self.writers.values():
                 writer.abandon()
         self._judge()
 
-    def _row(self, row: records.Row) -> None:
+    def _take(self, digest: digest_lib.Digest) -> None:
         report = self.report
-        try:
-            if row.problem is not None:
-                raise row.problem
-            records.check(row.example, self.source.controls)
-            example = cleaning.clean_example(row.example)
-            split = self.split_of(example, row.split)
-        except records.ControlError as error:
-            raise UserError(f"{row.where}: {error}; declare it with --controls or mend the data.") from None
-        except records.RecordError as error:
-            report.bad(row.where, error)
+        if digest.problem is not None:
+            if isinstance(digest.problem, records.ControlError):
+                raise UserError(f"{digest.where}: {digest.problem}; declare it with --controls or mend the data.")
+            report.bad(digest)
             if report.malformed == report.read == _HOPELESS:
                 self._refuse()
-            return
-        if size := self._odd_length(example["reason"]):
-            return report.drop(size, row.where, example)
-        control = example.pop("control")
-        text = records.encode(example)
-        key = hash64(text)
-        if self.config.drop_duplicates and report.is_duplicate(key):
-            return report.drop("duplicate", row.where, example)
-        report.keep(example, split, row.where, text)
-        # The control codes come last in the record, since the duplicate's key is all that stands before them.
-        record = f'{text[:-1]},"control":{records.encode(control)}}}'.encode()
-        self.writers[split].write(record)
-        self.for_lengths[split].offer(key, record)
-        if split == "train":
-            self.for_tokenizer.offer(key, record)
-
-    def _odd_length(self, reason: str) -> str:
-        if len(reason) < self.config.min_reason_chars:
-            return "reason too short"
-        return "reason too long" if len(reason) > self.config.max_reason_chars else ""
+        elif digest.unwanted:
+            report.dropped.add(digest.unwanted, f"{digest.where}: {digest.shown}")
+        elif self.config.drop_duplicates and report.is_duplicate(digest):
+            report.dropped.add("duplicate", f"{digest.where}: {digest.shown}")
+        else:
+            report.keep(digest)
+            record = digest.record()
+            self.writers[digest.split].write(record)
+            self.for_lengths[digest.split].offer(digest.key, record)
+            if digest.split == "train":
+                self.for_tokenizer.offer(digest.key, record)
 
     def _judge(self) -> None:
         report = self.report

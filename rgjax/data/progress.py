@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from rgjax.data.records import Row
+from rgjax.data.digest import Digest
 
 _EVERY = 10.0  # seconds between lines in a log
 _CHECK = 512  # rows between looks at the clock
 
 
-def track(rows: Iterable[Row], total_bytes: int) -> Iterator[Row]:
+def track(rows: Iterable[Digest], total_bytes: int) -> Iterator[Digest]:
     """Passes `rows` on and shows on stderr how far they are; `total_bytes` of 0 means unknown."""
     return _bar(rows, total_bytes) if sys.stderr.isatty() else _lines(rows, total_bytes)
 
@@ -22,7 +22,7 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _lines(rows: Iterable[Row], total: int) -> Iterator[Row]:
+def _lines(rows: Iterable[Digest], total: int) -> Iterator[Digest]:
     start = last = time.monotonic()
     done = 0
     for count, row in enumerate(rows, 1):
@@ -34,7 +34,7 @@ def _lines(rows: Iterable[Row], total: int) -> Iterator[Row]:
             note(f"read {count:,} examples{share}, {count / (now - start):,.0f}/s")
 
 
-def _bar(rows: Iterable[Row], total: int) -> Iterator[Row]:
+def _bar(rows: Iterable[Digest], total: int) -> Iterator[Digest]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

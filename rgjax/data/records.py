@@ -36,7 +36,7 @@ Controls = Mapping[str, list[str]]
 class RecordError(ValueError):
     """One example is not as documented; the message is one sentence that names the field, `kind` its line in the report."""
 
-    def __init__(self, message: str, kind: str = "malformed"):
+    def __init__(self, message: str = "", kind: str = "malformed"):
         super().__init__(message)
         self.kind = kind
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 
-from rgjax.data.cleaning import has_trouble
+from rgjax.data.digest import Digest
 from rgjax.data.hashtable import HashTable
-from rgjax.data.records import RecordError
-from rgjax.data.splits import SPLITS, hash64
+from rgjax.data.splits import SPLITS
 
 _BIT = {split: 1 << i for i, split in enumerate(SPLITS)}
 
@@ -60,39 +59,34 @@ class Validation:
         self.dropped, self.warnings = Findings(), Findings()
         self._records, self._reasons, self._users, self._items, self._pairs = (HashTable() for _ in range(5))
 
-    def bad(self, where: str, problem: RecordError) -> None:
+    def bad(self, digest: Digest) -> None:
         """A row that is no example: it counts towards --max_bad_share."""
         self.malformed += 1
-        self.first_problem = self.first_problem or f"{where}: {problem}"
-        self.dropped.add(problem.kind, f"{where}: {problem}")
+        told = f"{digest.where}: {digest.problem}"
+        self.first_problem = self.first_problem or told
+        self.dropped.add(digest.problem.kind, told)
 
-    def drop(self, name: str, where: str, example: dict) -> None:
-        """A proper example that is not wanted."""
-        self.dropped.add(name, f"{where}: {example['reason'][:80]}")
+    def is_duplicate(self, digest: Digest) -> bool:
+        """Whether an equal example came before."""
+        return self._records.add(digest.key) != 0
 
-    def is_duplicate(self, key: int) -> bool:
-        """Whether an example of this hash came before."""
-        return self._records.add(key) != 0
-
-    def keep(self, example: dict, split: str, where: str, text: str) -> None:
-        """An example that goes into `split`; `text` is its JSON."""
-        self.counts[split] += 1
-        bit, reason, item = _BIT[split], example["reason"], example["item"]
-        if self._reasons.add(hash64(reason)):
-            self.warnings.add("reason seen before", f"{where}: {reason[:80]}")
-        name, user = item.get("id") or item.get("title") or "", example["user"].get("id")
-        if name:
-            self._items.add(item_hash := hash64(name), bit)
-        if user:
-            user_hash = hash64(user)
-            _note(self.warnings, self._users.add(user_hash, bit), bit, "user in several splits", where, user)
-            if name:
-                pair = self._pairs.add(user_hash ^ (item_hash >> 1), bit)
-                _note(self.warnings, pair, bit, "user-item pair in several splits", where, user)
-        if _in_history(item, example["history"]):
-            self.warnings.add("candidate in its own history", f"{where}: {item.get('title') or name}")
-        if has_trouble(text):
-            self.warnings.add("encoding trouble", f"{where}: {item.get('title') or name}")
+    def keep(self, digest: Digest) -> None:
+        """An example that goes into its split."""
+        self.counts[digest.split] += 1
+        bit, told = _BIT[digest.split], f"{digest.where}: {digest.shown}"
+        if self._reasons.add(digest.reason):
+            self.warnings.add("reason seen before", told)
+        if digest.item:
+            self._items.add(digest.item, bit)
+        if digest.user:
+            _note(self.warnings, self._users.add(digest.user, bit), bit, "user in several splits", told)
+        if digest.user and digest.item:
+            pair = self._pairs.add(digest.user ^ (digest.item >> 1), bit)
+            _note(self.warnings, pair, bit, "user-item pair in several splits", told)
+        if digest.self_reference:
+            self.warnings.add("candidate in its own history", told)
+        if digest.trouble:
+            self.warnings.add("encoding trouble", told)
 
     def to_json(self) -> dict:
         """The report so far, without token lengths."""
@@ -108,27 +102,17 @@ class Validation:
         }
 
 
-def _note(findings: Findings, old: int, bit: int, name: str, where: str, user: str) -> None:
+def _note(findings: Findings, old: int, bit: int, name: str, told: str) -> None:
     # Counted when a second split joins: a power of two (one split only) becomes more than one.
     if old and not old & bit and not old & (old - 1):
-        findings.add(name, f"{where}: user {user}")
-
-
-def _in_history(item: dict, history: list[dict]) -> bool:
-    name, title = item.get("id"), item.get("title")
-    for event in history:
-        other = event.get("item")
-        if (name is not None and other == name) or ((name is None or other is None) and title and event.get("title") == title):
-            return True
-    return False
+        findings.add(name, told)
 
 
 def quantiles(lengths: list[int]) -> dict[str, float]:
     """Mean, median, 90th and 99th percentile (nearest rank) and maximum."""
     ordered = sorted(lengths) or [0]
-    rank = lambda q: ordered[max(math.ceil(q * len(ordered)) - 1, 0)]  # noqa: E731
-    mean = round(sum(ordered) / len(ordered), 1)
-    return {"mean": mean, "p50": rank(0.5), "p90": rank(0.9), "p99": rank(0.99), "max": ordered[-1]}
+    ranked = {f"p{q}": ordered[max(math.ceil(q / 100 * len(ordered)) - 1, 0)] for q in (50, 90, 99)}
+    return {"mean": round(sum(ordered) / len(ordered), 1)} | ranked | {"max": ordered[-1]}
 
 
 def token_report(examples: list[dict], template, tokenizer) -> dict:

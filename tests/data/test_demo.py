@@ -54,7 +54,7 @@ def test_reasons_name_the_item_and_mostly_a_bought_title(shop):
     _, truth, examples = shop
     every = [e for es in examples.values() for e in es]
     assert all(e["item"]["title"] in e["reason"] for e in every)
-    kind = lambda name: truth["items"][name]["category"]  # noqa: E731
+    kind = lambda name: truth["items"][name]["category"]
     alike = [e for e in every if any(kind(h["item"]) == kind(e["item"]["id"]) for h in e["history"])]
     naming = [e for e in alike if any(h["title"] in e["reason"] and kind(h["item"]) == kind(e["item"]["id"]) for h in e["history"])]
     assert 0.85 < len(naming) / len(alike) < 0.95 and len(alike) > 0.5 * len(every)

@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_as_one_and_leaves_nothing(tmp_path, monkeypatch):
         def write(self, record):
             raise RuntimeError("INTERNAL: No space left on device; writing file")
 
-        close = lambda self: None  # noqa: E731
+        close = lambda self: None
 
     monkeypatch.setattr("rgjax.data.shards.ArrayRecordWriter", Full)
     with pytest.raises(OSError) as caught:

@@ -21,6 +21,8 @@ REASONS = [
 ]
 TABLES = {"items": ITEMS, "users": USERS, "interactions": EVENTS, "reasons": REASONS}
 
+STYLE = {"style": ["a", "b"]}
+
 
 def write(folder, form, tables=TABLES):
     folder.mkdir(exist_ok=True)
@@ -38,7 +40,7 @@ def write(folder, form, tables=TABLES):
     return folder
 
 
-def read(folder, scratch, controls={"style": ["a", "b"]}):
+def read(folder, scratch, controls=STYLE):
     scratch.mkdir(exist_ok=True)
     (scratch / "tables.sqlite").unlink(missing_ok=True)
     source = open_source(PrepareConfig(layout="tables", source=str(folder)), controls, scratch)

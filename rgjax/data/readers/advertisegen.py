@@ -13,7 +13,7 @@ TITLE = "类型"  # kind of garment; the nearest to a title that the data has
 def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
     """dev.jsonl stays whole as 'test'; with --split_by=source, 'val' is taken out of train by hash of the attributes."""
     paths = jsonl.named(config.source, {"train.jsonl": "train", "dev.jsonl": "test"})
-    return Source(jsonl.rows(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls, split_key="item")
+    return Source(jsonl.chunks(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls, split_key="item")
 
 
 def example(line: dict) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgjax.data.readers import jsonl
+from rgjax.data.records import RecordError
 from rgjax.errors import UserError
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -61,9 +63,13 @@ def _csv(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dic
 
 
 def _jsonl(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict]]:
-    for number, _, value, problem in jsonl.objects(path):
-        if problem is not None or type(value) is not dict:
-            raise UserError(f"{path}, line {number}: {problem or 'it is not a JSON object'}; mend the line.")
+    for number, line in jsonl.lines(path):
+        try:
+            value = jsonl.parse(line)
+        except RecordError as error:
+            raise UserError(f"{path}, line {number}: {error}; mend the line.") from None
+        if type(value) is not dict:
+            raise UserError(f"{path}, line {number} is not a JSON object; mend the line.")
         _need(path, list(value), needed)
         yield number, value
 
@@ -76,6 +82,10 @@ def _parquet(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[int,
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, {k: None if v != v else v for k, v in row.items()}  # NaN: pandas' empty cell
+                    yield number, {name: _cell(cell) for name, cell in row.items()}
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again.") from None
+
+
+def _cell(value):
+    return None if isinstance(value, float) and math.isnan(value) else value  # NaN is pandas' empty cell

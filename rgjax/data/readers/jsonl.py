@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rgjax.data.records import RecordError, Row
 from rgjax.errors import UserError
 
 _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 LONGEST_LINE = 1 << 24  # bytes; a longer line is no example, and reading on would take unbounded memory
+_CHUNK_BYTES = 1 << 19
 
 
 def files(source: str, suffix: str = ".jsonl") -> list[pathlib.Path]:
@@ -30,8 +33,8 @@ def split_of(path: pathlib.Path) -> str | None:
     return _SPLIT_NAMES.get(stem) or _SPLIT_NAMES.get(stem.replace("_", "-").split("-")[0])
 
 
-def objects(path: pathlib.Path) -> Iterator[tuple[int, int, object, RecordError | None]]:
-    """(line number, bytes, value, problem) of each line that is not blank; the value is None where there is a problem."""
+def lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+    """(number, bytes) of each line that is not blank."""
     with open(path, "rb") as file:
         number = 0
         while line := file.readline(LONGEST_LINE):
@@ -40,29 +43,52 @@ def objects(path: pathlib.Path) -> Iterator[tuple[int, int, object, RecordError 
                 raise UserError(f"{path}, line {number} is longer than {LONGEST_LINE >> 20} MB; write one example per line (JSON lines).")
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.isspace() or not line:
-                continue
-            value, problem = None, None
+            if line and not line.isspace():
+                yield number, line
+
+
+def parse(line: bytes) -> Any:
+    """The JSON value of a line; raises RecordError when it is not UTF-8 or not JSON."""
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecordError(f"byte {error.start + 1} is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"it is not JSON ({_first(error)})") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class LineChunk:
+    """Consecutive lines of a file, not yet parsed: what one worker takes at a time."""
+
+    file: str
+    split: str | None
+    lines: list[tuple[int, bytes]]
+    convert: Callable[[dict], dict]  # a module's function, so that it travels to another process by name
+
+    def rows(self) -> Iterator[Row]:
+        """A row for every line."""
+        for number, line in self.lines:
+            example, problem = None, None
             try:
-                value = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                problem = RecordError(f"byte {error.start + 1} is not UTF-8")
-            except (ValueError, RecursionError) as error:
-                problem = RecordError(f"it is not JSON ({_first(error)})")
-            yield number, len(line), value, problem
+                example = self.convert(parse(line))
+            except RecordError as error:
+                problem = error
+            yield Row(example, f"{self.file}, line {number}", self.split, len(line), problem)
 
 
-def rows(paths: list[tuple[pathlib.Path, str | None]], convert: Callable[[dict], dict]) -> Iterator[Row]:
-    """A row for every line of `paths`, each (file, split); `convert` turns a parsed line into an example."""
+def chunks(paths: list[tuple[pathlib.Path, str | None]], convert: Callable[[dict], dict]) -> Iterator[LineChunk]:
+    """Every line of `paths`, each (file, split), in order; `convert` turns a parsed line into an example."""
     for path, split in paths:
-        for number, size, value, problem in objects(path):
-            example = None
-            if problem is None:
-                try:
-                    example = convert(value)
-                except RecordError as error:
-                    problem = error
-            yield Row(example, f"{path.name}, line {number}", split, size, problem)
+        taken, size = [], 0
+        for number, line in lines(path):
+            taken.append((number, line))
+            size += len(line)
+            if size > _CHUNK_BYTES:
+                yield LineChunk(path.name, split, taken, convert)
+                taken, size = [], 0
+        if taken:
+            yield LineChunk(path.name, split, taken, convert)
 
 
 def field(line: dict, name: str, kind: type | tuple[type, ...] = str):

@@ -20,7 +20,7 @@ _ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})")
 def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
     """No user's history crosses the published splits, so --split_by=source is right."""
     paths = jsonl.named(config.source, {"train.jsonl": "train", "val.jsonl": "val"})
-    return Source(jsonl.rows(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls)
+    return Source(jsonl.chunks(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls)
 
 
 def example(line: dict) -> dict:

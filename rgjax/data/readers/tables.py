@@ -21,7 +21,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from rgjax.config import PrepareConfig
-from rgjax.data.readers import Source
+from rgjax.data.readers import Source, in_chunks
 from rgjax.data.readers.columns import read_table, table_path
 from rgjax.data.records import Controls, RecordError, Row, encode
 from rgjax.errors import UserError
@@ -45,7 +45,7 @@ def open_source(config: PrepareConfig, controls: Controls, scratch: pathlib.Path
     if paths["interactions"]:
         _load_events(base, paths["interactions"])
     _check_reason_columns(paths["reasons"], controls)
-    return Source(_rows(base, paths["reasons"], controls), frozenset(), 0, controls)
+    return Source(in_chunks(_rows(base, paths["reasons"], controls)), frozenset(), 0, controls)
 
 
 def _open(path: pathlib.Path) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
     """Both control codes are real: which of 18 shopper categories is addressed, and which aspect the text is about."""
     paths = jsonl.named(config.source, {"train.jsonl": "train", "val.jsonl": "val"})
     splits = frozenset(s for _, s in paths)
-    return Source(jsonl.rows(paths, example), splits, jsonl.size(paths), controls or CONTROLS, split_key="title")
+    return Source(jsonl.chunks(paths, example), splits, jsonl.size(paths), controls or CONTROLS, split_key="title")
 
 
 def example(line: dict) -> dict:

@@ -10,7 +10,7 @@ from rgjax.data.records import Controls
 def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
     """A published model's output in val (`xrec_pred`) is left out: it is an answer, not an input."""
     paths = jsonl.named(config.source, {"train.jsonl": "train", "val.jsonl": "val"})
-    return Source(jsonl.rows(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls)
+    return Source(jsonl.chunks(paths, example), frozenset(s for _, s in paths), jsonl.size(paths), controls)
 
 
 def example(line: dict) -> dict:
