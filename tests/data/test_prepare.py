@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from rgjax.config import PrepareConfig
+from rgjax.data import digest
 from rgjax.data import prepare as prepare_lib
 from rgjax.data.dataset import Dataset
 from rgjax.data.shards import ShardWriter
@@ -67,6 +68,23 @@ def test_two_runs_give_the_same_bytes_and_hold_no_path(tmp_path):
         run(tmp_path / name, examples, shard_examples=50)
     assert sums(tmp_path / "a" / "out") == sums(tmp_path / "b" / "out")
     assert str(tmp_path) not in (tmp_path / "a" / "out" / "dataset.json").read_text()
+
+
+def test_several_processes_give_the_bytes_of_one(tmp_path, monkeypatch):
+    examples = [example(i) if i % 50 else "{broken" for i in range(400)]
+    (tmp_path / "one").mkdir(), (tmp_path / "many").mkdir()
+    run(tmp_path / "one", examples, max_bad_share=0.1)
+    monkeypatch.setattr("rgjax.data.digest._POOL_BYTES", 0)
+    monkeypatch.setattr("rgjax.data.readers.jsonl._CHUNK_BYTES", 3000)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    used = []
+    pooled = digest._ordered
+    monkeypatch.setattr("rgjax.data.digest._ordered", lambda *rest: used.append(rest) or pooled(*rest))
+    run(tmp_path / "many", examples, max_bad_share=0.1)
+    assert sums(tmp_path / "one" / "out") == sums(tmp_path / "many" / "out")
+    assert used
+    (tmp_path / "bad").mkdir()
+    assert "max_bad_share" in refused(tmp_path / "bad", examples, max_bad_share=0.001)
 
 
 def test_report_counts_what_it_is_told(tmp_path):
