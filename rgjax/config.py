@@ -250,3 +250,11 @@ class ExportConfig:
     family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen3", "gpt2", "t5"))
     export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
     overwrite: bool = option(False, "Replace an existing folder.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """A run as one HTML page."""
+
+    workdir: str = option("", "Folder of a training run.")
+    output: str = option("", "HTML file to write; empty writes report.html in the workdir.")

@@ -109,7 +109,7 @@ def table(results: dict) -> str:
         rows = [["metric", "a", "b", "a - b", "95 % interval", "p"]]
         for name, score in results.items():
             numbers = [_number(name, score[key]) for key in ("a", "b", "difference")]
-            rows.append([name, *numbers, _interval(name, score), "-" if score["p"] is None else f"{score['p']:.3f}"])
+            rows.append([name, *numbers, _interval(name, score), _p(score["p"])])
         return _align(rows)
     rows = [["metric", "value", "95 % interval"]]
     return _align(rows + [[name, _number(name, score["value"]), _interval(name, score)] for name, score in results.items()])
@@ -119,6 +119,10 @@ def _number(name: str, value: float | None) -> str:
     """Two decimals for scores x100, four for the others."""
     decimals = 2 if "x100" in definitions().get(name, "") else 4
     return "-" if value is None else f"{value:.{decimals}f}"
+
+
+def _p(p: float | None) -> str:
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _interval(name: str, score: dict) -> str:

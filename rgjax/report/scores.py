@@ -1,0 +1,78 @@
+"""The evaluation as tables: each score beside its floors and interval, and the paired comparison of two systems."""
+
+from __future__ import annotations
+
+from html import escape
+
+from rgjax.metrics.definitions import definitions, needs_reference
+from rgjax.report import charts
+
+COLOURS = {"random": "#8a93a3", "template": "#d97706", "retrieval": "#9333ea", "reference": "#14713d"}
+_OTHER = "#0f766e"
+
+
+def section(evaluation: dict) -> str:
+    """The "Scores" section; an evaluation without a "system" (none yet) says how to make one."""
+    if not evaluation.get("system"):
+        return _section(
+            '<p class="soft">Not measured yet: <code>python -m launch.evaluate --workdir=W</code> and make the page again.</p>'
+        )
+    floors = evaluation.get("floors") or {}
+    facts = [f"{name} {evaluation[name]}" for name in ("split", "checkpoint", "language") if evaluation.get(name)]
+    facts += [f"{evaluation['examples']} examples"] if evaluation.get("examples") else []
+    note = "Intervals are 95 %. Green: overlap whose interval lies above every floor. Point at a metric to read its definition."
+    head = "".join(f'<th class="n"><i style="background:{_colour(name)}"></i>{escape(name)}</th>' for name in floors)
+    rows = "".join(_row(name, score, floors) for name, score in evaluation["system"].items())
+    table = (
+        f'<table class="scores"><tr><th>metric</th><th class="n">system</th><th>interval</th>{head}<th></th></tr>{rows}</table>'
+    )
+    intro = f'<p class="soft">{escape(", ".join(map(str, facts)))}. {note}</p>' if facts else f'<p class="soft">{note}</p>'
+    return _section(f'{intro}<div class="wide">{table}</div>{_paired(evaluation.get("paired") or {})}')
+
+
+def _section(body: str) -> str:
+    return f'<section id="scores"><h2>Scores</h2>{body}</section>'
+
+
+def _colour(floor: str) -> str:
+    return COLOURS.get(floor, _OTHER)
+
+
+def _row(name: str, score: dict, floors: dict) -> str:
+    values = {floor: (scores.get(name) or {}).get("value") for floor, scores in floors.items()}
+    known = [value for value in values.values() if value is not None]
+    low = score.get("low")
+    ahead = needs_reference(name) and low is not None and bool(known) and low > max(known)
+    marks = [(floor, _colour(floor), value) for floor, value in values.items() if value is not None]
+    cells = "".join(f'<td class="n">{_number(name, value)}</td>' for value in values.values())
+    own = f'<td class="n{" ahead" if ahead else ""}">{_number(name, score.get("value"))}</td>'
+    title = escape(definitions().get(name, ""), quote=True)
+    head = f'<td title="{title}">{escape(name)}</td>{own}<td class="soft">{_interval(name, score)}</td>'
+    return f"<tr>{head}{cells}<td>{charts.bar(score, marks)}</td></tr>"
+
+
+def _paired(paired: dict) -> str:
+    """Two systems on the same examples, as `suite.paired` returns them."""
+    if not paired:
+        return ""
+    rows = []
+    for name, score in paired.items():
+        numbers = "".join(f'<td class="n">{_number(name, score.get(key))}</td>' for key in ("a", "b", "difference"))
+        head = f'<td>{escape(name)}</td>{numbers}<td class="soft">{_interval(name, score)}</td>'
+        rows.append(f'<tr>{head}<td class="n">{_p(score.get("p"))}</td></tr>')
+    names = "".join(f'<th class="n">{name}</th>' for name in ("a (this run)", "b", "a - b"))
+    table = f'<tr><th>metric</th>{names}<th>interval</th><th class="n">p</th></tr>{"".join(rows)}'
+    return f'<h3>Beside another system (paired bootstrap)</h3><div class="wide"><table class="scores">{table}</table></div>'
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else "&lt;0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _number(name: str, value: float | None) -> str:
+    """Two decimals for scores x100, four for the others."""
+    return "–" if value is None else f"{value:.{2 if 'x100' in definitions().get(name, 'x100') else 4}f}"
+
+
+def _interval(name: str, score: dict) -> str:
+    return "" if score.get("low") is None else f"{_number(name, score['low'])} to {_number(name, score['high'])}"
