@@ -82,6 +82,14 @@ def test_an_unknown_item_is_one_bad_row(tmp_path):
     assert [str(r.problem) for r in read(folder, tmp_path / "scratch") if r.problem] == ["item 'nope' is not in the items table"]
 
 
+def test_events_without_a_time_count_only_where_the_reason_has_none(tmp_path):
+    events = [{"user": "u", "item": "i1", "time": None}, {"user": "u", "item": "i2", "time": 5}]
+    reasons = [{"user": "u", "item": "i5", "reason": "fine", "time": 9}, {"user": "u", "item": "i5", "reason": "good", "time": None}]
+    folder = write(tmp_path / "shop", "jsonl", {"items": ITEMS, "interactions": events, "reasons": reasons})
+    histories = [[e["item"] for e in r.example["history"]] for r in read(folder, tmp_path / "scratch")]
+    assert histories == [["i2"], ["i1", "i2"]]
+
+
 @pytest.mark.parametrize(
     "tables, controls, named",
     [

@@ -15,7 +15,9 @@ Tables are streamed into a temporary SQLite file beside the output and joined th
 from __future__ import annotations
 
 import datetime
+import functools
 import json
+import math
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -29,7 +31,8 @@ from rgjax.errors import UserError
 _ITEM, _USER = ("item", "title", "description"), ("user", "profile")
 _EVENT, _REASON = ("user", "item", "event", "rating", "time"), ("user", "item", "reason", "time")
 _LONGEST_HISTORY = 500  # latest events of a user that are read; more than any model shows
-_BATCH = 10_000
+_CACHED_ITEMS = 20_000
+_NO_TIME = -1e300  # stands for an unknown time in the key, which cannot be null
 
 
 def open_source(config: PrepareConfig, controls: Controls, scratch: pathlib.Path) -> Source:
@@ -55,7 +58,10 @@ def _open(path: pathlib.Path) -> sqlite3.Connection:
         base.execute(f"PRAGMA {pragma}")
     base.execute("CREATE TABLE items (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
     base.execute("CREATE TABLE users (id TEXT PRIMARY KEY, json TEXT) WITHOUT ROWID")
-    base.execute("CREATE TABLE events (user TEXT, time REAL, place INTEGER, json TEXT)")
+    base.execute("CREATE TABLE unsorted (user TEXT, time REAL, place INTEGER, item TEXT, json TEXT)")
+    base.execute(
+        "CREATE TABLE events (user TEXT, time REAL, place INTEGER, item TEXT, json TEXT, PRIMARY KEY (user, time, place)) WITHOUT ROWID"
+    )
     return base
 
 
@@ -74,22 +80,25 @@ def _load_things(base: sqlite3.Connection, table: str, path: pathlib.Path, known
 
 
 def _load_events(base: sqlite3.Connection, path: pathlib.Path) -> None:
+    """Interactions, stored by user and time, so that a history is one stretch of the file."""
+
     def events():
         for number, row in read_table(path, ("user", "item")):
-            time = _time(row.get("time"), path, number)
-            event = {"item": _id(row, "item", path, number), "event": _text(row.get("event")), "rating": _number(row.get("rating")), "time": time}
+            time, item = _time(row.get("time"), path, number), _id(row, "item", path, number)
+            event = {"item": item, "event": _text(row.get("event")), "rating": _number(row.get("rating")), "time": time}
             attributes = {k: _value(v) for k, v in row.items() if k not in _EVENT and v is not None}
             event = {k: v for k, v in event.items() if v is not None} | ({"attributes": attributes} if attributes else {})
-            yield _id(row, "user", path, number), time, number, encode(event)
+            yield _id(row, "user", path, number), _NO_TIME if time is None else time, number, item, encode(event)
 
-    _insert(base, "INSERT INTO events VALUES (?, ?, ?, ?)", events())
-    base.execute("CREATE INDEX by_user ON events (user, time, place)")
+    _insert(base, "INSERT INTO unsorted VALUES (?, ?, ?, ?, ?)", events())
+    _insert(base, "INSERT INTO events SELECT * FROM unsorted ORDER BY user, time, place")
+    base.execute("DROP TABLE unsorted")
 
 
-def _insert(base: sqlite3.Connection, statement: str, rows: Iterator[tuple]) -> None:
+def _insert(base: sqlite3.Connection, statement: str, rows: Iterator[tuple] | None = None) -> None:
     base.execute("BEGIN")
     try:
-        base.executemany(statement, rows)
+        base.execute(statement) if rows is None else base.executemany(statement, rows)
     except sqlite3.OperationalError as error:
         raise UserError(f"The tables do not fit beside --output ({error}); free some space or put --output on a larger disk.") from None
     base.execute("COMMIT")
@@ -104,47 +113,59 @@ def _check_reason_columns(path: pathlib.Path, controls: Controls) -> None:
 
 
 def _rows(base: sqlite3.Connection, path: pathlib.Path, controls: Controls) -> Iterator[Row]:
+    join = _Join(base)
     for number, row in read_table(path, ("item", "reason")):
-        where, example, problem = f"{path.name}, row {number}", None, None
+        example, problem = None, None
         try:
-            example = _example(base, row, controls, path, number)
+            example = join.example(row, controls, _time(row.get("time"), path, number))
         except RecordError as error:
             problem = error
-        yield Row(example, where, None, 0, problem)
+        yield Row(example, f"{path.name}, row {number}", None, 0, problem)
     base.close()
 
 
-def _example(base: sqlite3.Connection, row: dict, controls: Controls, path: pathlib.Path, number: int) -> dict:
-    item, user = str(row["item"] or ""), str(row.get("user") or "")
-    found = base.execute("SELECT json FROM items WHERE id = ?", (item,)).fetchone()
-    if found is None:
-        raise RecordError(f"item '{item}' is not in the items table", "unknown item")
-    example = {"item": json.loads(found[0]), "reason": row["reason"], "control": {n: row[n] for n in controls if row.get(n) is not None}}
-    if user:
-        known = base.execute("SELECT json FROM users WHERE id = ?", (user,)).fetchone()
-        example["user"] = json.loads(known[0]) if known else {"id": user}
-        example["history"] = _history(base, user, item, _time(row.get("time"), path, number))
-    return example
+class _Join:
+    """Looks up what belongs to a reason."""
 
+    def __init__(self, base: sqlite3.Connection):
+        self.base = base
+        self.item = functools.lru_cache(maxsize=_CACHED_ITEMS)(lambda name: self._thing("items", name))
 
-def _history(base: sqlite3.Connection, user: str, item: str, time: float | None) -> list[dict]:
-    before = "" if time is None else "AND time < ?"
-    statement = (
-        f"SELECT e.json, i.json FROM (SELECT json, time, place FROM events WHERE user = ? {before} ORDER BY time DESC, place DESC "
-        f"LIMIT {_LONGEST_HISTORY}) e LEFT JOIN items i ON i.id = json_extract(e.json, '$.item') ORDER BY e.time, e.place"
-    )
-    history = []
-    for event_json, item_json in base.execute(statement, (user,) if time is None else (user, time)):
-        event = json.loads(event_json)
-        if event["item"] == item:
-            continue
-        thing = json.loads(item_json) if item_json else {}
-        if thing.get("title"):
-            event["title"] = thing["title"]
-        if thing.get("attributes"):
-            event["attributes"] = thing["attributes"] | event.get("attributes", {})
-        history.append(event)
-    return history
+    def _thing(self, table: str, name: str) -> dict | None:
+        found = self.base.execute(f"SELECT json FROM {table} WHERE id = ?", (name,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def example(self, row: dict, controls: Controls, time: float | None) -> dict:
+        """The example of one row of the reasons table; raises RecordError when its item is unknown."""
+        name, user = str(row["item"] or ""), str(row.get("user") or "")
+        item = self.item(name)
+        if item is None:
+            raise RecordError(f"item '{name}' is not in the items table", "unknown item")
+        example = {"item": item, "reason": row["reason"], "control": {n: row[n] for n in controls if row.get(n) is not None}}
+        if user:
+            example["user"] = self._thing("users", user) or {"id": user}
+            example["history"] = self.history(user, name, time)
+        return example
+
+    def history(self, user: str, candidate: str, time: float | None) -> list[dict]:
+        """The user's events before `time`, oldest first; where it is given, events without a time are left out."""
+        bounds = (user, -math.inf, math.inf) if time is None else (user, _NO_TIME, time)
+        latest = self.base.execute(
+            "SELECT item, json FROM events WHERE user = ? AND time > ? AND time < ? ORDER BY time DESC, place DESC "
+            f"LIMIT {_LONGEST_HISTORY}",
+            bounds,
+        ).fetchall()
+        history = []
+        for name, text in reversed(latest):
+            if name == candidate:
+                continue
+            event, item = json.loads(text), self.item(name) or {}
+            if "title" in item:
+                event["title"] = item["title"]
+            if "attributes" in item:
+                event["attributes"] = item["attributes"] | event.get("attributes", {})
+            history.append(event)
+        return history
 
 
 def _id(row: dict, name: str, path: pathlib.Path, number: int) -> str:
@@ -183,11 +204,15 @@ def _time(value, path: pathlib.Path, number: int) -> float | int | None:
     try:
         if isinstance(value, str):
             try:
-                return float(value)
+                return _whole(float(value))
             except ValueError:
                 value = datetime.datetime.fromisoformat(value)
         if isinstance(value, datetime.datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
+            return _whole((value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp())
         return value
     except ValueError:
         raise UserError(f"{path.name}, row {number}: time '{value}' is neither a number of seconds nor an ISO date; mend it.") from None
+
+
+def _whole(seconds: float) -> float | int:
+    return int(seconds) if seconds.is_integer() else seconds
