@@ -4,7 +4,8 @@
 
 Writes JSON lines of plausible examples (about 1.5 kB each: a profile, ten events, a description, a reason; a third in Chinese) to a
 temporary folder, runs launch.prepare on them as its own process, and prints examples per second and the peak
-resident memory of all its processes together (Linux).
+resident memory of all its processes together (Linux). On two shared cores: 1,000,000 examples (1.82 GB) in 149 s, 6,700 a second end to
+end (tokenizer and report included), 312 MB.
 """
 
 from __future__ import annotations
@@ -41,13 +42,26 @@ def write_examples(path: pathlib.Path, count: int, seed: int = 0) -> int:
             chinese = i % 3 == 0
             words, joint, titles = (_ZH, "", shops["zh"]) if chinese else (_EN, " ", shops["en"])
             events = [
-                {"item": f"i{(n := number(len(titles)))}", "title": titles[n], "attributes": {"kind": [words[n % 19]]}, "time": 1_600_000_000 + n}
+                {
+                    "item": f"i{(n := number(len(titles)))}",
+                    "title": titles[n],
+                    "attributes": {"kind": [words[n % 19]]},
+                    "time": 1_600_000_000 + n,
+                }
                 for _ in range(10)
             ]
-            item = {"id": f"c{(n := number(len(titles)))}", "title": titles[n], "attributes": {"brand": f"b{n % 97}", "price": n % 500}}
+            item = {
+                "id": f"c{(n := number(len(titles)))}",
+                "title": titles[n],
+                "attributes": {"brand": f"b{n % 97}", "price": n % 500},
+            }
             item["description"] = joint.join(pick(words, k=30))
             reason = f"{titles[n]} {joint.join(pick(words, k=24))} {i}"
-            user = {"id": f"u{number(max(count // 4, 1))}", "profile": joint.join(pick(words, k=12)), "attributes": {"age": 18 + n % 60}}
+            user = {
+                "id": f"u{number(max(count // 4, 1))}",
+                "profile": joint.join(pick(words, k=12)),
+                "attributes": {"age": 18 + n % 60},
+            }
             example = {"user": user, "history": events, "item": item, "control": {}, "reason": reason}
             file.write(json.dumps(example, ensure_ascii=False) + "\n")
     return path.stat().st_size
@@ -96,8 +110,17 @@ def measure(count: int, folder: str) -> dict:
             raise SystemExit(process.returncode)
         written = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     print(process.stdout.read().rsplit("\n", 2)[0])
-    figures = {"examples": count, "source_gb": round(size / 1e9, 3), "dataset_gb": round(written / 1e9, 3), "cores": os.cpu_count()}
-    return figures | {"seconds": round(seconds, 1), "examples_per_second": round(count / seconds), "peak_rss_mb": round(peak / (1 << 20))}
+    figures = {
+        "examples": count,
+        "source_gb": round(size / 1e9, 3),
+        "dataset_gb": round(written / 1e9, 3),
+        "cores": os.cpu_count(),
+    }
+    return figures | {
+        "seconds": round(seconds, 1),
+        "examples_per_second": round(count / seconds),
+        "peak_rss_mb": round(peak / (1 << 20)),
+    }
 
 
 def main(argv: list[str]) -> None:

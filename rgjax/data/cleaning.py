@@ -17,7 +17,9 @@ _TAGS = (
     "|tfoot|th|thead|title|tr|u|ul|video"
 )
 # Only names that HTML knows: "<UNK>", "<3" or "a < b" are not tags.
-_TAG = re.compile(rf"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|</?(?:{_TAGS}|script|style)\b(?:[\s/][^<>]*)?>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(
+    rf"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|</?(?:{_TAGS}|script|style)\b(?:[\s/][^<>]*)?>", re.DOTALL | re.IGNORECASE
+)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Control characters, soft hyphens, zero-width and direction marks, byte order marks, private use and non-characters. White
 # space is left to str.split; the joiners U+200C and U+200D stay: emoji and scripts need them. Half a surrogate pair cannot be written

@@ -39,7 +39,10 @@ class Source:
 
     def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[dict]:
         """Several examples in one read."""
-        return [self._parse(record, i) for record, i in zip(self._read(self._records.__getitems__, indices, indices), indices, strict=True)]
+        return [
+            self._parse(record, i)
+            for record, i in zip(self._read(self._records.__getitems__, indices, indices), indices, strict=True)
+        ]
 
     def __repr__(self) -> str:  # grain compares it when it restores an iterator, so no memory address
         return f"Source({', '.join(pathlib.Path(n).name for n in self._names)})"
@@ -123,7 +126,9 @@ def _check_size(path: pathlib.Path, size: int) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing; copy it again or prepare the dataset again.")
     if path.stat().st_size != size:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes instead of {size:,}; copy it again or prepare the dataset again.")
+        raise UserError(
+            f"{path} has {path.stat().st_size:,} bytes instead of {size:,}; copy it again or prepare the dataset again."
+        )
 
 
 def _unreadable(path: str) -> UserError:

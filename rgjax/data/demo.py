@@ -82,7 +82,9 @@ def make_items(config: PrepareConfig) -> list[Item]:
     kinds = [(c, noun) for c, (_, _, nouns, _) in words.CATEGORIES.items() for noun in nouns]
     faces = list(itertools.product(words.BRANDS, words.LOOKS))
     if config.demo_items > len(kinds) * len(faces):
-        raise UserError(f"--demo_items={config.demo_items} is too large; the shop has {len(kinds) * len(faces)} different titles.")
+        raise UserError(
+            f"--demo_items={config.demo_items} is too large; the shop has {len(kinds) * len(faces)} different titles."
+        )
     chosen = rng.sample(list(itertools.product(kinds, faces)), config.demo_items)
     items = []
     for i, ((category, noun), (brand, look)) in enumerate(chosen):

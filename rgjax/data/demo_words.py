@@ -68,7 +68,10 @@ LINKS = {
            ", next to the {past} you own"],
     "zh": ["，正好搭配您买过的{past}", "，因为您选过{past}", "，与您的{past}很搭", "，可以和{past}一起用", "，延续您购买{past}的思路"],
 }  # fmt: skip
-NO_LINK = {"en": [", something new in {category}", ", a first step into {category}"], "zh": ["，{category}里的新尝试", "，带您认识{category}"]}
+NO_LINK = {
+    "en": [", something new in {category}", ", a first step into {category}"],
+    "zh": ["，{category}里的新尝试", "，带您认识{category}"],
+}
 TOPICS = {
     "en": {
         "price": [", and it costs only {price} yuan", ", at a price of {price} yuan", ", within a budget of {price} yuan"],

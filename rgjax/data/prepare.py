@@ -199,7 +199,9 @@ def _check_space(folder: pathlib.Path, source_bytes: int) -> None:
     """Refuses at once what cannot fit; shards take about 0.2 to 0.5 of the raw bytes."""
     free, needed = shutil.disk_usage(folder).free, source_bytes // 2 + (4 << 20)
     if free < needed:
-        raise UserError(f"{folder.parent} has {free >> 20} MB free, and the dataset may need {needed >> 20}; free some or change --output.")
+        raise UserError(
+            f"{folder.parent} has {free >> 20} MB free, and the dataset may need {needed >> 20}; free some or change --output."
+        )
 
 
 def _name(config: PrepareConfig) -> str:

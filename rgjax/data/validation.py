@@ -90,7 +90,12 @@ class Validation:
 
     def to_json(self) -> dict:
         """The report so far, without token lengths."""
-        distinct = {"users": len(self._users), "items": len(self._items), "pairs": len(self._pairs), "reasons": len(self._reasons)}
+        distinct = {
+            "users": len(self._users),
+            "items": len(self._items),
+            "pairs": len(self._pairs),
+            "reasons": len(self._reasons),
+        }
         kept = sum(self.counts.values())
         return {
             "read": self.read,

@@ -56,7 +56,9 @@ def test_reasons_name_the_item_and_mostly_a_bought_title(shop):
     assert all(e["item"]["title"] in e["reason"] for e in every)
     kind = lambda name: truth["items"][name]["category"]
     alike = [e for e in every if any(kind(h["item"]) == kind(e["item"]["id"]) for h in e["history"])]
-    naming = [e for e in alike if any(h["title"] in e["reason"] and kind(h["item"]) == kind(e["item"]["id"]) for h in e["history"])]
+    naming = [
+        e for e in alike if any(h["title"] in e["reason"] and kind(h["item"]) == kind(e["item"]["id"]) for h in e["history"])
+    ]
     assert 0.85 < len(naming) / len(alike) < 0.95 and len(alike) > 0.5 * len(every)
     assert 0.4 < sum(e["control"]["language"] == "en" for e in every) / len(every) < 0.6
     assert len({e["reason"] for e in every}) > 0.97 * len(every)

@@ -29,7 +29,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path):
     done = launch(f"--source={source}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: 50 of 50") and f"raw.jsonl, line 1: byte {bad.index(255) + 1} is not UTF-8" in line and "--max_bad_share" in line
+    assert (
+        line.startswith("error: 50 of 50")
+        and f"raw.jsonl, line 1: byte {bad.index(255) + 1} is not UTF-8" in line
+        and "--max_bad_share" in line
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["raw.jsonl"]
 
 

@@ -16,7 +16,12 @@ from rgjax.errors import UserError
 
 def example(i: int, **change) -> dict:
     words = f"reason number {i} for you, 第{i}个理由，好"
-    base = {"user": {"id": f"u{i % 40}"}, "item": {"id": f"i{i}", "title": f"Thing {i}"}, "history": [{"item": "h1", "title": "Old"}], "reason": words}
+    base = {
+        "user": {"id": f"u{i % 40}"},
+        "item": {"id": f"i{i}", "title": f"Thing {i}"},
+        "history": [{"item": "h1", "title": "Old"}],
+        "reason": words,
+    }
     return base | change
 
 
@@ -91,12 +96,20 @@ def test_report_counts_what_it_is_told(tmp_path):
     examples = [example(i) for i in range(200)]
     examples += [example(3), example(4, control={"style": "b"})]  # duplicates, the second but for its control code
     examples += [example(500, reason="no"), example(501, reason="x" * 3000), example(502, reason=""), "{not json"]
-    examples += [example(503, reason=examples[0]["reason"]), example(504, history=[{"item": "i504"}]), example(505, reason="cafÃ© au lait")]
+    examples += [
+        example(503, reason=examples[0]["reason"]),
+        example(504, history=[{"item": "i504"}]),
+        example(505, reason="cafÃ© au lait"),
+    ]
     data = run(tmp_path, examples, controls="style=a|b", max_bad_share=0.05)
     report = data.manifest["report"]
     dropped = {name: entry["count"] for name, entry in report["dropped"].items()}
     assert dropped == {"duplicate": 2, "reason too short": 1, "reason too long": 1, "empty reason": 1, "malformed": 1}
-    assert {n: e["count"] for n, e in report["warnings"].items()} == {"reason seen before": 1, "candidate in its own history": 1, "encoding trouble": 1}
+    assert {n: e["count"] for n, e in report["warnings"].items()} == {
+        "reason seen before": 1,
+        "candidate in its own history": 1,
+        "encoding trouble": 1,
+    }
     assert report["read"] == 209 and report["kept"] == 203
     assert report["dropped"]["malformed"]["example"].startswith("raw.jsonl, line 206: it is not JSON")
 

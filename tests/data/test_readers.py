@@ -41,7 +41,9 @@ WANTED = {
 
 
 def rows_of(tmp_path, layout, lines):
-    (tmp_path / LINES[layout][0]).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / LINES[layout][0]).write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+    )
     source = open_source(PrepareConfig(layout=layout, source=str(tmp_path)), {}, tmp_path)
     return source, list(source.rows)
 

@@ -7,7 +7,9 @@ from rgjax.errors import UserError
 
 GOOD = {
     "user": {"id": "u7", "profile": "reads", "attributes": {"age": 34, "tags": ["a", "b"]}},
-    "history": [{"item": "i3", "title": "Fargo", "attributes": {"genre": ["war"]}, "event": "buy", "rating": 4.5, "time": 1690000000}],
+    "history": [
+        {"item": "i3", "title": "Fargo", "attributes": {"genre": ["war"]}, "event": "buy", "rating": 4.5, "time": 1690000000}
+    ],
     "item": {"id": "i9", "title": "Heat", "attributes": {}, "description": "a film", "vectors": {"image": [0.1, 2]}},
     "control": {"style": "concise", "max_words": 30},
     "reason": "You liked Fargo.",

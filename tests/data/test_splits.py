@@ -24,7 +24,10 @@ def test_shares_are_kept():
         assert abs(found.count(split) - n * share) < 4 * math.sqrt(n * share * (1 - share))
 
 
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=4), st.text(min_size=1, max_size=4)), max_size=40), st.sampled_from(["user", "item", "title"]))
+@given(
+    st.lists(st.tuples(st.text(min_size=1, max_size=4), st.text(min_size=1, max_size=4)), max_size=40),
+    st.sampled_from(["user", "item", "title"]),
+)
 def test_a_key_never_crosses(pairs, by):
     splitter = splits.Splitter(PrepareConfig(split_by=by, val_share=0.3, test_share=0.3), set(), "user")
     seen = {}

@@ -64,7 +64,10 @@ def test_join_equals_the_one_by_hand(tmp_path, form):
         assert example["control"] == ({"style": reason["style"]} if reason["style"] else {})
     first = rows[0].example
     assert first["user"] == {"id": "u0", "profile": "likes tea", "attributes": {"city": "Graz"}}
-    assert first["history"][0]["attributes"] == {"brand": "b", "tags": ["x", "y"] if int(first["history"][0]["item"][1]) % 2 else "z"}
+    assert first["history"][0]["attributes"] == {
+        "brand": "b",
+        "tags": ["x", "y"] if int(first["history"][0]["item"][1]) % 2 else "z",
+    }
     assert rows[1].example["user"] == {"id": "u1"}
 
 
@@ -84,7 +87,10 @@ def test_an_unknown_item_is_one_bad_row(tmp_path):
 
 def test_events_without_a_time_count_only_where_the_reason_has_none(tmp_path):
     events = [{"user": "u", "item": "i1", "time": None}, {"user": "u", "item": "i2", "time": 5}]
-    reasons = [{"user": "u", "item": "i5", "reason": "fine", "time": 9}, {"user": "u", "item": "i5", "reason": "good", "time": None}]
+    reasons = [
+        {"user": "u", "item": "i5", "reason": "fine", "time": 9},
+        {"user": "u", "item": "i5", "reason": "good", "time": None},
+    ]
     folder = write(tmp_path / "shop", "jsonl", {"items": ITEMS, "interactions": events, "reasons": reasons})
     histories = [[e["item"] for e in r.example["history"]] for r in read(folder, tmp_path / "scratch")]
     assert histories == [["i2"], ["i1", "i2"]]

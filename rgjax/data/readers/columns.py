@@ -40,7 +40,9 @@ def read_table(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[in
 def _need(path: pathlib.Path, columns: list[str], needed: tuple[str, ...]) -> None:
     missing = [name for name in needed if name not in columns]
     if missing:
-        raise UserError(f"{path} lacks the column '{missing[0]}'; it has {', '.join(map(str, columns)) or 'none'}: rename or add it.")
+        raise UserError(
+            f"{path} lacks the column '{missing[0]}'; it has {', '.join(map(str, columns)) or 'none'}: rename or add it."
+        )
 
 
 def _csv(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict]]:
@@ -54,10 +56,14 @@ def _csv(path: pathlib.Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dic
                 if not cells:
                     continue
                 if len(cells) != len(header):
-                    raise UserError(f"{path}, line {reader.line_num} has {len(cells)} cells instead of {len(header)}; quote cells with commas.")
+                    raise UserError(
+                        f"{path}, line {reader.line_num} has {len(cells)} cells instead of {len(header)}; quote cells with commas."
+                    )
                 yield number, {name: cell if cell != "" else None for name, cell in zip(header, cells, strict=True)}
         except UnicodeDecodeError:
-            raise UserError(f"{path} is not UTF-8 (after line {reader.line_num}); convert it, e.g. with iconv -t UTF-8.") from None
+            raise UserError(
+                f"{path} is not UTF-8 (after line {reader.line_num}); convert it, e.g. with iconv -t UTF-8."
+            ) from None
         except csv.Error as error:
             raise UserError(f"{path}, line {reader.line_num} is not CSV ({error}); mend its quotes.") from None
 

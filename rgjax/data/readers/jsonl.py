@@ -40,7 +40,9 @@ def lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
         while line := file.readline(LONGEST_LINE):
             number += 1
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                raise UserError(f"{path}, line {number} is longer than {LONGEST_LINE >> 20} MB; write one example per line (JSON lines).")
+                raise UserError(
+                    f"{path}, line {number} is longer than {LONGEST_LINE >> 20} MB; write one example per line (JSON lines)."
+                )
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line and not line.isspace():

