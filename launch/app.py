@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+import textwrap
+import time
+from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from rgjax import config as config_lib
 from rgjax.errors import UserError
@@ -48,6 +53,31 @@ def require(**values: str) -> None:
     for name, value in values.items():
         if not value:
             raise UserError(f"--{name} is missing; give it on the command line or in the flagfile.")
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields `show(done, total)`: a bar on a terminal, a line every ten seconds elsewhere, both on stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(what)
+        return
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Lines:
+    def __init__(self, what: str):
+        self.what, self.began, self.shown = what, time.monotonic(), 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == total or now - self.shown > 10:
+            self.shown = now
+            left = (now - self.began) / done * (total - done)
+            print(f"{self.what} {done:,} of {total:,}, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 def run(main: Callable[[], dict], doc: str) -> None:
@@ -101,8 +131,6 @@ def _usage(program: str) -> str:
 
 
 def _wrap(head: str, text: str) -> list[str]:
-    import textwrap
-
     return [head] + textwrap.wrap(text, 110, initial_indent="      ", subsequent_indent="      ")
 
 

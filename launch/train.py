@@ -2,7 +2,8 @@
 
     python -m launch.train --flagfile=configs/demo.cfg --dataset=DATASET --workdir=W
 
-An existing workdir is continued from its last checkpoint; flags that are left out then keep the run's values.
+An existing workdir is continued from its last checkpoint; flags that are left out then keep the run's values. Decoding flags
+are kept with the run, as what launch.generate and launch.evaluate do by default.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from absl import flags
 
 from launch import app
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
-
-app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig)
 
 
 def configs() -> dict:
@@ -55,7 +54,7 @@ def main() -> dict:
     dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"])
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
-    facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"]}
+    facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     data = task.training_data(dataset, train.seed)
     if workdir.exists(train.workdir):
         workdir.check_same(train.workdir, workdir.read(train.workdir), facts)
@@ -77,4 +76,5 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
+    app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig, DecodeConfig)
     app.run(main, __doc__)

@@ -230,6 +230,7 @@ class EvaluateConfig:
     """Scores of a run, beside floors."""
 
     workdir: str = option("", "Folder of a training run.")
+    dataset: str = option("", "Folder of the run's dataset, if it was moved.")
     split: str = option("val", "Split to measure.", choices=("train", "val", "test"))
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
     limit: int = option(0, "Measure only the first examples; 0 measures all.", low=0)
@@ -247,7 +248,7 @@ class ExportConfig:
     workdir: str = option("", "Folder of a training run.")
     output: str = option("", "Folder to write.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
-    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen3", "gpt2", "t5"))
+    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen3", "t5"))
     export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
     overwrite: bool = option(False, "Replace an existing folder.")
 

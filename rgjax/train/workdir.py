@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
 
 from rgjax import config as config_lib
-from rgjax.config import InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
 from rgjax.errors import UserError
 
-SECTIONS = {"input": InputConfig, "model": ModelConfig, "optimizer": OptimizerConfig, "train": TrainConfig}
+SECTIONS = {"input": InputConfig, "model": ModelConfig, "optimizer": OptimizerConfig, "train": TrainConfig, "decode": DecodeConfig}
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
     "dataset", "workers", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep",
-    "patience", "samples", "compilation_cache", "scan", "remat",
+    "patience", "samples", "compilation_cache", "scan", "remat", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
 
 def read(workdir: str | pathlib.Path) -> dict:
-    """The run's `config.json`: its sections as dataclasses, and `dataset_fingerprint`, `vocab_size`, `task`, `synthetic`.
+    """The run's `config.json`: its sections as dataclasses, and `dataset_fingerprint`, `dataset_name`,
+    `vocab_size`, `controls`, `task` and `synthetic`.
 
     Raises UserError when the folder holds no run or the file is damaged.
     """
@@ -30,7 +32,7 @@ def read(workdir: str | pathlib.Path) -> dict:
         raise UserError(f"{workdir} holds no run (no config.json); give the --workdir of a launch.train run.") from None
     except ValueError:
         raise UserError(f"{path} is damaged; restore it, or start a new run in another folder.") from None
-    return stored | {name: config_lib.from_json(cls, stored[name]) for name, cls in SECTIONS.items()}
+    return stored | {name: config_lib.from_json(cls, stored.get(name, {})) for name, cls in SECTIONS.items()}
 
 
 def write(workdir: str | pathlib.Path, facts: dict, flags_text: str) -> None:

@@ -1,0 +1,35 @@
+"""Scores a run on a split, beside floors and with 95 % intervals; writes evaluation.json and outputs.jsonl.
+
+    python -m launch.evaluate --workdir=W --split=val
+    python -m launch.evaluate --workdir=W --split=val --outputs=MINE.jsonl --against=THEIRS.jsonl
+
+Decoding flags that are left out are the run's own.
+"""
+
+from __future__ import annotations
+
+from launch import app
+from rgjax.config import DecodeConfig, EvaluateConfig
+
+
+def main() -> dict:
+    """Reads the flags, measures, prints the table, and returns the summary that is printed last."""
+    config, given = app.read(EvaluateConfig), app.read(DecodeConfig)
+    app.require(workdir=config.workdir)
+
+    from rgjax.tasks import measure
+    from rgjax.tasks import run as run_lib
+    from rgjax.train import workdir
+
+    decode = run_lib.decode_config(workdir.read(config.workdir), given, app.given(DecodeConfig))
+    with app.progress("writing") as show:
+        result, table = measure.evaluate(config, decode, show)
+    if result["synthetic"]:
+        print("The data is synthetic: the scores show that the machinery works, not how well it would write for real shoppers.")
+    print(table)
+    return result
+
+
+if __name__ == "__main__":
+    app.define(EvaluateConfig, DecodeConfig)
+    app.run(main, __doc__)

@@ -1,0 +1,37 @@
+"""Writes a reason for each input line, in input order; an interrupted file is continued by the same command.
+
+    python -m launch.generate --workdir=W --input=IN.jsonl --output=OUT.jsonl
+
+Inputs are examples without reasons; only "item" is required. Decoding flags that are left out are the run's own.
+"""
+
+from __future__ import annotations
+
+from launch import app
+from rgjax import config as config_lib
+from rgjax.config import DecodeConfig, GenerateConfig
+
+
+def main() -> dict:
+    """Reads the flags, writes the reasons, and returns the summary that is printed last."""
+    config, given = app.read(GenerateConfig), app.read(DecodeConfig)
+    app.require(workdir=config.workdir, input=config.input, output=config.output)
+
+    from rgjax.tasks import run as run_lib
+    from rgjax.tasks import streaming
+
+    run = run_lib.Run.open(config.workdir, config.checkpoint)
+    decode = run_lib.decode_config(run.facts, given, app.given(DecodeConfig))
+    override = run_lib.parse_control(config.control, run.controls)
+    writer = run.task.writer(run.params, decode)
+    settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override}
+    with app.progress("writing") as show:
+        return streaming.generate_file(
+            config.input, config.output, writer.write, settings=settings, controls=run.controls, override=override,
+            chunk=max(256, 4 * writer.writer.rows), overwrite=config.overwrite, progress=show,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    app.define(GenerateConfig, DecodeConfig)
+    app.run(main, __doc__)

@@ -1,0 +1,57 @@
+"""The model card (README.md) of an exported run: what it is, what it was trained on, how good it is, how to load it."""
+
+from __future__ import annotations
+
+from rgjax.hf.table import Family
+
+SHOWN = (
+    "rouge_1", "rouge_2", "rouge_l", "bleu_4", "chrf", "chatglm_bleu_4", "chatglm_rouge_l", "history_mention", "invented_quotes",
+    "attribute_copy", "length_compliance", "distinct_2", "usr",
+)  # fmt: skip
+_LOADERS = {"t5": "AutoModelForSeq2SeqLM"}
+
+
+def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family) -> str:
+    """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}."""
+    synthetic = "**The training data is synthetic (a generated shop); do not use the model for real shoppers.**\n\n" if facts["synthetic"] else ""
+    return (
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [recommendation, explanation]\n---\n\n"
+        f"# Recommendation reasons: {facts['dataset_name']}\n\n{synthetic}"
+        f"A {family.name} model of {parameters:,} parameters, trained from scratch with rgjax for {step:,} steps on the dataset "
+        f"`{facts['dataset_name']}`. It writes the short text beside a recommended product that says why it suits the shopper.\n\n"
+        f"## Scores\n\n{_scores(evaluation)}\n\n## Use\n\n{_use(facts, family)}\n\n"
+        "## Limits\n\n"
+        "- It knows the products and phrasing of its training data only; facts about a product that are not in the input are invented.\n"
+        "- Slot tokens such as `<item>` and `<h0>` in its output stand for titles of the input and must be filled in before display.\n"
+        "- Nothing filters its output for claims that advertising law forbids.\n"
+    )
+
+
+def _scores(evaluation: dict) -> str:
+    if not evaluation:
+        return "Not evaluated yet (`python -m launch.evaluate` writes the scores here on the next export)."
+    floors = evaluation.get("floors", {})
+    lines = [f"Split `{evaluation['split']}`, {evaluation['examples']} examples, decoding `{evaluation['method']}`; 95 % bootstrap intervals.", ""]
+    lines += ["| metric | model | " + " | ".join(floors) + " |", "|---" * (2 + len(floors)) + "|"]
+    for name in SHOWN:
+        score = evaluation["system"].get(name)
+        if score and score.get("value") is not None:
+            cells = [f"{f[name]['value']:.3g}" if f.get(name) and f[name].get("value") is not None else "" for f in floors.values()]
+            low, high = score.get("low"), score.get("high")
+            span = f" [{low:.4g}, {high:.4g}]" if low is not None else ""
+            lines.append(f"| {name} | {score['value']:.4g}{span} | " + " | ".join(cells) + " |")
+    return "\n".join(lines + ["", f"Perplexity of the references: {evaluation['references']['perplexity']:.2f} per token."])
+
+
+def _use(facts: dict, family: Family) -> str:
+    loader = _LOADERS.get(family.name, "AutoModelForCausalLM")
+    controls = "; ".join(f"{n}: {', '.join(v)}" for n, v in facts["controls"].items())
+    declared = f"\n\nControl codes: {controls}. Write them as `<|control|><|name=value|>` before `<|reason|>`." if controls else ""
+    return (
+        "```python\n"
+        f"from transformers import AutoTokenizer, {loader}\n\n"
+        f'tokenizer, model = AutoTokenizer.from_pretrained("."), {loader}.from_pretrained(".")\n'
+        'prompt = "<s><|history|><h0>First title (genre)<|item|>Second title; genre: drama<|reason|>"\n'
+        'ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)\n'
+        "print(tokenizer.decode(model.generate(**ids)[0]))\n```" + declared
+    )

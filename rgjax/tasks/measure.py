@@ -1,0 +1,57 @@
+"""Measures a run: perplexity of the references, and its written reasons beside the floors."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pathlib
+
+from rgjax.config import DecodeConfig, EvaluateConfig
+from rgjax.metrics import suite
+from rgjax.tasks.run import Run
+from rgjax.tasks.streaming import read_reasons
+
+TRAIN_LIMIT = 100_000  # training examples that the floors draw on; more would only slow the retrieval
+CHUNK = 256
+
+
+def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict, str]:
+    """(what evaluation.json holds, a table for the terminal); also writes outputs.jsonl beside it.
+
+    Raises UserError for a missing split, a run that can't be opened, or an outputs file of another length.
+    """
+    run = Run.open(config.workdir, config.checkpoint)
+    dataset = run.dataset(config.dataset)
+    examples = list(itertools.islice(dataset.examples(config.split), config.limit or None))
+    train = list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT))
+    reasons = read_reasons(config.outputs, len(examples)) if config.outputs else _write(run, decode, examples, progress)
+    options = {"max_words": config.max_words, "resamples": config.resamples}
+    result = suite.with_floors(examples, reasons, train, **options)
+    result |= {"references": run.perplexity(dataset, config.split), "split": config.split, "checkpoint": run.step}
+    result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"], "method": decode.method}
+    text = suite.table(result)
+    if config.against:
+        others = read_reasons(config.against, len(examples))
+        result["paired"] = suite.paired(examples, reasons, others, **options)
+        text += "\n\nagainst " + config.against + "\n" + suite.table(result["paired"])
+    folder = pathlib.Path(config.output or config.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))
+    _replace(folder / "outputs.jsonl", "".join(rows))
+    return result | {"output": str(folder / "evaluation.json")}, text
+
+
+def _write(run: Run, decode: DecodeConfig, examples: list[dict], progress) -> list[str]:
+    writer, reasons = run.task.writer(run.params, decode), []
+    for at in range(0, len(examples), CHUNK):
+        reasons += [r[0] for r in writer.write(examples[at : at + CHUNK], at)]
+        progress(len(reasons), len(examples))
+    return reasons
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    fresh = path.with_suffix(path.suffix + ".tmp")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)

@@ -1,0 +1,116 @@
+"""A file of inputs becomes a file of reasons: in order, in bounded memory, and restarted where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+from rgjax.data.records import RecordError, check
+from rgjax.errors import UserError
+
+WriteFn = Callable[[list[dict], int], list[list[str]]]  # (examples, number of the first) -> reasons per example
+
+
+def read_examples(path: str | pathlib.Path, controls: dict, override: dict, start: int = 0) -> Iterator[dict]:
+    """Checked examples of a JSON lines file from line `start` (from 0); raises UserError naming the first bad line."""
+    with open(path, "rb") as file:
+        for number, raw in enumerate(itertools.islice(file, start, None), start + 1):
+            try:
+                example = json.loads(raw.decode("utf-8"))
+                check(example, controls, require_reason=False)
+            except UnicodeDecodeError:
+                raise UserError(f"{path}, line {number} is not UTF-8; save the file as UTF-8.") from None
+            except RecordError as error:
+                raise UserError(f"{path}, line {number}: {error}.".replace("..", ".")) from None
+            except ValueError:
+                raise UserError(f"{path}, line {number} is not JSON; each line is one example.") from None
+            yield example | {"control": {**(example.get("control") or {}), **override}}
+
+
+def generate_file(
+    input: str, output: str, write: WriteFn, *, settings: dict, controls: dict, override: dict, chunk: int, overwrite: bool,
+    progress: Callable[[int, int], None],
+) -> dict:  # fmt: skip
+    """Writes one line per input line to `output`, through `output`.partial, which a later call with the same settings continues.
+
+    `settings` says what determines the reasons (run, step, decoding); a partial file of other settings or of another input
+    is refused. Every line is checked before the first reason is written. Returns counts and seconds.
+    """
+    target, partial = pathlib.Path(output), pathlib.Path(output + ".partial")
+    if not pathlib.Path(input).is_file():
+        raise UserError(f"--input={input} is no file; give JSON lines of examples.")
+    if target.exists() and not overwrite:
+        raise UserError(f"--output={output} exists; give another file, or --overwrite.")
+    total, digest = 0, hashlib.sha256()
+    for example in read_examples(input, controls, override):
+        total += 1
+        digest.update(json.dumps(example, sort_keys=True).encode())
+    if not total:
+        raise UserError(f"--input={input} is empty; give JSON lines of examples.")
+    done = _resume(partial, settings | {"input_sha256": digest.hexdigest()})
+    started, resumed = time.perf_counter(), done
+    with partial.open("a", encoding="utf-8") as file:
+        examples = read_examples(input, controls, override, done)
+        while batch := list(itertools.islice(examples, chunk)):
+            for example, reasons in zip(batch, write(batch, done), strict=True):
+                file.write(json.dumps(output_row(example, reasons), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(batch)
+            progress(done, total)
+    os.replace(partial, target)
+    _settings_path(partial).unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    return {"output": str(target), "reasons": total, "continued_at": resumed, "seconds": seconds, "reasons_per_second": (total - resumed) / seconds}
+
+
+def output_row(example: dict, reasons: list[str]) -> dict:
+    """One output line: the ids, the reason, and all of them where several were asked for."""
+    row = {"user": (example.get("user") or {}).get("id"), "item": example["item"].get("id") or example["item"].get("title")}
+    return {k: v for k, v in row.items() if v is not None} | {"reason": reasons[0]} | ({"reasons": reasons} if len(reasons) > 1 else {})
+
+
+def _settings_path(partial: pathlib.Path) -> pathlib.Path:
+    return partial.with_name(partial.name + ".json")
+
+
+def _resume(partial: pathlib.Path, settings: dict) -> int:
+    """Whole lines already written under the same settings; a half-written last line is cut off."""
+    known = _settings_path(partial)
+    if partial.exists() and known.exists():
+        if json.loads(known.read_text()) != json.loads(json.dumps(settings)):
+            raise UserError(f"{partial} was begun with another input, run or decoding; remove it, or run with what began it.")
+        data = partial.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            with partial.open("r+b") as file:
+                file.truncate(len(whole))
+        return whole.count(b"\n")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text("")
+    known.write_text(json.dumps(settings))
+    return 0
+
+
+def read_reasons(path: str | pathlib.Path, count: int) -> list[str]:
+    """The 'reason' of each line of an outputs file; raises UserError unless there are `count`."""
+    reasons = []
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("reason"), str):
+                    raise UserError(f"{path}, line {number} has no text 'reason'; give one object with a reason per line.")
+                reasons.append(row["reason"])
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} can't be read as UTF-8 JSON lines ({error}); write it with launch.generate.") from None
+    if len(reasons) < count or not count:
+        raise UserError(f"{path} holds {len(reasons)} reasons for {count} examples; give one line per example of the split, in order.")
+    return reasons[:count]
