@@ -9,7 +9,11 @@ import numpy as np
 
 from rgjax.metrics import bootstrap
 from rgjax.metrics.bootstrap import LeaveOneOut, Sums
-from rgjax.metrics.overlap import ngrams
+
+
+def ngrams(tokens: Sequence[str], order: int) -> Counter:
+    """Counts of the n-grams (tuples) of `order` tokens."""
+    return Counter(zip(*(tokens[i:] for i in range(order))))
 
 
 def types_ratio(types: Sequence[Iterable[Hashable]], tokens: Sequence[float]) -> LeaveOneOut:

@@ -1,7 +1,7 @@
 """Overlap with the reference: BLEU, chrF, ROUGE, and the convention published for AdvertiseGen.
 
-Everything is written as sufficient statistics per example, so that corpus scores can be resampled exactly; the scores equal those
-of sacrebleu, rouge-score and NLTK, which the tests check against.
+sacrebleu, rouge-score and NLTK do the counting and the scoring. What they count of each example is kept apart, so that corpus
+scores can be resampled exactly: a resample's counts are a weighted sum of the examples', and the library scores the sum.
 """
 
 from __future__ import annotations
@@ -11,141 +11,95 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from nltk.translate import bleu_score
+from rouge_score import rouge_scorer
+from sacrebleu.metrics import BLEU, CHRF
 
 from rgjax.metrics import bootstrap, language
 from rgjax.metrics.bootstrap import Metric, Sums
 
-_CHRF_ORDER, _CHRF_BETA = 6, 2.0
+_ORDER = 4  # longest n-grams of BLEU
+_ROUGE = {"1": "rouge1", "2": "rouge2", "l": "rougeL"}
 Tokens = Sequence[Sequence[str]]
 
 
-def ngrams(tokens: Sequence[str], order: int) -> Counter:
-    """Counts of the n-grams (tuples) of `order` tokens."""
-    return Counter(zip(*(tokens[i:] for i in range(order))))
+class _Cut:
+    """What rouge-score asks for in place of a tokenizer, for texts that are lists of tokens already."""
+
+    def tokenize(self, tokens: Sequence[str]) -> Sequence[str]:
+        return tokens
 
 
-def _matches(a: Counter, b: Counter) -> int:
-    if len(a) > len(b):
-        a, b = b, a
-    return sum(min(count, b[gram]) for gram, count in a.items() if gram in b)
+_SCORER = rouge_scorer.RougeScorer(list(_ROUGE.values()), tokenizer=_Cut())
+_SCORER_L = rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Cut())
 
 
-def bleu_statistics(outputs: Tokens, references: Tokens, order: int = 4) -> np.ndarray:
-    """Per example: output length, reference length, then matched n-grams of 1..order, then output n-grams of 1..order."""
-    rows = []
-    for output, reference in zip(outputs, references, strict=True):
-        found = [_matches(ngrams(output, n), ngrams(reference, n)) for n in range(1, order + 1)]
-        rows.append([len(output), len(reference), *found, *(max(len(output) - n, 0) for n in range(order))])
-    return np.array(rows, float).reshape(-1, 2 + 2 * order)
+def _statistics(metric, outputs: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """sacrebleu's sufficient statistics of each example, float64 [N, K]."""
+    return np.array(metric._extract_corpus_statistics(outputs, [references]), float) if len(outputs) else np.zeros((0, 1))
+
+
+def bleu_statistics(outputs: Tokens, references: Tokens) -> np.ndarray:
+    """Per example: output length, reference length, then matched n-grams of 1..4, then output n-grams of 1..4."""
+    metric = BLEU(tokenize="none", max_ngram_order=_ORDER, force=True)  # the tokens are cut: only spaces separate
+    return _statistics(metric, [" ".join(t) for t in outputs], [" ".join(t) for t in references])
 
 
 def bleu(statistics: np.ndarray, order: int) -> Sums:
     """Corpus BLEU of n-grams 1..order, one reference, no smoothing, x100 (Papineni et al. 2002), from `bleu_statistics`."""
-    most = (statistics.shape[1] - 2) // 2
 
-    def reduce(sums):
-        length, wanted = sums[..., 0], sums[..., 1]
-        found, total = sums[..., 2 : 2 + order], sums[..., 2 + most : 2 + most + order]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.where(found > 0, np.log(found) - np.log(total), -np.inf).mean(-1)
-            brevity = np.minimum(0.0, 1 - wanted / length)
-            return np.where(length > 0, 100 * np.exp(logs + brevity), 0.0)
+    def score(sums: np.ndarray) -> float:
+        length, wanted, *counts = np.rint(sums).astype(int).tolist()
+        found, total = counts[:order], counts[_ORDER : _ORDER + order]
+        return BLEU.compute_bleu(found, total, length, wanted, smooth_method="none", max_ngram_order=order).score
 
-    return Sums(statistics, reduce)
+    return Sums(statistics, lambda sums: np.apply_along_axis(score, -1, sums))
 
 
 def chrf(outputs: Sequence[str], references: Sequence[str]) -> Sums:
     """Corpus chrF2, x100 (Popović 2015): character n-grams 1..6 without spaces, beta 2, case kept; sacrebleu's default."""
-    rows = []
-    for output, reference in zip(outputs, references, strict=True):
-        output, reference = "".join(output.split()), "".join(reference.split())
-        row = []
-        for n in range(1, _CHRF_ORDER + 1):
-            a = Counter(output[i : i + n] for i in range(len(output) - n + 1))
-            b = Counter(reference[i : i + n] for i in range(len(reference) - n + 1))
-            row += [a.total() if b else 0, b.total(), _matches(a, b)]  # sacrebleu drops orders the reference is too short for
-        rows.append(row)
-    return Sums(np.array(rows, float).reshape(-1, 3 * _CHRF_ORDER), _chrf_score)
-
-
-def _chrf_score(sums: np.ndarray) -> np.ndarray:
-    total, wanted, found = (sums[..., i::3] for i in range(3))
-    usable = (total > 0) & (wanted > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        orders = usable.sum(-1)
-        precision = np.where(usable, found / total, 0).sum(-1) / orders
-        recall = np.where(usable, found / wanted, 0).sum(-1) / orders
-        score = 100 * (1 + _CHRF_BETA**2) * precision * recall / (_CHRF_BETA**2 * precision + recall)
-    return np.nan_to_num(score, nan=0.0)
-
-
-def f_measure(matches: float, output_total: float, reference_total: float) -> float:
-    """Harmonic mean of precision and recall in [0, 1]; 0 when nothing matches."""
-    return 2 * matches / (output_total + reference_total) if matches else 0.0
-
-
-def longest_common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence, bit-parallel: one integer operation per token of `b` (Hyyrö 2004)."""
-    positions: dict[str, int] = {}
-    for i, token in enumerate(a):
-        positions[token] = positions.get(token, 0) | (1 << i)
-    mask = (1 << len(a)) - 1
-    row = mask  # bit i is 0 where the table's row steps up at column i
-    for token in b:
-        matched = row & positions.get(token, 0)
-        row = ((row + matched) | (row - matched)) & mask
-    return len(a) - row.bit_count()
-
-
-def rouge(output: Sequence[str], reference: Sequence[str], distinct: bool = False) -> tuple[float, float, float]:
-    """ROUGE-1, -2 and -L F-measures in [0, 1] of two token sequences (Lin 2004); `distinct` counts each n-gram once."""
-    scores = []
-    for n in (1, 2):
-        a, b = ngrams(output, n), ngrams(reference, n)
-        if distinct:
-            a, b = Counter(a.keys()), Counter(b.keys())
-        scores.append(f_measure(_matches(a, b), a.total(), b.total()))
-    scores.append(f_measure(longest_common_subsequence(output, reference), len(output), len(reference)))
-    return tuple(scores)
+    metric = CHRF()
+    score = lambda sums: metric._compute_f_score(sums.tolist())  # noqa: E731
+    return Sums(_statistics(metric, outputs, references), lambda sums: np.apply_along_axis(score, -1, sums))
 
 
 def rouge_metrics(outputs: Tokens, references: Tokens, suffix: str = "") -> dict[str, Metric]:
-    """`rouge_1`, `rouge_2`, `rouge_l` (+ suffix): mean F over examples, x100."""
-    scores = np.array([rouge(o, r) for o, r in zip(outputs, references, strict=True)]).reshape(-1, 3)
-    return {f"rouge_{n}{suffix}": bootstrap.mean(scores[:, i], 100) for i, n in enumerate("12l")}
+    """`rouge_1`, `rouge_2`, `rouge_l` (+ suffix): mean F over examples, x100 (Lin 2004)."""
+    scores = [_SCORER.score(r, o) for o, r in zip(outputs, references, strict=True)]
+    return {f"rouge_{n}{suffix}": bootstrap.mean([s[name].fmeasure for s in scores], 100) for n, name in _ROUGE.items()}
 
 
 def bleu_metrics(outputs: Tokens, references: Tokens, suffix: str = "") -> dict[str, Metric]:
     """`bleu_1` to `bleu_4` (+ suffix): corpus BLEU, unsmoothed, x100."""
     statistics = bleu_statistics(outputs, references)
-    return {f"bleu_{n}{suffix}": bleu(statistics, n) for n in (1, 2, 3, 4)}
+    return {f"bleu_{n}{suffix}": bleu(statistics, n) for n in range(1, _ORDER + 1)}
 
 
 def sentence_bleu(output: Sequence[str], reference: Sequence[str]) -> float:
-    """BLEU-4 of one sentence in [0, 1] with NIST geometric smoothing, NLTK's `SmoothingFunction().method3`.
-
-    The k-th order without a match counts 1 / 2^k matches; 0 when not one token matches.
-    """
-    length, wanted, *counts = bleu_statistics([output], [reference])[0]
-    if not counts[0]:
+    """BLEU-4 of one sentence in [0, 1], smoothed by NLTK's method3: the k-th order without a match counts 1 / 2^k matches."""
+    if not output or not reference:
         return 0.0
-    logs, missing = 0.0, 0
-    for matches, total in zip(counts[:4], counts[4:]):
-        missing += not matches
-        logs += np.log((matches or 0.5**missing) / max(total, 1)) / 4
-    return float(np.exp(logs + min(0.0, 1 - wanted / length)))
+    return float(bleu_score.sentence_bleu([list(reference)], list(output), smoothing_function=bleu_score.SmoothingFunction().method3))
+
+
+def rouge_of_sets(output: Sequence[str], reference: Sequence[str]) -> tuple[float, float, float]:
+    """ROUGE-1, -2, -L F in [0, 1] as the package rouge-chinese counts: ROUGE-N on sets of n-grams, ROUGE-L on sequences."""
+    scores = []
+    for n in (1, 2):
+        a, b = (Counter(set(rouge_scorer._create_ngrams(t, n))) for t in (reference, output))
+        scores.append(rouge_scorer._score_ngrams(a, b).fmeasure)
+    return *scores, _SCORER_L.score(reference, output)["rougeL"].fmeasure
 
 
 def chatglm_metrics(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Metric]:
     """The AdvertiseGen convention (ChatGLM-6B repository), per-sentence scores averaged, x100.
 
-    `chatglm_bleu_4`: sentence BLEU-4 on characters, method3. `chatglm_rouge_1/2/l`: F on jieba words as the package rouge-chinese
-    counts, which is ROUGE-N on sets of n-grams and ROUGE-L on sequences.
+    `chatglm_bleu_4`: sentence BLEU-4 on characters, method3. `chatglm_rouge_1/2/l`: `rouge_of_sets` on jieba words.
     """
     glyphs, cut = language.characters, language.jieba_words
     bleus = [sentence_bleu(glyphs(o), glyphs(r)) for o, r in zip(outputs, references, strict=True)]
-    rouges = np.array([rouge(cut(o), cut(r), distinct=True) for o, r in zip(outputs, references, strict=True)]).reshape(-1, 3)
-    found = {f"chatglm_rouge_{n}": bootstrap.mean(rouges[:, i], 100) for i, n in enumerate("12l")}
+    rouges = np.array([rouge_of_sets(cut(o), cut(r)) for o, r in zip(outputs, references, strict=True)]).reshape(-1, 3)
+    found = {f"chatglm_rouge_{n}": bootstrap.mean(rouges[:, i], 100) for i, n in enumerate(_ROUGE)}
     return {"chatglm_bleu_4": bootstrap.mean(bleus, 100), **found}
 
 
