@@ -259,3 +259,11 @@ class ReportConfig:
 
     workdir: str = option("", "Folder of a training run.")
     output: str = option("", "HTML file to write; empty writes report.html in the workdir.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowConfig:
+    """Written reasons beside their inputs, on the terminal."""
+
+    workdir: str = option("", "Folder of an evaluated run.")
+    count: int = option(10, "Examples shown, spread evenly over the split.", low=1)

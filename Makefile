@@ -1,0 +1,40 @@
+# Two commands are enough: `make demo` and `make test`. Both make their own environment in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+DEMO = runs/demo
+
+.PHONY: demo test parity lint clean
+
+$(VENV)/.base: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit('rgjax needs Python 3.11 or newer; set PYTHON=python3.11' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q --upgrade pip
+	$(RUN) -m pip install -q -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(RUN) -m pip install -q -e '.[test]'
+	touch $@
+
+demo: $(VENV)/.base
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	$(RUN) -m launch.prepare --flagfile=configs/data/demo.cfg --output=$(DEMO)/dataset
+	$(RUN) -m launch.train --flagfile=configs/demo.cfg --dataset=$(DEMO)/dataset --workdir=$(DEMO)/run
+	$(RUN) -m launch.evaluate --workdir=$(DEMO)/run --split=test
+	$(RUN) -m launch.export --workdir=$(DEMO)/run --output=$(DEMO)/export
+	$(RUN) -m launch.report --workdir=$(DEMO)/run
+	$(RUN) -m launch.show --workdir=$(DEMO)/run --count=10
+
+test: $(VENV)/.test
+	$(RUN) -m pytest
+
+parity: $(VENV)/.test
+	$(RUN) -m pip install -q 'torch==2.13.0'
+	$(RUN) -m pytest -m parity
+
+lint: $(VENV)/.test
+	$(RUN) -m ruff check .
+
+clean:
+	rm -rf $(VENV) runs datasets
