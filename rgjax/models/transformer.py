@@ -50,10 +50,9 @@ class Stack(nnx.Module):
         keys = jax.random.split(key, layers + 1)
         self.blocks = jax.vmap(lambda k: Block(config, k, cross))(keys[:layers])
         self.norm = Norm(config.width, config.norm, config.norm_eps)
-        self.relative = None
-        if config.positions == "relative":
-            shape = (config.relative_buckets, config.heads)
-            self.relative = param.normal(keys[layers], shape, (None, "heads"), config.width**-0.5)
+        shape, relative = (config.relative_buckets, config.heads), config.positions == "relative"
+        # One assignment: NNX fixes whether an attribute holds data when it is first set.
+        self.relative = param.normal(keys[layers], shape, (None, "heads"), config.width**-0.5) if relative else None
 
     def block(self, i: int) -> Block:
         """The i-th block, cut out of the stack."""
