@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 _MARKUP = re.compile(r"<(?=\||/?s>|pad>|item>|[ha]\d+>)")
 _SLOT = re.compile(r"<(?:item|[ha]\d+)>")
+_FILLED = re.compile(r"(\s*[\"“《]?)(<(?:item|[ha]\d+)>)([\"”》]?)")
 _QUOTED = re.compile(r"([\"“《])([^\"“”《》]{2,160})([\"”》])")
 _ARTICLE = re.compile(r"^(.*), (The|A|An|Les|La|Le|Il|Das|Der)$")
 _LEADING = re.compile(r"^(the|a|an) ")
@@ -37,13 +38,14 @@ def title_key(title: str) -> str:
 def extract(reason: str, titles: Mapping[str, str], values: Mapping[str, str] = {}) -> str:
     """`reason` with every mention of a title or value replaced by its slot.
 
-    `titles` and `values` map slot token -> surface string. Titles of under 3 characters and values of under 2 are left
-    alone: they match by accident. Quoted spans match titles loosely (`title_key`), running text only exactly.
+    `titles` and `values` map slot token -> surface string. In running text only exact mentions count, of titles of at least
+    3 characters and values of at least 2: shorter ones match by accident. Quoted spans match titles loosely (`title_key`).
     """
     text = neutral(reason)
     keys: dict[str, str] = {}
     for slot, title in titles.items():
         keys.setdefault(title_key(title), slot)
+    keys.pop("", None)  # a title of punctuation only would match any quoted punctuation
 
     def quoted(found: re.Match) -> str:
         body = found[2].rstrip(" .,;!?，。！？")
@@ -63,7 +65,8 @@ def extract(reason: str, titles: Mapping[str, str], values: Mapping[str, str] = 
         return text
     longest_first = sorted(surfaces, key=len, reverse=True)
     pattern = "|".join(rf"{_edge(s[0], left=True)}{re.escape(s)}{_edge(s[-1], left=False)}" for s in longest_first)
-    return re.sub(pattern, lambda m: surfaces[m[0]], text)
+    # What stands in a quote may be a slot by now, and "item" is a title that someone sells: slots are stepped over.
+    return re.sub(f"{_SLOT.pattern}|{pattern}", lambda m: surfaces.get(m[0], m[0]), text)
 
 
 def _edge(char: str, left: bool) -> str:
@@ -77,12 +80,10 @@ def fill(text: str, surfaces: Mapping[str, str]) -> str:
     """The inverse of `extract`: slots become their strings; a slot without a referent disappears with its quotes."""
 
     def resolve(found: re.Match) -> str:
-        return surfaces.get(found[0], "\0")
+        surface = surfaces.get(found[2])
+        return "" if surface is None else found[1] + surface + found[3]
 
-    filled = _SLOT.sub(resolve, text)
-    if "\0" in filled:
-        filled = re.sub(r"\s*[\"“《]?\0[\"”》]?", "", filled)
-    return filled
+    return _FILLED.sub(resolve, text)
 
 
 def slots_in(text: str) -> list[str]:
