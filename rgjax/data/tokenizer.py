@@ -100,12 +100,16 @@ class Tokenizer:
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
     file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        raise UserError(f"{file} is not JSON; write it again.") from None
     text = lambda t: t.get("content") if isinstance(t, dict) else t  # noqa: E731  (older files nest the token)
     eos = text(config.get("eos_token")) or text(config.get("sep_token")) or EOS
     names = {"eos": eos, "bos": text(config.get("bos_token")) or eos, "pad": text(config.get("pad_token")) or eos}
-    if backend.token_to_id(eos) is None:
-        raise UserError(f"{folder} names no end token that its vocabulary holds; set eos_token in tokenizer_config.json.")
+    for role, name in names.items():
+        if backend.token_to_id(name) is None:
+            raise UserError(f"{folder} has no {role} token '{name}' in its vocabulary; set {role}_token in tokenizer_config.json.")
     return names
 
 

@@ -1,0 +1,102 @@
+"""Tokenizer: lossless on any text, the same for the same texts, and read by transformers with the same ids."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rgjax.data import slots
+from rgjax.data.tokenizer import ATTRIBUTE_SLOTS, MARKERS, Tokenizer, train_bpe
+from rgjax.errors import UserError
+
+TEXTS = [
+    "You liked Heat, so Ronin is for you: a taut thriller.",
+    "因为您喜欢《流浪地球》，所以推荐三体，硬核科幻。",
+    "Café 12,000 items; naïve 👍🏽 日本語 العربية",
+] * 20
+ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+CONTROLS = {"style": ["short", "long"], "语气": ["热情"]}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train_bpe(TEXTS, 500, 8, CONTROLS)
+
+
+@given(ANY)
+def test_any_text_comes_back(trained, text):
+    text = slots.neutral(text)
+    ids = trained.encode(text)
+    assert trained.decode(ids) == text
+    assert trained.encode_batch([text]) == [ids]
+    pieces = trained.token_bytes()
+    assert b"".join(pieces[i] for i in ids) == text.encode()
+
+
+def test_every_byte_is_a_token_and_no_special_token_is_bytes(trained):
+    pieces = trained.token_bytes()
+    assert {bytes([b]) for b in range(256)} <= set(pieces)
+    for token in (*MARKERS, "<item>", "<h0>", "<h7>", f"<a{ATTRIBUTE_SLOTS - 1}>", "<|style=short|>", "<|语气=热情|>"):
+        assert trained.encode(token) == [trained.id_of(token)]
+        assert pieces[trained.id_of(token)] == b""
+    assert (trained.pad_id, trained.eos_id, trained.bos_id) == (0, 1, 2)
+    assert trained.vocab_size <= 500
+    assert trained.id_of("<h8>") is None
+
+
+def test_the_same_texts_give_the_same_vocabulary(trained):
+    again = train_bpe(iter(TEXTS), 500, 8, CONTROLS)
+    assert again.backend.to_str() == trained.backend.to_str()
+    assert again.checksum() == trained.checksum()
+    assert train_bpe(TEXTS, 500, 9, CONTROLS).checksum() != trained.checksum()
+
+
+def test_decoding_keeps_slots_and_drops_the_frame(trained):
+    ids = [trained.bos_id, *trained.encode('You liked "<h0>"'), trained.eos_id, trained.pad_id]
+    assert trained.decode(ids) == 'You liked "<h0>"'
+
+
+def test_transformers_reads_the_saved_folder_with_the_same_ids(trained, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    trained.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+    assert len(theirs) == trained.vocab_size
+    assert (theirs.pad_token_id, theirs.eos_token_id, theirs.bos_token_id) == (0, 1, 2)
+    for text in [*TEXTS[:3], 'a  b , c . "<h0>" <|style=short|>\n', " x", "<|reason|> You liked"]:
+        ids = trained.encode(text)
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ids
+        assert theirs.decode(ids) == trained.backend.decode(ids, skip_special_tokens=False)
+    ours = Tokenizer.load(tmp_path)
+    assert ours.encode(TEXTS[1]) == trained.encode(TEXTS[1])
+    assert ours.checksum() == trained.checksum()
+
+
+def write(folder, trained, **config):
+    trained.save(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def test_a_foreign_folder_without_begin_or_padding_takes_the_end_token(trained, tmp_path):
+    write(tmp_path, trained, eos_token={"content": "</s>"}, bos_token=None)
+    loaded = Tokenizer.load(tmp_path)
+    assert (loaded.bos_id, loaded.pad_id) == (loaded.eos_id, loaded.eos_id)
+
+
+@pytest.mark.parametrize("named", [{"eos_token": "<none>"}, {"bos_token": "<none>"}, {"pad_token": "<none>"}])
+def test_a_named_token_that_the_vocabulary_lacks_is_refused(trained, tmp_path, named):
+    write(tmp_path, trained, **named)
+    with pytest.raises(UserError, match="token.*tokenizer_config.json"):
+        Tokenizer.load(tmp_path)
+
+
+def test_damaged_folders_are_refused_in_one_sentence(trained, tmp_path):
+    with pytest.raises(UserError, match="no tokenizer.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="not a readable tokenizer"):
+        Tokenizer.load(tmp_path)
+    trained.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    with pytest.raises(UserError, match="tokenizer_config.json"):
+        Tokenizer.load(tmp_path)
