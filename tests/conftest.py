@@ -1,0 +1,76 @@
+"""What the suites share: the CPU by default, one tiny dataset, and launchers run as a user runs them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tolerances are those of full float32 products
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # most of the time goes to compiling
+os.environ.setdefault("XLA_FLAGS", QUICK)
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests share tiny.py
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(tmp_path_factory) -> pathlib.Path:
+    """A synthetic shop of 160 examples, prepared; its vocabulary has 600 tokens."""
+    from rgjax.config import PrepareConfig
+    from rgjax.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    small = {"demo_users": 40, "demo_items": 30, "demo_examples": 160, "val_share": 0.1}
+    prepare(PrepareConfig(layout="demo", output=str(folder), vocab_size=600, slots=8, **small))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(dataset_folder):
+    """The prepared dataset, opened."""
+    from rgjax.data.dataset import Dataset
+
+    return Dataset.open(dataset_folder)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(dataset):
+    """The dataset's tokenizer."""
+    from rgjax.data.tokenizer import Tokenizer
+
+    return Tokenizer.load(dataset.tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory) -> str:
+    """A folder of compiled programs that all subprocesses of the session share."""
+    return str(tmp_path_factory.mktemp("xla"))
+
+
+@pytest.fixture(scope="session")
+def start_training(dataset_folder, compilation_cache):
+    """start_training(workdir, devices=1, **flags) -> a running `launch.train` of a small model on the tiny dataset."""
+
+    def start(workdir, devices: int = 1, **flags) -> subprocess.Popen:
+        usual = {"dataset": dataset_folder, "workdir": workdir, "compilation_cache": compilation_cache, "samples": 0}
+        usual |= {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "length": 192, "target_length": 64, "batch_size": 4}
+        usual |= {"steps": 12, "log_every": 1, "eval_every": 100, "save_every": 100, "warmup_steps": 3, "dropout": 0.1}
+        env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+        env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in (usual | flags).items())]
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def unbroken_run(start_training, tmp_path_factory) -> pathlib.Path:
+    """The workdir of 12 steps on one device, never interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    process = start_training(workdir)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return workdir

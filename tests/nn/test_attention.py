@@ -1,0 +1,71 @@
+"""Attention against loops over heads, queries and keys."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from rgjax.nn.attention import MASKED, Attention, LayerCache, attend, segment_bias
+
+
+def loops(q, k, v, bias, scale):
+    """softmax(q k^T scale + bias) v, one number at a time; query head h reads key head h // (H / K)."""
+    out = np.zeros_like(q, np.float64)
+    b, t, h, _ = q.shape
+    for i in range(b):
+        for head in range(h):
+            kv = head // (h // k.shape[2])
+            for query in range(t):
+                scores = np.array([q[i, query, head] @ k[i, s, kv] * scale for s in range(k.shape[1])])
+                scores = scores + bias[i if bias.shape[0] > 1 else 0, head if bias.shape[1] > 1 else 0, query]
+                weights = np.exp(scores - scores.max())
+                out[i, query, head] = weights / weights.sum() @ v[i, :, kv]
+    return out
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("bias_heads", [1, 4])
+def test_grouped_heads_equal_loops(kv_heads, bias_heads):
+    rng = np.random.default_rng(kv_heads)
+    q, k, v = rng.normal(size=(2, 3, 4, 6)), rng.normal(size=(2, 5, kv_heads, 6)), rng.normal(size=(2, 5, kv_heads, 6))
+    bias = np.where(rng.random((2, bias_heads, 3, 5)) < 0.3, MASKED, rng.normal(size=(2, bias_heads, 3, 5)))
+    bias[..., 0] = 0.0
+    ours = attend(*(jnp.asarray(x, jnp.float32) for x in (q, k, v, bias)), 0.7)
+    np.testing.assert_allclose(ours, loops(q, k, v, bias, 0.7), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "t5"])
+def test_the_module_projects_normalises_and_joins_heads(family):
+    config, rng = tiny.config(family, positions="relative" if family == "t5" else "learned"), np.random.default_rng(3)
+    module = Attention(config, jax.random.key(0))
+    x, bias = rng.normal(size=(2, 5, config.width)).astype(np.float32), np.zeros((1, 1, 5, 5))
+    weight = lambda p: np.asarray(p[...], np.float64)  # noqa: E731
+    q, k, v = (np.einsum("btd,dha->btha", x, weight(w)) for w in (module.wq, module.wk, module.wv))
+    if config.qk_norm:
+        unit = lambda z: z / np.sqrt((z**2).mean(-1, keepdims=True) + config.norm_eps)  # noqa: E731
+        q, k = unit(q), unit(k)
+    expected = np.einsum("btha,had->btd", loops(q, k, v, bias, module.scale), weight(module.wo))
+    np.testing.assert_allclose(module(jnp.asarray(x), jnp.asarray(bias))[0], expected, atol=1e-4)
+    assert module.scale == (1.0 if family == "t5" else 6**-0.5)
+
+
+def test_writing_into_a_cache_equals_reading_the_whole():
+    config = tiny.config("llama")
+    module, rng = Attention(config, jax.random.key(0)), np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(1, 4, config.width)), jnp.float32)
+    from rgjax.nn import positions
+
+    whole = module(x, segment_bias(jnp.ones((1, 4)), jnp.ones((1, 4)), True), positions.rotary(jnp.arange(4)[None], 6, 1e4))[0]
+    cache = LayerCache(*(jnp.full((1, 6, 2, 6), 7.0) for _ in "kv"))
+    for i in range(4):
+        bias = jnp.where(jnp.arange(6) <= i, 0.0, MASKED)[None, None, None]
+        y, cache = module(x[:, i : i + 1], bias, positions.rotary(jnp.array([[i]]), 6, 1e4), cache, i)
+        np.testing.assert_allclose(y[0, 0], whole[0, i], atol=1e-5)
+
+
+def test_segment_bias_allows_the_same_segment_and_the_past():
+    bias = np.asarray(segment_bias(jnp.array([[1, 1, 2, 0]]), jnp.array([[1, 1, 2, 0]]), True))[0, 0] == 0
+    assert bias.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    cross = np.asarray(segment_bias(jnp.array([[2, 1]]), jnp.array([[1, 2, 2]]), False))[0, 0] == 0
+    assert cross.tolist() == [[0, 1, 1], [1, 0, 0]]
