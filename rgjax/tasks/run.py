@@ -42,7 +42,7 @@ class Run:
         if tokenizer.vocab_size != facts["vocab_size"]:
             raise UserError(f"{folder}/tokenizer has {tokenizer.vocab_size} tokens, the model {facts['vocab_size']}; restore the run's own.")
         task = ReasonTask(tokenizer, facts["input"], facts["model"])
-        checkpoints = Checkpoints(f"{folder}/checkpoints", facts["train"].keep)
+        checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         step = checkpoints.best if which == "best" else checkpoints.latest
         if step is None:
             raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")

@@ -17,11 +17,12 @@ _policies = ocp.training.preservation_policies
 class Checkpoints:
     """The checkpoints of one run; keeps the latest `keep` and the one with the lowest validation loss."""
 
-    def __init__(self, folder: str | pathlib.Path, keep: int):
+    def __init__(self, folder: str | pathlib.Path, keep: int = 1, reading: bool = False):
+        """`reading` leaves alone what a training process may be writing in the same folder at this moment."""
         best = _policies.BestN(get_metric_fn=lambda m: -m["val_loss"], n=1, keep_checkpoints_without_metrics=False)
         policy = _policies.AnyPreservationPolicy([_policies.LatestN(keep), best])
         self.folder = pathlib.Path(folder).absolute()
-        self._manager = ocp.training.Checkpointer(self.folder, preservation_policy=policy, cleanup_tmp_directories=True)
+        self._manager = ocp.training.Checkpointer(self.folder, preservation_policy=policy, cleanup_tmp_directories=not reading)
 
     @property
     def latest(self) -> int | None:
