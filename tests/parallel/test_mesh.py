@@ -1,0 +1,73 @@
+"""The mesh flag, the sharding rules, and eight fake devices against one."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from rgjax.config import OptimizerConfig
+from rgjax.errors import UserError
+from rgjax.parallel import mesh, sharding
+from rgjax.train import optimizer
+from rgjax.train.state import abstract_state
+
+
+def test_the_flag_is_parsed():
+    assert mesh.parse("data:2,fsdp:3") == {"data": 2, "fsdp": 3, "tensor": 1}
+    assert mesh.parse("") == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert mesh.parse("tensor:-1")["tensor"] == -1
+
+
+@pytest.mark.parametrize("text", ["model:2", "data", "data:", "data:0", "data:-2", "data:x", "data:2;fsdp:2", "data:1.5"])
+def test_what_is_not_understood_is_named(text):
+    with pytest.raises(UserError, match="--mesh=.*axes data, fsdp, tensor"):
+        mesh.parse(text)
+
+
+def test_too_many_devices_or_two_free_axes_are_refused():
+    with pytest.raises(UserError, match="takes 4096 devices"):
+        mesh.make("data:4096")
+    with pytest.raises(UserError, match="two axes free"):
+        mesh.make("data:-1,fsdp:-1")
+    assert mesh.make("data:-1").shape["data"] == jax.device_count()
+
+
+def test_rows_must_divide_among_devices_and_micro_batches():
+    sharding.check_batch(8, mesh.make("data:1"), 4)
+    with pytest.raises(UserError, match="--batch_size=6 does not divide by 4"):
+        sharding.check_batch(6, mesh.make("data:1"), 4)
+
+
+def test_micro_batches_are_consecutive_rows():
+    rows = {"tokens": np.arange(24).reshape(6, 4)}
+    placed = sharding.put(rows, mesh.make("data:1"), 3)["tokens"]
+    assert placed.shape == (3, 2, 4) and (np.asarray(placed).reshape(6, 4) == rows["tokens"]).all()
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2", "t5"])
+def test_moments_live_where_their_parameters_live(family):
+    abstract = jax.sharding.AbstractMesh((1, 2, 2), mesh.AXES)
+    made = tiny.factory(family)
+    state = abstract_state(made, optimizer.make(OptimizerConfig(), 10), abstract, True, 0)
+    specs = lambda tree: [str(leaf.sharding.spec) for leaf in jax.tree.leaves(tree)]  # noqa: E731
+    adam = state.opt_state[1][0]
+    assert specs(adam.mu) == specs(adam.nu) == specs(state.ema) == specs(state.params)
+    spread = [s for s in specs(state.params) if "fsdp" in s and "tensor" in s]
+    assert len(spread) >= 5, specs(state.params)
+
+
+def test_eight_devices_train_like_one(start_training, unbroken_run, tmp_path):
+    process = start_training(tmp_path / "eight", devices=8, mesh="data:2,fsdp:2,tensor:2")
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert json.loads(out.splitlines()[-1])["finished"]
+    found, expected = tiny.logged_losses(tmp_path / "eight"), tiny.logged_losses(unbroken_run)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_mesh_without_devices_is_one_sentence(start_training, tmp_path):
+    process = start_training(tmp_path / "none", mesh="data:64")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2 and "error: --mesh=data:64 takes 64 devices" in errors and "Traceback" not in errors

@@ -1,0 +1,47 @@
+"""A run that is killed and continued logs, step for step, what an unbroken run logs."""
+
+import json
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+import tiny
+
+
+def kill_at(process, workdir, step: int, how: int) -> None:
+    """Sends a signal once `step` stands in the run's metrics."""
+    path, end = pathlib.Path(workdir, "metrics.jsonl"), time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        if path.exists() and any(f'"step": {step},' in line for line in path.read_text().splitlines()):
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(how)
+    process.communicate(timeout=120)
+
+
+def test_killed_runs_continue_with_the_same_losses(start_training, unbroken_run, tmp_path):
+    workdir, rng = tmp_path / "broken", random.Random(0)
+    kill_at(start_training(workdir, save_every=2), workdir, rng.randint(1, 4), signal.SIGKILL)
+    kill_at(start_training(workdir, save_every=2), workdir, rng.randint(5, 7), signal.SIGKILL)
+    kill_at(start_training(workdir, save_every=3), workdir, rng.randint(8, 10), signal.SIGTERM)
+    last = start_training(workdir, save_every=100)
+    out, errors = last.communicate(timeout=240)
+    assert last.returncode == 0, errors
+    assert json.loads(out.splitlines()[-1])["step"] == 12
+    found, expected = tiny.logged_losses(workdir), tiny.logged_losses(unbroken_run)
+    assert sorted(found) == sorted(expected) == list(range(1, 13))
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert len(set(expected.values())) == 12
+
+
+def test_a_flag_that_would_change_the_run_is_refused_by_name(start_training, unbroken_run):
+    before = (unbroken_run / "config.json").read_text()
+    process = start_training(unbroken_run, width=48)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 2 and out == ""
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert "--width=32" in line and "48" in line and "Traceback" not in errors
+    assert (unbroken_run / "config.json").read_text() == before
