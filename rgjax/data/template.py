@@ -17,11 +17,14 @@ from rgjax.config import InputConfig
 from rgjax.data import slots as slots_lib
 from rgjax.data.slots import neutral
 from rgjax.data.tokenizer import ATTRIBUTE_SLOTS, ITEM_SLOT, Tokenizer, attribute_slot, control_token, history_slot
+from rgjax.errors import UserError
+
+LEAST_PROMPT = 16  # tokens: markers, control codes and a short title
 
 
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """`prompt_ids` end with <|reason|>; `target_ids` end with the end token (both lists of int)."""
+    """`prompt_ids` end with <|reason|>; `target_ids` end with the end token, unless the reason was cut (it did not end there)."""
 
     prompt_ids: list[int]
     target_ids: list[int]
@@ -45,6 +48,11 @@ class Template:
     def __init__(self, tokenizer: Tokenizer, config: InputConfig, architecture: str = "causal"):
         self.tokenizer, self.config = tokenizer, config
         self.budget = config.length - (config.target_length if architecture == "causal" else 0)
+        if self.budget < LEAST_PROMPT:
+            raise UserError(
+                f"--target_length={config.target_length} leaves {self.budget} of --length={config.length} to the prompt; "
+                f"leave at least {LEAST_PROMPT}."
+            )
         self.encode = functools.lru_cache(maxsize=200_000)(lambda text: tuple(tokenizer.encode(text)))
         self.history_slots = sum(tokenizer.id_of(history_slot(i)) is not None for i in range(512))
         self.bos = [tokenizer.bos_id]
@@ -54,6 +62,8 @@ class Template:
         history = self.shown_history(example)
         surfaces = self.surfaces(example, history)
         prompt, truncated = self._prompt(example, history, surfaces, with_control)
+        shown = set(prompt)  # what was cut away can't be pointed at
+        surfaces = {slot: t for slot, t in surfaces.items() if slot == ITEM_SLOT or self.tokenizer.id_of(slot) in shown}
         target = list(self.encode(self.target_text(example, surfaces))) + [self.tokenizer.eos_id]
         limit = self.config.target_length
         return Rendered(prompt, target[:limit], surfaces, truncated or len(target) > limit)
@@ -95,7 +105,7 @@ class Template:
         room = self.budget - len(self.bos) - len(item) - len(tail)
         cut = room < 0
         if cut:
-            item, room = item[: len(item) + room], 0
+            item, room = item[: max(0, len(item) + room)], 0
         user, room, cut_user = _fit(user, room)
         about, room, cut_about = _fit(about, room)
         events, dropped = self._history(history, surfaces, room)
@@ -137,7 +147,7 @@ class Template:
         return list(self.encode("<|about|>" + neutral(text))) if text else []
 
     def _control(self, control: dict) -> list[int]:
-        text = "".join(control_token(n, str(v)) for n, v in sorted(control.items()))
+        text = "".join(control_token(n, str(v)) for n, v in sorted(control.items()) if v is not None)
         return list(self.encode("<|control|>" + text)) if text else []
 
 
