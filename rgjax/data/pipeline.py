@@ -32,6 +32,8 @@ class Shape:
     def of(cls, config: InputConfig, architecture: str) -> Shape:
         if architecture == "causal":
             return cls(config.length, 0)
+        if 0 < config.decoder_length < config.target_length:
+            raise UserError(f"--decoder_length={config.decoder_length} is below --target_length={config.target_length}; raise it, or give 0.")
         return cls(config.decoder_length or config.target_length, config.length)
 
     def scaled(self, share: float) -> Shape:
@@ -48,7 +50,6 @@ def features(rendered: Rendered, encoder: bool, start_id: int) -> dict[str, np.n
         weights = [0] * (len(prompt) - 1) + [1] * len(target)
         rows = {"tokens": whole[:-1], "targets": whole[1:], "weights": weights}
     return {name: np.asarray(values, np.int32) for name, values in rows.items()}
-
 
 
 def train_batches(
@@ -87,7 +88,7 @@ def _lengths(shape: Shape) -> dict[str, int]:
 
 
 def _fit(arrays: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
-    """Cuts what the template's budget let through by a token or two (the shift, the begin token)."""
+    """Cuts to the row; only a prompt of nothing but title and control codes can exceed the template's budget."""
     return {name: values[: _lengths(shape)[name]] for name, values in arrays.items()}
 
 
@@ -100,11 +101,10 @@ def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(values, np.int32) for name, values in out.items()}
 
 
-def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int, pad_id: int = 0) -> dict[str, np.ndarray]:
+def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> dict[str, np.ndarray]:
     """A batch of one example a row, padded to `shape` and with empty rows to `rows`."""
     lengths = _lengths(shape)
-    out = {name: np.full((rows, length), pad_id, np.int32) for name, length in lengths.items()}
-    out["weights"][:] = 0
+    out = {name: np.zeros((rows, length), np.int32) for name, length in lengths.items()}
     for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
         if length:
             out |= {f"{prefix}segment_ids": np.zeros((rows, length), np.int32), f"{prefix}positions": np.zeros((rows, length), np.int32)}
@@ -120,47 +120,65 @@ def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int, pad
 
 def _bucketed(source, render, template, config, shape, rows, encoder, seed, process, processes) -> grain.IterDataset:
     """One example a row; every batch is of one length bucket, and which batch comes i-th follows from the seed alone."""
-    shapes = [shape.scaled(float(s)) for s in config.buckets.split(",")]
-    lengths = [features(template.render(example), encoder, 0) for example in source]
-    sizes = np.array([[len(a["tokens"]), len(a.get("encoder_tokens", ()))] for a in lengths])
+    shapes = [shape.scaled(share) for share in _shares(config.buckets)]
     limits = np.array([[s.length, s.encoder_length] for s in shapes])
-    bucket = np.array([int(np.argmax((size <= limits).all(axis=1) | (np.arange(len(shapes)) == len(shapes) - 1))) for size in sizes])
-    groups = [np.flatnonzero(bucket == b) for b in range(len(shapes))]
-    plan = _Plan(groups, rows * processes, seed)
+    bucket = np.array([_bucket_of(features(template.render(example), encoder, 0), limits) for example in source])
+    plan = _Plan([np.flatnonzero(bucket == b) for b in range(len(shapes))], rows * processes, seed)
 
-    def batch(index: int) -> dict[str, np.ndarray]:
+    def batch(index: int, _) -> dict[str, np.ndarray]:
         which, members = plan[index]
-        mine = members[process::processes]
-        rng = np.random.default_rng((seed, index, process))
-        return pad_rows([_fit(render(source[int(i)], rng), shapes[which]) for i in mine], shapes[which], rows, template.tokenizer.pad_id)
+        numbers = range(process, len(members), processes)  # the same draws, however many processes share the batch
+        made = [render(source[int(members[n])], np.random.default_rng((seed, index, n))) for n in numbers]
+        return pad_rows([_fit(m, shapes[which]) for m in made], shapes[which], rows)
 
-    ds = grain.MapDataset.range(plan.batches_per_epoch).repeat()
-    ds = ds.map_with_index(lambda index, _: batch(index)) if hasattr(ds, "map_with_index") else ds.map(batch)
+    ds = grain.MapDataset.range(plan.batches_per_epoch).repeat().map_with_index(batch)
     return _prefetch(ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=config.prefetch)), config)
 
 
+def _shares(text: str) -> list[float]:
+    """The buckets' shares of the row, ascending, the whole row last; raises UserError on anything else than shares."""
+    try:
+        shares = {float(part) for part in text.split(",")}
+    except ValueError:
+        shares = {-1.0}
+    if not all(0 < share <= 1 for share in shares):
+        raise UserError(f"--buckets={text} is not understood; write shares of the row above 0 and up to 1, as 0.25,0.5,1.")
+    return sorted(shares | {1.0})
+
+
+def _bucket_of(arrays: dict[str, np.ndarray], limits: np.ndarray) -> int:
+    """The smallest bucket that holds the example; the last where none does."""
+    size = np.array([len(arrays["tokens"]), len(arrays.get("encoder_tokens", ()))])
+    fits = (size <= limits).all(axis=1)
+    return int(np.argmax(fits)) if fits.any() else len(limits) - 1
+
+
 class _Plan:
-    """Which examples form the i-th batch, for any i, without state: a fresh permutation of every bucket each epoch."""
+    """Which examples form the i-th batch, for any i, without state: a fresh permutation of every bucket each epoch.
+
+    What does not fill a batch of its bucket moves up to the next larger one; what is left over at the very end, less than a
+    batch, waits for an epoch with better luck.
+    """
 
     def __init__(self, groups: list[np.ndarray], rows: int, seed: int):
         self.groups, self.rows, self.seed = groups, rows, seed
-        self.counts = [len(g) // rows for g in groups]
-        self.leftovers = sum(len(g) for g in groups) - sum(self.counts) * rows
-        self.batches_per_epoch = sum(self.counts)
-        self._cached = (-1, [])
-        if not self.batches_per_epoch:
-            raise UserError(f"No length bucket holds a batch of {rows} examples; lower --batch_size or set --buckets=1.")
+        self.batches_per_epoch = sum(len(g) for g in groups) // rows
+        self._cached: tuple[int, list] = (-1, [])
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
         epoch, i = divmod(index, self.batches_per_epoch)
         if self._cached[0] != epoch:
-            rng = np.random.default_rng((self.seed, epoch))
-            batches = []
-            for which, (group, count) in enumerate(zip(self.groups, self.counts, strict=True)):
-                order = rng.permutation(group)  # what does not fill a batch differs from epoch to epoch
-                batches += [(which, order[j * self.rows : (j + 1) * self.rows]) for j in range(count)]
-            self._cached = (epoch, [batches[j] for j in rng.permutation(len(batches))])
+            self._cached = (epoch, self._epoch(np.random.default_rng((self.seed, epoch))))
         return self._cached[1][i]
+
+    def _epoch(self, rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
+        batches, over = [], np.array([], np.int64)
+        for which, group in enumerate(self.groups):
+            order = rng.permutation(np.concatenate([over, group]))
+            full = len(order) // self.rows * self.rows
+            batches += [(which, members) for members in order[:full].reshape(-1, self.rows)]
+            over = order[full:]
+        return [batches[j] for j in rng.permutation(len(batches))]
 
 
 def _prefetch(ds: grain.IterDataset, config: InputConfig) -> grain.IterDataset:

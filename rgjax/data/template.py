@@ -46,7 +46,7 @@ class Template:
     """Renders examples for one tokenizer and one input configuration."""
 
     def __init__(self, tokenizer: Tokenizer, config: InputConfig, architecture: str = "causal"):
-        self.tokenizer, self.config = tokenizer, config
+        self.tokenizer, self.config, self.architecture = tokenizer, config, architecture
         self.budget = config.length - (config.target_length if architecture == "causal" else 0)
         if self.budget < LEAST_PROMPT:
             raise UserError(
@@ -56,6 +56,10 @@ class Template:
         self.encode = functools.lru_cache(maxsize=200_000)(lambda text: tuple(tokenizer.encode(text)))
         self.history_slots = sum(tokenizer.id_of(history_slot(i)) is not None for i in range(512))
         self.bos = [tokenizer.bos_id]
+
+    def __reduce__(self):
+        """Travels to a worker process without its cache, which can't be pickled."""
+        return Template, (self.tokenizer, self.config, self.architecture)
 
     def render(self, example: dict, with_control: bool = True) -> Rendered:
         """Tokens of one example; `with_control=False` leaves the control codes out (code dropout)."""
