@@ -78,6 +78,14 @@ def test_equal_histories_are_one_user(tmp_path):
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_lost_words_go_from_training_reasons_only(tmp_path):
+    line = {"content": "类型#裤", "summary": "裤脚设计<UNK>张开的<UNK><UNK>，好看"}
+    for name in ("train.jsonl", "dev.jsonl"):
+        (tmp_path / name).write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    rows = list(open_source(PrepareConfig(layout="advertisegen", source=str(tmp_path)), {}, tmp_path).rows)
+    assert [(r.split, r.example["reason"]) for r in rows] == [("train", "裤脚设计张开的，好看"), ("test", line["summary"])]
+
+
 def test_genres_and_titles():
     assert llmxrec.genres(["Action Sci-Fi"], split_words=True) == ["Action", "Sci-Fi"]
     assert llmxrec.genres(["news", "newsworld"], split_words=False) == ["news", "newsworld"]
