@@ -10,6 +10,8 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
+from rgjax.data.cleaning import clean_example
+from rgjax.data.readers import jsonl
 from rgjax.data.records import RecordError, check
 from rgjax.errors import UserError
 
@@ -17,19 +19,18 @@ WriteFn = Callable[[list[dict], int], list[list[str]]]  # (examples, number of t
 
 
 def read_examples(path: str | pathlib.Path, controls: dict, override: dict, start: int = 0) -> Iterator[dict]:
-    """Checked examples of a JSON lines file from line `start` (from 0); raises UserError naming the first bad line."""
+    """Checked and cleaned examples of a JSON lines file from line `start` (from 0); raises UserError naming the first bad line."""
     with open(path, "rb") as file:
         for number, raw in enumerate(itertools.islice(file, start, None), start + 1):
             try:
-                example = json.loads(raw.decode("utf-8"))
+                if raw.isspace():
+                    raise RecordError("it is empty; every line is one example")
+                example = jsonl.parse(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
                 check(example, controls, require_reason=False)
-            except UnicodeDecodeError:
-                raise UserError(f"{path}, line {number} is not UTF-8; save the file as UTF-8.") from None
             except RecordError as error:
-                raise UserError(f"{path}, line {number}: {error}.".replace("..", ".")) from None
-            except ValueError:
-                raise UserError(f"{path}, line {number} is not JSON; each line is one example.") from None
-            yield example | {"control": {**(example.get("control") or {}), **override}}
+                raise UserError(f"{path}, line {number}: {error}.") from None
+            # Cleaned as launch.prepare cleans, so that the model reads what it learnt to read.
+            yield clean_example(example | {"control": {**(example.get("control") or {}), **override}})
 
 
 def generate_file(
@@ -44,6 +45,8 @@ def generate_file(
     target, partial = pathlib.Path(output), pathlib.Path(output + ".partial")
     if not pathlib.Path(input).is_file():
         raise UserError(f"--input={input} is no file; give JSON lines of examples.")
+    if target.is_dir():
+        raise UserError(f"--output={output} is a folder; give a file.")
     if target.exists() and not overwrite:
         raise UserError(f"--output={output} exists; give another file, or --overwrite.")
     total, digest = 0, hashlib.sha256()
@@ -85,16 +88,24 @@ def _resume(partial: pathlib.Path, settings: dict) -> int:
     if partial.exists() and known.exists():
         if json.loads(known.read_text()) != json.loads(json.dumps(settings)):
             raise UserError(f"{partial} was begun with another input, run or decoding; remove it, or run with what began it.")
-        data = partial.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with partial.open("r+b") as file:
-                file.truncate(len(whole))
-        return whole.count(b"\n")
+        return _cut(partial)
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.write_text("")
-    known.write_text(json.dumps(settings))
+    fresh = known.with_name(known.name + ".tmp")
+    fresh.write_text(json.dumps(settings))
+    os.replace(fresh, known)
     return 0
+
+
+def _cut(partial: pathlib.Path) -> int:
+    """Cuts a half-written last line off; returns the number of whole lines."""
+    count, end = 0, 0
+    with partial.open("r+b") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                count, end = count + 1, end + len(line)
+        file.truncate(end)
+    return count
 
 
 def read_reasons(path: str | pathlib.Path, count: int) -> list[str]:
