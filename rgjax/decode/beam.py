@@ -19,6 +19,7 @@ class _Carry(NamedTuple):
     lengths: jax.Array  # [B, K] in the configured unit
     done_tokens: jax.Array  # [B, K, N] finished, best first
     done_scores: jax.Array  # [B, K] divided by length ** penalty
+    open: jax.Array  # bool [B]: a live beam may still beat a finished one; once closed, whatever the batch does, it stays so
     caches: list
 
 
@@ -40,12 +41,13 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         beam, token = flat // v, (flat % v).astype(jnp.int32)
         grown = jnp.take_along_axis(c.tokens, beam[..., None], axis=1)
         grown = jax.lax.dynamic_update_index_in_dim(grown, token, c.i, axis=2)
-        ended = token == rules.eos_id
-        return _select(c, grown, scores, beam, token, ended)
+        return _select(c, grown, scores, beam, token)
 
-    def _select(c, grown, scores, beam, token, ended) -> _Carry:
-        final = jnp.where(ended, scores, NEVER) / (c.i + 1.0) ** config.length_penalty
-        pool_scores = jnp.concatenate([c.done_scores, jnp.where(ended, final, NEVER)], axis=1)
+    def _select(c, grown, scores, beam, token) -> _Carry:
+        ended, length = token == rules.eos_id, c.i + 1.0
+        # As in transformers, an end counts only among the best K continuations.
+        counted = ended & (jnp.arange(2 * k) < k) & c.open[:, None]
+        pool_scores = jnp.concatenate([c.done_scores, jnp.where(counted, scores / length**config.length_penalty, NEVER)], axis=1)
         pool = jnp.concatenate([c.done_tokens, grown], axis=1)
         done_scores, best = jax.lax.top_k(pool_scores, k)
         done_tokens = jnp.take_along_axis(pool, best[..., None], axis=1)
@@ -54,14 +56,11 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         parent = jnp.take_along_axis(beam, live, axis=1)
         index = (jnp.arange(b)[:, None] * k + parent).reshape(-1)
         new = jnp.take_along_axis(token, live, axis=1).reshape(-1)
-        lengths = jnp.take_along_axis(c.lengths, parent, axis=1) + rules.length(new, rows).reshape(b, k)
+        lengths = jnp.take_along_axis(c.lengths, parent, axis=1) + rules.length(new, c.i, rows).reshape(b, k)
         caches = jax.tree.map(lambda x: x[index], c.caches)
-        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, caches)
-
-    def unfinished(c: _Carry):
         # The best a live beam can still reach, as if it kept its probability (transformers' early_stopping=False).
-        reach = c.scores[:, 0] / jnp.maximum(c.i, 1).astype(jnp.float32) ** config.length_penalty
-        return (c.i < n) & jnp.any(reach > c.done_scores[:, -1])
+        still_open = c.open & (live_scores[:, 0] / length**config.length_penalty > done_scores[:, -1])
+        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, still_open, caches)
 
     def body(c: _Carry) -> _Carry:
         last = jax.lax.dynamic_index_in_dim(c.tokens, jnp.maximum(c.i - 1, 0), axis=2, keepdims=False).reshape(-1)
@@ -70,11 +69,12 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         return expand(c._replace(caches=caches), logits)
 
     tokens = jnp.full((b, k, n), -1, jnp.int32)
-    start = _Carry(jnp.int32(0), tokens, first_live, jnp.zeros((b, k), jnp.int32), tokens, jnp.full((b, k), NEVER), filled.caches)
+    lengths, nothing = jnp.zeros((b, k), jnp.int32), jnp.full((b, k), NEVER)
+    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), filled.caches)
     if filled.logits is not None:
         start = expand(start, filled.logits)
-    out = jax.lax.while_loop(unfinished, body, start)
-    # What never ended competes at its present length.
-    live = out.scores / jnp.maximum(out.i, 1).astype(jnp.float32) ** config.length_penalty
+    out = jax.lax.while_loop(lambda c: (c.i < n) & jnp.any(c.open), body, start)
+    # What ran out of tokens competes at its full length.
+    live = jnp.where(out.open[:, None], out.scores / jnp.maximum(out.i, 1).astype(jnp.float32) ** config.length_penalty, NEVER)
     scores, best = jax.lax.top_k(jnp.concatenate([out.done_scores, live], axis=1), k)
     return jnp.take_along_axis(jnp.concatenate([out.done_tokens, out.tokens], axis=1), best[..., None], axis=1), scores

@@ -24,8 +24,11 @@ def finish(hypothesis: Hypothesis, surfaces: dict[str, str], tokenizer: Tokenize
     text = tidy(slots.fill(text, surfaces))
     if not hypothesis.ended:
         text = whole_sentences(text) or text
-    for word in banned_words(config):
-        text = _without(text, word)
+    words, before = banned_words(config), None
+    while text != before:  # what is left may form a banned word anew
+        before = text
+        for word in words:
+            text = _without(text, word)
     if config.max_length and config.length_unit != "tokens":
         text = shorten(text, config.max_length, config.length_unit)
     return text

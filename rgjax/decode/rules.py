@@ -31,6 +31,7 @@ class Rules:
     eos_id: int
     banned_V: np.ndarray  # bool: never written
     units_V: np.ndarray  # int32: length of a token in the configured unit
+    opening_V: np.ndarray  # int32: what a token adds besides as the first one: it begins a word even without a space
     slot_of_V: np.ndarray  # int32: index of the slot, or -1
     slot_names: tuple[str, ...]
     sequences: np.ndarray  # int32 [W, n]: banned words of several tokens, right-aligned, -1 before them
@@ -65,8 +66,9 @@ class Rules:
         slot_of = np.full(size, -1, np.int32)
         for index, name in enumerate(names):
             slot_of[tokenizer.id_of(name)] = index
-        units = _units(config.length_unit, tokenizer)
-        return cls(tokenizer.eos_id, banned, units, slot_of, tuple(names), table, config.min_length, config.max_length, config.no_repeat_ngram)
+        units, opening = _units(config.length_unit, tokenizer)
+        limits = (config.min_length, config.max_length, config.no_repeat_ngram)
+        return cls(tokenizer.eos_id, banned, units, opening, slot_of, tuple(names), table, *limits)
 
     def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
         """The slots of each row's input; at least one column, so that shapes stay valid without slots."""
@@ -76,14 +78,15 @@ class Rules:
             for i, name in enumerate(self.slot_names):
                 if text := filled.get(name):
                     allowed[r, i] = True
-                    units[r, i] = length_of(text, unit) if unit != "tokens" else 0
+                    units[r, i] = {"tokens": 0, "words": max(length_of(text, "words") - 1, 0), "characters": len(text)}[unit]
         return RowRules(jnp.asarray(allowed), jnp.asarray(units))
 
-    def length(self, token_R: jax.Array, row: RowRules) -> jax.Array:
-        """How much each row's new token adds to its length, int32 [R]."""
+    def length(self, token_R: jax.Array, i: jax.Array, row: RowRules) -> jax.Array:
+        """How much each row's new token of step `i` adds to its length, int32 [R]."""
         slot = jnp.asarray(self.slot_of_V)[token_R]
         extra = jnp.take_along_axis(row.slot_units, jnp.maximum(slot, 0)[:, None], axis=1)[:, 0]
-        return jnp.asarray(self.units_V)[token_R] + jnp.where(slot >= 0, extra, 0)
+        own = jnp.asarray(self.units_V) + jnp.where(i == 0, jnp.asarray(self.opening_V), 0)
+        return own[token_R] + jnp.where(slot >= 0, extra, 0)
 
     def apply(self, logits_RV, tokens_RN, i, length_R, row: RowRules) -> jax.Array:
         """Logits with everything forbidden at step `i` set to NEVER; `tokens_RN` are the tokens so far, -1 beyond."""
@@ -100,7 +103,8 @@ class Rules:
         if self.min_length:
             logits = jnp.where(eos & (length_R < self.min_length)[:, None], NEVER, logits)
         if self.max_length:
-            every = jnp.broadcast_to(jnp.asarray(self.units_V), logits.shape)
+            own = jnp.asarray(self.units_V) + jnp.where(i == 0, jnp.asarray(self.opening_V), 0)
+            every = jnp.broadcast_to(own, logits.shape)
             if self.slot_names:
                 every = every + jnp.where(slot >= 0, row.slot_units[:, jnp.maximum(slot, 0)], 0)
             logits = jnp.where(~eos & (length_R[:, None] + every > self.max_length), NEVER, logits)
@@ -117,15 +121,18 @@ def length_of(text: str, unit: str) -> int:
     return len(text.split()) if unit == "words" else len(text)
 
 
-def _units(unit: str, tokenizer: Tokenizer) -> np.ndarray:
+def _units(unit: str, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of all tokens, and what each adds as the first token; int32 [V]."""
+    texts, opening = tokenizer.token_bytes(), np.zeros(tokenizer.vocab_size, np.int32)
     if unit == "tokens":
         units = np.ones(tokenizer.vocab_size, np.int32)
     elif unit == "characters":  # UTF-8: every byte that does not continue a character starts one
-        units = np.array([sum(b & 0xC0 != 0x80 for b in t) for t in tokenizer.token_bytes()], np.int32)
-    else:  # a word begins where a space does
-        units = np.array([t.count(b" ") for t in tokenizer.token_bytes()], np.int32)
-    units[tokenizer.eos_id] = 0
-    return units
+        units = np.array([sum(b & 0xC0 != 0x80 for b in t) for t in texts], np.int32)
+    else:  # a word begins where a space does, and at the start
+        units = np.array([t.count(b" ") for t in texts], np.int32)
+        opening = np.array([not t.startswith(b" ") for t in texts], np.int32)
+    units[tokenizer.eos_id] = opening[tokenizer.eos_id] = 0
+    return units, opening
 
 
 def _ban_sequences(logits, tokens_RN, i, sequences: np.ndarray) -> jax.Array:
