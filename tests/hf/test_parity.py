@@ -1,0 +1,135 @@
+"""Exported models in transformers: nothing missing, the same logits, the same texts."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from rgjax.config import DecodeConfig
+from rgjax.data.template import Rendered
+from rgjax.decode.prompt import pad_left
+from rgjax.decode.writer import Writer
+from rgjax.hf import export
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.parity
+NAMES = ["llama", "llama_tied", "qwen3", "qwen3_untied", "t5_geglu", "t5_geglu_tied", "t5_relu", "t5_relu_untied"]
+
+
+def load(folder):
+    kind = transformers.AutoModelForSeq2SeqLM if "t5" in folder.name else transformers.AutoModelForCausalLM
+    model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    problems = {name: value for name, value in info.items() if value}
+    assert not problems
+    return model.eval()
+
+
+def prompts_of(tokenizer, lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(3, tokenizer.vocab_size, n).tolist() for n in lengths]
+
+
+def our_logits(factory, params, batch):
+    head, shrink = (factory.model(params)).head()
+    return tiny.hidden(factory, params, batch) * shrink @ np.asarray(head).T
+
+
+def their_batch(tokenizer, prompts):
+    tokens, lengths = pad_left(prompts, max(map(len, prompts)), tokenizer.pad_id)
+    mask = np.arange(tokens.shape[1])[None] >= tokens.shape[1] - lengths[:, None]
+    return torch.tensor(tokens).long(), torch.tensor(mask).long()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_equal_in_a_left_padded_batch(exported, tokenizer, name):
+    factory, params, folder = exported(name)
+    prompts, model = prompts_of(tokenizer, (9, 30, 1, 17)), load(folder)
+    tokens, mask = their_batch(tokenizer, prompts)
+    targets = prompts_of(tokenizer, (12,) * 4, seed=1)
+    seq2seq = factory.config.architecture == "seq2seq"
+    with torch.no_grad():
+        if seq2seq:
+            shifted = torch.tensor([[tokenizer.pad_id, *t[:-1]] for t in targets])
+            theirs = model(input_ids=tokens, attention_mask=mask, decoder_input_ids=shifted).logits.numpy()
+            with_labels = model(input_ids=tokens, attention_mask=mask, labels=torch.tensor(targets)).logits.numpy()
+            np.testing.assert_allclose(with_labels, theirs, atol=1e-5)  # their own shift begins with padding too
+        else:
+            theirs = model(tokens, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits.numpy()
+    for r, prompt in enumerate(prompts):
+        if seq2seq:
+            batch = tiny.row([[tokenizer.pad_id, *targets[r][:-1]]], 12) | tiny.row([prompt], 30, "encoder_")
+            ours, expected = our_logits(factory, params, batch)[0], theirs[r]
+        else:
+            ours, expected = our_logits(factory, params, tiny.row([prompt], 30))[0, : len(prompt)], theirs[r, -len(prompt) :]
+        assert np.abs(expected).max() > 1
+        np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=0)
+
+
+def narrowed(factory, params, tokenizer, letters, **decoding):
+    """A writer that may write a few letters only, and the ids that transformers must suppress for the same."""
+    writer = Writer(factory, params, tokenizer, DecodeConfig(**{"decode_batch": 4, "max_new_tokens": 10} | decoding))
+    banned = ~np.isin(np.arange(tokenizer.vocab_size), [tokenizer.eos_id, *letters])
+    writer.rules = dataclasses.replace(writer.rules, banned_V=banned)
+    return writer, np.flatnonzero(banned).tolist()
+
+
+@pytest.fixture(scope="module")
+def letters(tokenizer):
+    return [i for i, t in enumerate(tokenizer.token_bytes()) if t.strip().isalpha() and t.isascii()][::29][:8]
+
+
+def generated(model, tokenizer, prompts, suppress, **options):
+    tokens, mask = their_batch(tokenizer, prompts)
+    options = {"max_new_tokens": 10, "do_sample": False, "suppress_tokens": suppress} | options
+    out = model.generate(tokens, attention_mask=mask, output_scores=True, return_dict_in_generate=True, **options)
+    start = 1 if model.config.is_encoder_decoder else tokens.shape[1]
+    texts = []
+    for row in out.sequences[:, start:].tolist():
+        texts.append(row[: row.index(tokenizer.eos_id)] if tokenizer.eos_id in row else [t for t in row if t != tokenizer.pad_id])
+    return texts, getattr(out, "sequences_scores", None)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "t5_geglu", "t5_relu"])
+def test_greedy_texts_are_equal(exported, tokenizer, letters, name):
+    factory, params, folder = exported(name)
+    prompts = prompts_of(tokenizer, (9, 30, 2, 17))
+    writer, suppress = narrowed(factory, params, tokenizer, letters)
+    ours = [h.ids for (h,) in writer.write([Rendered(p, [], {}, False) for p in prompts])]
+    theirs, _ = generated(load(folder), tokenizer, prompts, suppress)
+    assert ours == theirs
+    assert [tokenizer.decode(ids) for ids in ours] == transformers.AutoTokenizer.from_pretrained(folder).batch_decode(theirs)
+
+
+@pytest.mark.parametrize("name, penalty", [("llama", 0.0), ("llama", 1.0), ("llama", 2.0), ("t5_geglu_tied", 1.0), ("t5_geglu_tied", -1.0)])
+def test_beams_are_equal(exported, tokenizer, letters, name, penalty):
+    factory, params, folder = exported(name)
+    prompts = prompts_of(tokenizer, (9, 30, 2, 17, 5, 8), seed=2)
+    writer, suppress = narrowed(factory, params, tokenizer, letters, method="beam", beams=3, length_penalty=penalty, decode_batch=18)
+    found = writer.write([Rendered(p, [], {}, False) for p in prompts])
+    theirs, scores = generated(
+        load(folder), tokenizer, prompts, suppress, num_beams=3, num_return_sequences=3, length_penalty=penalty, renormalize_logits=True,
+    )  # fmt: skip
+    np.testing.assert_allclose([h.score for row in found for h in row], scores.numpy(), atol=1e-3)
+    assert [h.ids for row in found for h in row] == theirs
+
+
+def test_sharded_folders_load_alike(exported, tokenizer, tmp_path):
+    factory, params, folder = exported("qwen3")
+    export.write(tmp_path / "qwen3_shards", params, factory.config, tokenizer, shard_bytes=20_000)
+    assert (tmp_path / "qwen3_shards" / "model.safetensors.index.json").exists()
+    whole, parts = load(folder).state_dict(), load(tmp_path / "qwen3_shards").state_dict()
+    assert set(whole) == set(parts) and all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_every_parameter_matters(exported, tokenizer):
+    """A tensor that the other side ignored would leave its logits unchanged when ours change."""
+    factory, params, _ = exported("llama")
+    batch = tiny.row(prompts_of(tokenizer, (12,)), 30)
+    before = our_logits(factory, params, batch)
+    leaves, tree = jax.tree.flatten(params)
+    for i in range(len(leaves)):
+        changed = jax.tree.unflatten(tree, [a * 1.5 if i == j else a for j, a in enumerate(leaves)])
+        assert np.abs(our_logits(factory, changed, batch) - before)[:, :12].max() > 1e-4
