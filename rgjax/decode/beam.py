@@ -23,13 +23,14 @@ class _Carry(NamedTuple):
     caches: list
 
 
-def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config: DecodeConfig, prompt_length: int, start_id: int):
-    """Searches with config.beams per input. `filled` and `rows` hold each input `beams` times over, one after another.
+def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config: DecodeConfig, start_id: int):
+    """Searches with config.beams per input. `rows` hold each input `beams` times over, one after another;
+    the prompt's keys and values are shared by an input's beams, so only the continuations' caches are reordered.
 
     Returns tokens int32 [B, K, N] (-1 beyond the end token) and scores float32 [B, K], best first.
     """
     k, n = config.beams, config.max_new_tokens
-    b = filled.valid.shape[0] // k
+    b = filled.start.shape[0]
     first_live = jnp.tile(jnp.where(jnp.arange(k) == 0, 0.0, NEVER), (b, 1))  # all beams are alike before the first token
 
     def expand(c: _Carry, logits) -> _Carry:
@@ -65,14 +66,14 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
     def body(c: _Carry) -> _Carry:
         last = jax.lax.dynamic_index_in_dim(c.tokens, jnp.maximum(c.i - 1, 0), axis=2, keepdims=False).reshape(-1)
         token = jnp.where(c.i == 0, start_id, last)
-        logits, caches = prompt.advance(model, filled, c.caches, token, c.i if filled.logits is None else c.i - 1, prompt_length)
+        logits, caches = prompt.advance(model, filled, c.caches, token, c.i if filled.logits is None else c.i - 1)
         return expand(c._replace(caches=caches), logits)
 
     tokens = jnp.full((b, k, n), -1, jnp.int32)
     lengths, nothing = jnp.zeros((b, k), jnp.int32), jnp.full((b, k), NEVER)
-    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), filled.caches)
+    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), prompt.empty_caches(model, b * k, n))
     if filled.logits is not None:
-        start = expand(start, filled.logits)
+        start = expand(start, prompt.repeat(filled.logits, k))
     out = jax.lax.while_loop(lambda c: (c.i < n) & jnp.any(c.open), body, start)
     # What ran out of tokens competes at its full length.
     live = jnp.where(out.open[:, None], out.scores / jnp.maximum(out.i, 1).astype(jnp.float32) ** config.length_penalty, NEVER)

@@ -34,9 +34,13 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
     return pick.astype(jnp.int32)
 
 
-def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules, config: DecodeConfig, prompt_length: int, start_id: int):
-    """Continues every row; returns tokens int32 [R, N] (-1 beyond the end token) and summed log-probabilities float32 [R]."""
-    n, count = config.max_new_tokens, filled.valid.shape[0]
+def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules, config: DecodeConfig, start_id: int):
+    """Continues every row; returns tokens int32 [R, N] (-1 beyond the end token) and summed log-probabilities float32 [R].
+
+    R is a multiple of the inputs: consecutive rows continue the same input.
+    """
+    n, count = config.max_new_tokens, keys_R.shape[0]
+    caches = prompt.empty_caches(model, count, n)
 
     def pick(logits, tokens, i, length):
         logits = rules.apply(logits, tokens, i, length, rows)
@@ -46,7 +50,7 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules
 
     def body(carry):
         i, tokens, token, done, length, total, caches = carry
-        logits, caches = prompt.advance(model, filled, caches, token, i if filled.logits is None else i - 1, prompt_length)
+        logits, caches = prompt.advance(model, filled, caches, token, i if filled.logits is None else i - 1)
         new, gain = pick(logits, tokens, i, length)
         tokens, new_done, length, total = _record(tokens, new, gain, i, done, length, total)
         return i + 1, tokens, new, new_done, length, total, caches
@@ -59,10 +63,11 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules
     tokens = jnp.full((count, n), -1, jnp.int32)
     done, length, total = jnp.zeros(count, bool), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32)
     if filled.logits is None:
-        carry = (jnp.int32(0), tokens, jnp.full(count, start_id, jnp.int32), done, length, total, filled.caches)
+        carry = (jnp.int32(0), tokens, jnp.full(count, start_id, jnp.int32), done, length, total, caches)
     else:
-        new, gain = pick(filled.logits, tokens, jnp.int32(0), length)
+        first = prompt.repeat(filled.logits, count // filled.logits.shape[0])
+        new, gain = pick(first, tokens, jnp.int32(0), length)
         tokens, done, length, total = _record(tokens, new, gain, 0, done, length, total)
-        carry = (jnp.int32(1), tokens, new, done, length, total, filled.caches)
+        carry = (jnp.int32(1), tokens, new, done, length, total, caches)
     out = jax.lax.while_loop(lambda c: (c[0] < n) & ~jnp.all(c[3]), body, carry)
     return out[1], out[5]

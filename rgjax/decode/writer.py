@@ -38,13 +38,12 @@ class Writer:
 
     def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R):
         model = self.factory.model(params)
-        filled = prompt.repeat(prompt.prefill(model, tokens_RS, lengths_R, self.config.max_new_tokens), self.copies)
-        length = tokens_RS.shape[1] if filled.logits is not None else 0
+        filled = prompt.prefill(model, tokens_RS, lengths_R)
         rows = prompt.repeat(rules_R, self.copies)
         if self.config.method == "beam":
-            return beam.decode(model, filled, rows, self.rules, self.config, length, self.tokenizer.pad_id)
+            return beam.decode(model, filled, rows, self.rules, self.config, self.tokenizer.pad_id)
         keys = jax.vmap(lambda k: jax.vmap(lambda c: jax.random.fold_in(k, c))(jnp.arange(self.copies)))(keys_R).reshape(-1)
-        out, total = sampling.decode(model, filled, rows, keys, self.rules, self.config, length, self.tokenizer.pad_id)
+        out, total = sampling.decode(model, filled, rows, keys, self.rules, self.config, self.tokenizer.pad_id)
         return out.reshape(-1, self.copies, out.shape[-1]), total.reshape(-1, self.copies)
 
     def write(self, rendered: list[Rendered], first_row: int = 0) -> list[list[Hypothesis]]:

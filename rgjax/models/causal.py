@@ -27,13 +27,17 @@ class CausalLM(nnx.Module):
         mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
         return self.decoder(x, mask, batch["positions"], key=keys[1])
 
-    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at):
-        """Hidden states [B, T, D] of new tokens, which are written into `caches` at `write_at`; returns them with the caches."""
+    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at, prefixes: list[LayerCache] | None = None):
+        """Hidden states [B, T, D] of new tokens, which are written into `caches` at `write_at`; returns them with the caches.
+
+        `prefixes` (the prompt's keys and values) come before the caches; the mask covers both.
+        """
         stack, x = self.decoder, self.embedding(tokens_BT, positions_BT)
-        query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
+        before = prefixes[0].k.shape[1] if prefixes else 0
+        query_T, key_S = before + write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
         bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
         for i, cache in enumerate(caches):
-            x, cache = stack.block(i)(x, bias, rope, cache=cache, write_at=write_at)
+            x, cache = stack.block(i)(x, bias, rope, cache=cache, write_at=write_at, prefix=prefixes[i] if prefixes else None)
             new.append(cache)
         return stack.norm(x), new
 

@@ -27,15 +27,19 @@ class Block(nnx.Module):
         self.cross = Attention(config, keys[1], cross=True) if cross else None
         self.norm_mlp, self.mlp = norm(), FeedForward(config, keys[2])
 
-    def __call__(self, x, bias, rope=None, source=None, source_bias=None, key=None, cache=None, write_at=None):
-        """x [B, T, D] -> (x, self-attention's LayerCache). `source` is [B, S, D] or its LayerCache."""
+    def __call__(self, x, bias, rope=None, source=None, source_bias=None, key=None, cache=None, write_at=None, prefix=None):
+        """x [B, T, D] -> (x, self-attention's LayerCache). `source` is [B, S, D] or its LayerCache.
+
+        A `source` of fewer rows than x serves as many consecutive rows each (candidates of one input, T = 1).
+        """
         keys = (None,) * 3 if key is None else tuple(jax.random.split(key, 3))
-        y, cache = self.attention(self.norm_attention(x), bias, rope, cache, write_at)
+        y, cache = self.attention(self.norm_attention(x), bias, rope, cache, write_at, prefix)
         x = x + dropout(y, self.rate, keys[0])
         if self.cross is not None:
             read = source if isinstance(source, LayerCache) else self.cross.keys_values(source)
-            y, _ = self.cross(self.norm_cross(x), source_bias, cache=read)
-            x = x + dropout(y, self.rate, keys[1])
+            grouped = self.norm_cross(x).reshape(read.k.shape[0], -1, x.shape[-1])
+            y, _ = self.cross(grouped, source_bias, cache=read)
+            x = x + dropout(y.reshape(x.shape), self.rate, keys[1])
         return x + dropout(self.mlp(self.norm_mlp(x)), self.rate, keys[2]), cache
 
 

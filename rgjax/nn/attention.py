@@ -42,6 +42,30 @@ def attend(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, bias_BHTS: j
     return jnp.einsum("bkgts,bska->btkga", weights, v_BSKA).reshape(b, t, h, a)
 
 
+def attend_prefixed(q_R1HA, prefix: LayerCache, k_RNKA, v_RNKA, bias_RH1S, scale: float) -> jax.Array:
+    """One query a row over a prefix [B, S, K, A], shared by R / B consecutive rows, and then over the row's own N keys.
+
+    bias_RH1S covers S + N keys. Reading the prefix once for all its rows is what makes many candidates per input cheap.
+    """
+    b, s, kv, a = prefix.k.shape
+    r, _, h, _ = q_R1HA.shape
+    q = (q_R1HA * scale).reshape(b, r // b, kv, h // kv, a)
+    own = q.reshape(r, kv, h // kv, a)
+    scores = jnp.concatenate(
+        [
+            jnp.einsum("bnkga,bska->bnkgs", q, prefix.k, preferred_element_type=jnp.float32).reshape(r, kv, h // kv, s),
+            jnp.einsum("rkga,rska->rkgs", own, k_RNKA, preferred_element_type=jnp.float32),
+        ],
+        axis=-1,
+    )
+    heads = (1, 1) if bias_RH1S.shape[1] == 1 else (kv, h // kv)
+    weights = jax.nn.softmax(scores + bias_RH1S.reshape(-1, *heads, bias_RH1S.shape[-1]), axis=-1).astype(v_RNKA.dtype)
+    shared = weights[..., :s].reshape(b, r // b, kv, h // kv, s)
+    out = jnp.einsum("bnkgs,bska->bnkga", shared, prefix.v).reshape(r, kv, h // kv, a)
+    out = out + jnp.einsum("rkgs,rska->rkga", weights[..., s:], v_RNKA)
+    return out.reshape(r, 1, h, a)
+
+
 class Attention(nnx.Module):
     """Self- or cross-attention: x [B, T, D] reads `source` [B, S, D] (x itself by default)."""
 
@@ -69,11 +93,12 @@ class Attention(nnx.Module):
             k = self.k_norm(k)
         return LayerCache(positions.rotate(k, rope) if self.rotates else k, v)
 
-    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None):
+    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None, prefix: LayerCache | None = None):
         """Returns (output [B, T, D], keys and values read).
 
         Without `write_at`, `cache` is what is read (cross-attention) or, if None, x's own keys and values. With
-        `write_at` (int32 scalar) x's keys and values are first written into `cache` at that position.
+        `write_at` (int32 scalar) x's keys and values are first written into `cache` at that position. `prefix` is read before
+        `cache` and may serve several rows each (`attend_prefixed`).
         """
         q = _project(x_BTD, self.wq, self.bq)
         if self.q_norm is not None:
@@ -86,7 +111,10 @@ class Attention(nnx.Module):
                 put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, write_at, 0, 0))  # noqa: E731
                 new = LayerCache(put(cache.k, new.k), put(cache.v, new.v))
             cache = new
-        out = attend(q, cache.k, cache.v, bias_BHTS, self.scale)
+        if prefix is None:
+            out = attend(q, cache.k, cache.v, bias_BHTS, self.scale)
+        else:
+            out = attend_prefixed(q, prefix, cache.k, cache.v, bias_BHTS, self.scale)
         y = jnp.einsum("btha,had->btd", out, self.wo[...].astype(out.dtype))
         return (y if self.bo is None else y + self.bo[...].astype(y.dtype)), cache
 
