@@ -1,0 +1,85 @@
+"""The shown text: limits kept, sentences whole, nothing banned, nothing left of the markup."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rgjax.config import DecodeConfig
+from rgjax.decode import postprocess
+from rgjax.decode.rules import length_of
+from rgjax.decode.writer import Hypothesis
+
+TEXT = st.text(alphabet="ab. !,灯亮。？\" ", max_size=60)
+
+
+@given(TEXT, st.integers(1, 20), st.sampled_from(["words", "characters"]))
+def test_shortening_keeps_the_limit_and_the_beginning(text, limit, unit):
+    short = postprocess.shorten(text, limit, unit)
+    assert length_of(short, unit) <= limit
+    assert "".join(text.split()).startswith("".join(short.split()))
+    if length_of(text, unit) <= limit:
+        assert short == text
+
+
+def test_shortening_prefers_whole_sentences_then_whole_words():
+    text = "One two. Three four five! Six."
+    assert postprocess.shorten(text, 5, "words") == "One two. Three four five!"
+    assert postprocess.shorten(text, 4, "words") == "One two."
+    assert postprocess.shorten(text, 1, "words") == "One"
+    assert postprocess.shorten("wonderful lamp", 12, "characters") == "wonderful"
+    assert postprocess.shorten("灯很亮。很好看。", 5, "characters") == "灯很亮。"
+
+
+@given(TEXT)
+def test_whole_sentences_are_a_prefix_that_ends_in_a_stop(text):
+    whole = postprocess.whole_sentences(text)
+    assert text.strip().startswith(whole)
+    assert not whole or whole.rstrip("\"' ")[-1] in ".!?。！？"
+
+
+@given(TEXT)
+def test_tidy_is_done_after_once(text):
+    once = postprocess.tidy(text)
+    assert postprocess.tidy(once) == once
+    assert "  " not in once and "灯 亮" not in once and once == once.strip()
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="abA. ", max_size=24), st.lists(st.sampled_from(["ab", "b a", "a", "aab"]), min_size=1, max_size=3), st.booleans())
+def test_banned_words_never_stay(tokenizer, text, words, ended):
+    config = DecodeConfig(banned_words=",".join(words))
+    shown = postprocess.finish(Hypothesis(tokenizer.encode(text), 0.0, ended), {}, tokenizer, config)
+    assert not any(word in shown.lower() for word in words), shown
+
+
+def finished(tokenizer, text, surfaces=None, ended=True, **options):
+    return postprocess.finish(Hypothesis(tokenizer.encode(text), 0.0, ended), surfaces or {}, tokenizer, DecodeConfig(**options))
+
+
+def test_a_sentence_with_a_banned_word_goes_whole(tokenizer):
+    text = "A fine lamp. The cheap one. It glows."
+    assert finished(tokenizer, text, banned_words="cheap") == "A fine lamp. It glows."
+    assert finished(tokenizer, "A cheap lamp", banned_words="cheap") == "A lamp"
+
+
+def test_a_text_that_ran_out_ends_with_its_last_whole_sentence(tokenizer):
+    assert finished(tokenizer, "It glows. It is al", ended=False) == "It glows."
+    assert finished(tokenizer, "It glows and is al", ended=False) == "It glows and is al"
+    assert finished(tokenizer, "It glows. It is al") == "It glows. It is al"
+
+
+def test_slots_are_filled_and_those_without_a_referent_vanish(tokenizer):
+    surfaces = {"<item>": "Brass Lamp", "<h0>": "铜壶"}
+    assert finished(tokenizer, 'Like "<h0>", <item> glows.', surfaces) == 'Like "铜壶", Brass Lamp glows.'
+    assert finished(tokenizer, 'Like "<h1>", <item> glows.', surfaces) == "Like, Brass Lamp glows."
+
+
+def test_half_a_character_is_not_shown(tokenizer):
+    table = tokenizer.token_bytes()
+    first_byte = next(i for i, t in enumerate(table) if t == "灯".encode()[:1])
+    ids = [*tokenizer.encode("亮"), first_byte]
+    assert postprocess.finish(Hypothesis(ids, 0.0, True), {}, tokenizer, DecodeConfig()) == "亮"
+
+
+def test_the_hard_limit_counts_filled_slots(tokenizer):
+    surfaces = {"<item>": "Very Long Brass Reading Lamp"}
+    assert finished(tokenizer, "I like it. <item> glows.", surfaces, max_length=5, length_unit="words") == "I like it."

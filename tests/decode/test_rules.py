@@ -1,0 +1,91 @@
+"""What may be written: the rules hold on whatever random models want to write."""
+
+import numpy as np
+import pytest
+
+from rgjax.config import DecodeConfig
+from rgjax.data.template import Rendered
+from rgjax.decode.postprocess import finish
+from rgjax.decode.rules import Rules, length_of
+from rgjax.errors import UserError
+
+METHODS = [{"method": "greedy"}, {"method": "sample", "n_best": 3}, {"method": "beam", "beams": 3}]
+
+
+def written(made, prompts):
+    return [h for found in made.write(prompts) for h in found]
+
+
+@pytest.mark.parametrize("method, n", [(METHODS[0], 1), (METHODS[1], 1), (METHODS[1], 2), (METHODS[2], 2), (METHODS[1], 3)])
+def test_no_ngram_repeats(method, n, writer, prompts, letters):
+    free = writer(allowed=letters[:4], max_new_tokens=16, **method)
+    made = writer(allowed=letters[:4], max_new_tokens=16, no_repeat_ngram=n, **method)
+    grams = lambda ids: [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]  # noqa: E731
+    assert any(len(set(grams(h.ids))) < len(grams(h.ids)) for h in written(free, prompts(6)))
+    for h in written(made, prompts(6)):
+        assert len(set(grams(h.ids))) == len(grams(h.ids)), h.ids
+
+
+@pytest.mark.parametrize("method, unit", [(METHODS[0], "tokens"), (METHODS[1], "characters"), (METHODS[1], "words"), (METHODS[2], "words")])
+def test_lengths_keep_their_limits(method, unit, writer, prompts, letters, tokenizer):
+    low, high = {"tokens": (5, 7), "characters": (9, 14), "words": (3, 5)}[unit]
+    made = writer(allowed=letters, max_new_tokens=24, min_length=low, max_length=high, length_unit=unit, **method)
+    ended = 0
+    for h in written(made, prompts(6)):
+        size = len(h.ids) if unit == "tokens" else length_of(tokenizer.decode(h.ids), unit)
+        assert size <= high, tokenizer.decode(h.ids)
+        assert size >= low or not h.ended, tokenizer.decode(h.ids)
+        ended += h.ended
+    assert ended
+
+
+def test_filled_slots_count_as_what_they_say(writer, prompts, letters, tokenizer):
+    slots = {"<item>": "Aldgate Brass Lamp", "<h0>": "Copper Kettle", "<h3>": ""}
+    ids = [tokenizer.id_of(s) for s in ("<item>", "<h0>", "<h3>", "<h1>")]
+    inputs = [Rendered(p.prompt_ids, [], slots, False) for p in prompts(8)]
+    for unit, low, high in (("characters", 20, 40), ("words", 4, 7)):
+        made = writer(allowed=letters[:2] + ids, method="sample", n_best=3, max_new_tokens=16, min_length=low, max_length=high, length_unit=unit)
+        used = set()
+        for h in written(made, inputs):
+            text = tokenizer.decode(h.ids)
+            for slot, surface in slots.items():
+                text = text.replace(slot, surface)
+            assert "<" not in text  # only slots with a referent
+            assert length_of(text, unit) <= high, text
+            assert length_of(text, unit) >= low or not h.ended, text
+            used |= set(h.ids) & set(ids)
+        assert used == set(ids[:2])
+
+
+@pytest.mark.parametrize("method", METHODS[1:], ids=lambda m: m["method"])
+def test_banned_words_are_not_written(method, writer, prompts, letters, tokenizer):
+    free = writer(allowed=letters, max_new_tokens=16, method="sample", n_best=3)
+    pairs = [tokenizer.decode(h.ids[i : i + 2]).strip() for h in written(free, prompts(6)) for i in range(len(h.ids) - 1)]
+    words = [p for p in dict.fromkeys(pairs) if p and "," not in p][:3]
+    made = writer(allowed=letters, max_new_tokens=16, banned_words=",".join(words), **method)
+    forms = [tokenizer.encode(form) for word in words for form in (word, " " + word)]
+    for h in written(made, prompts(6)):
+        for ids in forms:
+            assert not any(h.ids[i : i + len(ids)] == ids for i in range(len(h.ids))), (words, tokenizer.decode(h.ids))
+        shown = finish(h, {}, tokenizer, made.config).lower()
+        assert not any(word.lower() in shown for word in words)
+
+
+def test_markup_is_never_written(writer, prompts, tokenizer):
+    forbidden = {i for i in range(tokenizer.vocab_size) if (tokenizer.backend.id_to_token(i) or "").startswith("<|")}
+    forbidden |= {tokenizer.pad_id, tokenizer.bos_id} | {i for i in range(tokenizer.vocab_size) if (tokenizer.backend.id_to_token(i) or "").startswith("<h")}
+    assert len(forbidden) > 12
+    for h in written(writer(method="sample", n_best=4, decode_batch=8, max_new_tokens=24, temperature=5.0), prompts(6)):
+        assert not forbidden & set(h.ids)
+
+
+def test_lengths_that_exclude_each_other_are_refused(tokenizer):
+    with pytest.raises(UserError, match="--min_length=9 is above --max_length=5"):
+        Rules.of(DecodeConfig(min_length=9, max_length=5), tokenizer)
+
+
+def test_units_count_words_and_characters(tokenizer):
+    text = "A warm lamp 灯很亮, naïve."
+    ids = np.array(tokenizer.encode(text))
+    units = lambda unit: int(Rules.of(DecodeConfig(length_unit=unit), tokenizer).units_V[ids].sum())  # noqa: E731
+    assert units("characters") == len(text) and units("words") == text.count(" ") and units("tokens") == len(ids)
