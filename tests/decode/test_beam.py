@@ -34,10 +34,11 @@ def test_enough_beams_find_the_best_of_all_sequences(family, penalty, writer, pr
         assert len({tuple(h.ids) for h in found}) == k
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("penalty", [1.0, 3.0])
 def test_a_search_does_not_depend_on_the_batch(penalty, writer, prompts, letters):
-    options = {"method": "beam", "beams": 3, "length_penalty": penalty, "max_new_tokens": 12}
-    together, alone = writer(allowed=letters, decode_batch=18, **options), writer(allowed=letters, decode_batch=3, **options)
+    options = {"method": "beam", "beams": 3, "length_penalty": penalty, "max_new_tokens": 16}
+    few = letters[:2]  # so that inputs end their searches at different steps
+    together, alone = writer(allowed=few, decode_batch=18, **options), writer(allowed=few, decode_batch=3, **options)
     for found, again in zip(together.write(prompts(12)), alone.write(prompts(12)), strict=True):
         assert [h.ids for h in found] == [h.ids for h in again]
         np.testing.assert_allclose([h.score for h in found], [h.score for h in again], atol=1e-4)
