@@ -79,7 +79,9 @@ def sentence_bleu(output: Sequence[str], reference: Sequence[str]) -> float:
     """BLEU-4 of one sentence in [0, 1], smoothed by NLTK's method3: the k-th order without a match counts 1 / 2^k matches."""
     if not output or not reference:
         return 0.0
-    return float(bleu_score.sentence_bleu([list(reference)], list(output), smoothing_function=bleu_score.SmoothingFunction().method3))
+    return float(
+        bleu_score.sentence_bleu([list(reference)], list(output), smoothing_function=bleu_score.SmoothingFunction().method3)
+    )
 
 
 def rouge_of_sets(output: Sequence[str], reference: Sequence[str]) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from rgjax.decode import postprocess
 from rgjax.decode.rules import length_of
 from rgjax.decode.writer import Hypothesis
 
-TEXT = st.text(alphabet="ab. !,灯亮。？\" ", max_size=60)
+TEXT = st.text(alphabet='ab. !,灯亮。？" ', max_size=60)
 
 
 @given(TEXT, st.integers(1, 20), st.sampled_from(["words", "characters"]))
@@ -44,7 +44,11 @@ def test_tidy_is_done_after_once(text):
 
 
 @settings(deadline=None)
-@given(st.text(alphabet="abA. ", max_size=24), st.lists(st.sampled_from(["ab", "b a", "a", "aab"]), min_size=1, max_size=3), st.booleans())
+@given(
+    st.text(alphabet="abA. ", max_size=24),
+    st.lists(st.sampled_from(["ab", "b a", "a", "aab"]), min_size=1, max_size=3),
+    st.booleans(),
+)
 def test_banned_words_never_stay(tokenizer, text, words, ended):
     config = DecodeConfig(banned_words=",".join(words))
     shown = postprocess.finish(Hypothesis(tokenizer.encode(text), 0.0, ended), {}, tokenizer, config)

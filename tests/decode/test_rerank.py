@@ -29,7 +29,7 @@ def test_lcs_equals_the_table(a, b):
 def test_agreement_is_the_mean_over_all_others(texts):
     def like(x, y):
         x, y = x.split(), y.split()
-        pairs = Counter(zip(x, x[1:])), Counter(zip(y, y[1:]))
+        pairs = Counter(zip(x, x[1:], strict=False)), Counter(zip(y, y[1:], strict=False))
         return (2 * table(x, y) / len(x + y) + 2 * (pairs[0] & pairs[1]).total() / (len(x) + len(y) - 2)) / 2
 
     expected = [np.mean([like(t, u) for j, u in enumerate(texts) if j != i]) for i, t in enumerate(texts)]
@@ -39,7 +39,7 @@ def test_agreement_is_the_mean_over_all_others(texts):
 def test_the_majority_wins_without_grounding():
     texts = ["a red lamp", "you will love this lamp", "you will love this lamp", "you will like this lamp"]
     assert rerank.best_first(texts, {"item": {}}, 0.0)[0] == 1
-    assert rerank.agreement(["same"] ) == [0.0]
+    assert rerank.agreement(["same"]) == [0.0]
 
 
 def test_grounding_counts_titles_values_and_inventions():

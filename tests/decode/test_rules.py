@@ -26,7 +26,9 @@ def test_no_ngram_repeats(method, n, writer, prompts, letters):
         assert len(set(grams(h.ids))) == len(grams(h.ids)), h.ids
 
 
-@pytest.mark.parametrize("method, unit", [(METHODS[0], "tokens"), (METHODS[1], "characters"), (METHODS[1], "words"), (METHODS[2], "words")])
+@pytest.mark.parametrize(
+    "method, unit", [(METHODS[0], "tokens"), (METHODS[1], "characters"), (METHODS[1], "words"), (METHODS[2], "words")]
+)
 def test_lengths_keep_their_limits(method, unit, writer, prompts, letters, tokenizer):
     low, high = {"tokens": (5, 7), "characters": (9, 14), "words": (3, 5)}[unit]
     made = writer(allowed=letters, max_new_tokens=24, min_length=low, max_length=high, length_unit=unit, **method)
@@ -44,7 +46,15 @@ def test_filled_slots_count_as_what_they_say(writer, prompts, letters, tokenizer
     ids = [tokenizer.id_of(s) for s in ("<item>", "<h0>", "<h3>", "<h1>")]
     inputs = [Rendered(p.prompt_ids, [], slots, False) for p in prompts(8)]
     for unit, low, high in (("characters", 20, 40), ("words", 4, 7)):
-        made = writer(allowed=letters[:2] + ids, method="sample", n_best=3, max_new_tokens=16, min_length=low, max_length=high, length_unit=unit)
+        made = writer(
+            allowed=letters[:2] + ids,
+            method="sample",
+            n_best=3,
+            max_new_tokens=16,
+            min_length=low,
+            max_length=high,
+            length_unit=unit,
+        )
         used = set()
         for h in written(made, inputs):
             text = tokenizer.decode(h.ids)
@@ -73,7 +83,9 @@ def test_banned_words_are_not_written(method, writer, prompts, letters, tokenize
 
 def test_markup_is_never_written(writer, prompts, tokenizer):
     forbidden = {i for i in range(tokenizer.vocab_size) if (tokenizer.backend.id_to_token(i) or "").startswith("<|")}
-    forbidden |= {tokenizer.pad_id, tokenizer.bos_id} | {i for i in range(tokenizer.vocab_size) if (tokenizer.backend.id_to_token(i) or "").startswith("<h")}
+    forbidden |= {tokenizer.pad_id, tokenizer.bos_id} | {
+        i for i in range(tokenizer.vocab_size) if (tokenizer.backend.id_to_token(i) or "").startswith("<h")
+    }
     assert len(forbidden) > 12
     for h in written(writer(method="sample", n_best=4, decode_batch=8, max_new_tokens=24, temperature=5.0), prompts(6)):
         assert not forbidden & set(h.ids)

@@ -53,7 +53,10 @@ def allowed(logits, top_k, top_p):
     return np.array([p[i] if i in kept else 0.0 for i in range(len(p))]) / sum(p[i] for i in kept)
 
 
-@pytest.mark.parametrize("top_k, top_p, temperature", [(0, 1.0, 1.0), (3, 1.0, 1.0), (0, 0.6, 1.0), (4, 0.7, 0.5), (1, 1.0, 2.0), (0, 0.01, 1.0), (99, 0.9, 2.0)])
+@pytest.mark.parametrize(
+    "top_k, top_p, temperature",
+    [(0, 1.0, 1.0), (3, 1.0, 1.0), (0, 0.6, 1.0), (4, 0.7, 0.5), (1, 1.0, 2.0), (0, 0.01, 1.0), (99, 0.9, 2.0)],
+)
 def test_draws_follow_the_cut_distribution(top_k, top_p, temperature):
     logits, draws = np.random.default_rng(top_k).normal(0, 1.5, 9), 20_000
     config = DecodeConfig(method="sample", top_k=top_k, top_p=top_p, temperature=temperature)

@@ -102,7 +102,9 @@ def test_the_tokenizer_comes_back(exported, tokenizer, name):
     for text in ('You liked "<h0>", so <item> is for you.', "灯很亮, naïve  two spaces", "<s><|item|>Lamp; price: 12<|reason|>"):
         ids = tokenizer.encode(text)
         assert theirs(text, add_special_tokens=False)["input_ids"] == ids
-        assert theirs.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == tokenizer.backend.decode(ids, skip_special_tokens=False)
+        assert theirs.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == tokenizer.backend.decode(
+            ids, skip_special_tokens=False
+        )
     ours = (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id, tokenizer.vocab_size)
     assert (theirs.pad_token_id, theirs.eos_token_id, theirs.bos_token_id, len(theirs)) == ours
 
@@ -112,7 +114,11 @@ def test_the_configurations_come_back(exported, tokenizer, name):
     transformers = pytest.importorskip("transformers")
     factory, _, folder = exported(name)
     config = transformers.AutoConfig.from_pretrained(folder)
-    assert (config.vocab_size, config.pad_token_id, config.eos_token_id) == (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id)
+    assert (config.vocab_size, config.pad_token_id, config.eos_token_id) == (
+        tokenizer.vocab_size,
+        tokenizer.pad_id,
+        tokenizer.eos_id,
+    )
     assert config.tie_word_embeddings == factory.config.tied or name.startswith("t5")
     generation = transformers.GenerationConfig.from_pretrained(folder)
     assert (generation.max_new_tokens, generation.eos_token_id, generation.do_sample) == (17, tokenizer.eos_id, False)

@@ -103,11 +103,15 @@ def test_greedy_texts_are_equal(exported, tokenizer, letters, name):
     assert [tokenizer.decode(ids) for ids in ours] == transformers.AutoTokenizer.from_pretrained(folder).batch_decode(theirs)
 
 
-@pytest.mark.parametrize("name, penalty", [("llama", 0.0), ("llama", 1.0), ("llama", 2.0), ("t5_geglu_tied", 1.0), ("t5_geglu_tied", -1.0)])
+@pytest.mark.parametrize(
+    "name, penalty", [("llama", 0.0), ("llama", 1.0), ("llama", 2.0), ("t5_geglu_tied", 1.0), ("t5_geglu_tied", -1.0)]
+)
 def test_beams_are_equal(exported, tokenizer, letters, name, penalty):
     factory, params, folder = exported(name)
     prompts = prompts_of(tokenizer, (9, 30, 2, 17, 5, 8), seed=2)
-    writer, suppress = narrowed(factory, params, tokenizer, letters, method="beam", beams=3, length_penalty=penalty, decode_batch=18)
+    writer, suppress = narrowed(
+        factory, params, tokenizer, letters, method="beam", beams=3, length_penalty=penalty, decode_batch=18
+    )
     found = writer.write([Rendered(p, [], {}, False) for p in prompts])
     theirs, scores = generated(
         load(folder), tokenizer, prompts, suppress, num_beams=3, num_return_sequences=3, length_penalty=penalty, renormalize_logits=True,

@@ -30,7 +30,7 @@ def naive_bleu(outputs, references, order):
     length, wanted = sum(map(len, outputs)), sum(map(len, references))
     logs = 0.0
     for n in range(1, order + 1):
-        found = sum((grams(o, n) & grams(r, n)).total() for o, r in zip(outputs, references))
+        found = sum((grams(o, n) & grams(r, n)).total() for o, r in zip(outputs, references, strict=False))
         total = sum(grams(o, n).total() for o in outputs)
         if not found:
             return 0.0
@@ -41,7 +41,7 @@ def naive_bleu(outputs, references, order):
 def naive_chrf(outputs, references):
     """F2 of the mean precision and the mean recall over the orders 1..6 that both sides have (Popović 2015)."""
     precisions, recalls = [], []
-    pairs = [("".join(o.split()), "".join(r.split())) for o, r in zip(outputs, references)]
+    pairs = [("".join(o.split()), "".join(r.split())) for o, r in zip(outputs, references, strict=False)]
     for n in range(1, 7):
         # An output is not blamed for n-grams longer than its reference.
         total = sum(grams(o, n).total() for o, r in pairs if len(r) >= n)
@@ -83,7 +83,7 @@ def test_bleu_counted_by_hand():
 @settings(deadline=None)
 @given(CORPUS, st.sampled_from([1, 2, 3, 4]))
 def test_bleu_equals_the_formula_on_any_corpus(corpus, order):
-    outputs, references = zip(*[(language.words(a), language.words(b)) for a, b in corpus])
+    outputs, references = zip(*[(language.words(a), language.words(b)) for a, b in corpus], strict=False)
     ours = overlap.bleu_metrics(outputs, references)[f"bleu_{order}"].value
     assert ours == pytest.approx(naive_bleu(outputs, references, order), abs=1e-9)
 
@@ -97,7 +97,7 @@ def test_chrf_counted_by_hand():
 @settings(deadline=None)
 @given(CORPUS)
 def test_chrf_equals_the_formula_on_any_corpus(corpus):
-    outputs, references = map(list, zip(*corpus))
+    outputs, references = map(list, zip(*corpus, strict=False))
     assert overlap.chrf(outputs, references).value == pytest.approx(naive_chrf(outputs, references), abs=1e-6)
 
 
@@ -114,14 +114,14 @@ def test_rouge_equals_the_formula(output, reference):
 
 def test_english_rouge_takes_lower_case_words_and_the_mean_of_examples():
     cut = lambda text: re.findall("[a-z0-9]+", text.lower())  # noqa: E731
-    expected = 100 * np.mean([naive_rouge(cut(o), cut(r)) for o, r in zip(OUTPUTS, REFERENCES)], axis=0)
+    expected = 100 * np.mean([naive_rouge(cut(o), cut(r)) for o, r in zip(OUTPUTS, REFERENCES, strict=False)], axis=0)
     ours = overlap.metrics(OUTPUTS, REFERENCES, "en")
     assert [ours[f"rouge_{n}"].value for n in "12l"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("suffix, cut", [("_char", language.characters), ("_jieba", language.jieba_words)])
 def test_chinese_rouge_is_of_characters_and_of_words(suffix, cut):
-    expected = 100 * np.mean([naive_rouge(cut(o), cut(r)) for o, r in zip(ZH_OUTPUTS, ZH_REFERENCES)], axis=0)
+    expected = 100 * np.mean([naive_rouge(cut(o), cut(r)) for o, r in zip(ZH_OUTPUTS, ZH_REFERENCES, strict=False)], axis=0)
     ours = overlap.metrics(ZH_OUTPUTS, ZH_REFERENCES, "zh")
     assert [ours[f"rouge_{n}{suffix}"].value for n in "12l"] == pytest.approx(expected)
 
@@ -154,7 +154,7 @@ def test_rouge_of_sets_counts_each_ngram_once():
 def test_a_resample_scores_what_its_texts_score(name):
     metric = overlap.metrics(OUTPUTS, REFERENCES, "en")[name]
     drawn = bootstrap.replicates({"m": metric}, 20, seed=0)["m"]
-    for value, weights in zip(drawn, np.concatenate(list(bootstrap.resample_weights(3, 20, seed=0)))):
+    for value, weights in zip(drawn, np.concatenate(list(bootstrap.resample_weights(3, 20, seed=0))), strict=False):
         picked = np.repeat(np.arange(3), weights.astype(int))
         again = overlap.metrics([OUTPUTS[i] for i in picked], [REFERENCES[i] for i in picked], "en")[name]
         assert value == pytest.approx(again.value)
@@ -172,6 +172,6 @@ def test_spaces_never_count():
 @settings(deadline=None)
 @given(CORPUS)
 def test_scores_stay_within_0_and_100_and_empty_texts_are_no_error(corpus):
-    outputs, references = zip(*corpus)
+    outputs, references = zip(*corpus, strict=False)
     for metric in overlap.metrics(outputs, references, "en").values():
         assert 0 <= metric.value <= 100 + 1e-9

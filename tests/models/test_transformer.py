@@ -80,7 +80,12 @@ def loss_and_gradient(family, **changes):
 
 @pytest.mark.parametrize(
     "family, changes",
-    [("t5", {"scan": False}), ("llama", {"remat": "dots"}), ("t5", {"remat": "full"}), ("llama", {"remat": "full", "scan": False})],
+    [
+        ("t5", {"scan": False}),
+        ("llama", {"remat": "dots"}),
+        ("t5", {"remat": "full"}),
+        ("llama", {"remat": "full", "scan": False}),
+    ],
 )
 def test_scan_and_remat_change_neither_loss_nor_gradient(family, changes):
     (loss, tree), (other, other_tree) = loss_and_gradient(family), loss_and_gradient(family, **changes)

@@ -29,7 +29,9 @@ def test_norms_equal_their_definition(kind, eps):
 
 def test_half_precision_goes_in_and_out_and_float32_between():
     norm = Norm(64, "rmsnorm", 1e-6)
-    x = jnp.full((1, 64), 1e20, jnp.bfloat16)  # its square is beyond bfloat16's sums of squares, not beyond float32's range of means
+    x = jnp.full(
+        (1, 64), 1e20, jnp.bfloat16
+    )  # its square is beyond bfloat16's sums of squares, not beyond float32's range of means
     y = norm(x.astype(jnp.float32) * 1e-4)
     assert norm(x * jnp.bfloat16(1e-4)).dtype == jnp.bfloat16
     np.testing.assert_allclose(y, 1.0, rtol=1e-5)

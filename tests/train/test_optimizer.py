@@ -55,7 +55,9 @@ def test_only_matrices_decay(family):
 
 
 def test_two_steps_of_adamw_with_clipping():
-    config = OptimizerConfig(learning_rate=0.1, warmup_steps=0, schedule="constant", weight_decay=0.5, beta1=0.8, beta2=0.9, clip=1.0)
+    config = OptimizerConfig(
+        learning_rate=0.1, warmup_steps=0, schedule="constant", weight_decay=0.5, beta1=0.8, beta2=0.9, clip=1.0
+    )
     tx = optimizer.make(config, 10)
     params = {"w_in": jnp.array([[1.0, -2.0]]), "scale": jnp.array([3.0])}
     grads = {"w_in": jnp.array([[3.0, 0.0]]), "scale": jnp.array([4.0])}  # norm 5, clipped to 1
