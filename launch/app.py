@@ -80,7 +80,7 @@ class _Lines:
             print(f"{self.what} {done:,} of {total:,}, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
-def run(main: Callable[[], dict], doc: str) -> None:
+def run(main: Callable[[], dict | None], doc: str) -> None:
     """Runs `main` under absl: prints its result as the last line; a UserError becomes one sentence and exit code 2."""
 
     def wrapped(argv):
@@ -96,7 +96,8 @@ def run(main: Callable[[], dict], doc: str) -> None:
             if error.errno not in (28, 122):  # no space, quota
                 raise
             return _fail(f"No space left on the device while writing {error.filename or 'output'}; free some and run again.")
-        print(json.dumps(result, ensure_ascii=False), flush=True)
+        if result is not None:
+            print(json.dumps(result, ensure_ascii=False), flush=True)
         return 0
 
     logging.set_verbosity(logging.WARNING)

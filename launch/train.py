@@ -18,27 +18,27 @@ from launch import app
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
 
 
-def configs() -> dict:
-    """The four sections from the flags; those not given come from the workdir's own run, if there is one."""
+def configs() -> tuple[dict, dict | None]:
+    """The sections from the flags, and the workdir's own run if there is one: what is not given comes from it."""
     from rgjax.train import workdir
 
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
         app.require(dataset=given["input"].dataset)
-        return given
+        return given, None
     stored = workdir.read(given["train"].workdir)
     for name, cls in workdir.SECTIONS.items():
         explicit = {f: getattr(given[name], f) for f in app.given(cls)}
         given[name] = dataclasses.replace(stored[name], **explicit)
-    return given
+    return given, stored
 
 
-def main() -> dict:
-    """Builds the run from the flags and trains it; returns the summary printed last."""
+def main() -> dict | None:
+    """Builds the run from the flags and trains it; returns the summary printed last, which is the first process's to print."""
     from rgjax.parallel import mesh as mesh_lib
 
-    sections = configs()
+    sections, stored = configs()
     train, inputs = sections["train"], sections["input"]
     mesh_lib.start(train.compilation_cache)
 
@@ -56,23 +56,30 @@ def main() -> dict:
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     data = task.training_data(dataset, train.seed)
-    if workdir.exists(train.workdir):
-        workdir.check_same(train.workdir, workdir.read(train.workdir), facts)
+    if stored:
+        workdir.check_same(train.workdir, stored, facts)
+    mesh_lib.meet("workdir read")  # nobody writes into it before
     if jax.process_index() == 0:
         workdir.write(train.workdir, facts, flags.FLAGS.flags_into_string())
         shutil.copytree(dataset.tokenizer_folder, f"{train.workdir}/tokenizer", dirs_exist_ok=True)
+    mesh_lib.meet("workdir written")
     split = "val" if dataset.count("val") else "test"
     shown = list(itertools.islice(dataset.examples(split), train.samples)) if dataset.count(split) else []
+
+    decode = DecodeConfig(decode_batch=max(1, len(shown)), max_new_tokens=inputs.target_length)
+    writers = []
 
     def sample(params: dict, step: int) -> list[dict]:
         if not shown:
             return []
-        decode = DecodeConfig(decode_batch=len(shown), max_new_tokens=inputs.target_length)
-        return reason.sample_rows(shown, task.writer(params, decode).write(shown), step)
+        writer = writers[0] if writers else task.writer(params, decode)
+        writers[:] = [writer.using(params)]  # compiled once for all evaluations
+        return reason.sample_rows(shown, writer.write(shown), step)
 
     validation = lambda: task.evaluation_data(dataset, split, train.eval_batches)  # noqa: E731
     loss = task.loss(sections["optimizer"].label_smoothing)
-    return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh).run()
+    summary = Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh).run()
+    return summary if jax.process_index() == 0 else None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import beam, prompt, sampling
 from rgjax.decode.rules import Rules
 from rgjax.models.build import ModelFactory
+from rgjax.parallel import sharding
 
 BUCKET = 64  # prompt lengths are rounded up to a multiple of this
 
@@ -34,7 +35,7 @@ class Writer:
         self.rules = Rules.of(config, tokenizer)
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
         self.rows = max(1, config.decode_batch // self.copies)
-        self._run = jax.jit(self._decode)
+        self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
 
     def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R):
         model = self.factory.model(params)

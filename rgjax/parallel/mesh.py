@@ -7,6 +7,7 @@ import os
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from rgjax.errors import UserError
 
@@ -36,6 +37,8 @@ def make(text: str) -> jax.sharding.Mesh:
     total = math.prod(sizes.values())
     if total > len(devices) or (total < len(devices) and jax.process_count() > 1):
         raise UserError(f"--mesh={text} takes {total} devices and there are {len(devices)}; change the mesh.")
+    if sizes["data"] * sizes["fsdp"] % jax.process_count():
+        raise UserError(f"--mesh={text} spreads tensor over processes ({jax.process_count()}); keep that axis within one.")
     shape = tuple(sizes[a] for a in AXES)
     grid = np.asarray(devices[:total]).reshape(shape)
     return jax.sharding.Mesh(grid, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
@@ -53,3 +56,16 @@ def start(compilation_cache: str = "") -> None:
         if "cpu" in (jax.config.jax_platforms or "cpu"):
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(coordinator, int(os.environ["RGJAX_PROCESSES"]), int(os.environ["RGJAX_PROCESS"]))
+
+
+def meet(where: str) -> None:
+    """Returns once every process has come here; `where` is the same text in all of them."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether `flag` is set in any process: the same answer in all of them, so that they stop at the same step."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))

@@ -62,6 +62,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def readable(params: dict) -> NamedSharding | None:
+    """Where results computed from `params` have to lie so that every process can read them; None leaves it to the compiler."""
+    where = jax.tree.leaves(params)[0].sharding if jax.process_count() > 1 else None
+    return replicated(where.mesh) if isinstance(where, NamedSharding) else None
+
+
 def check_batch(rows: int, mesh: Mesh, accumulate: int) -> None:
     """Raises UserError when the rows of a step do not divide among accumulation steps and devices."""
     parts = mesh.shape["data"] * mesh.shape["fsdp"] * accumulate

@@ -67,6 +67,11 @@ class ReasonWriter:
     writer: Writer
     config: DecodeConfig
 
+    def using(self, params: dict) -> ReasonWriter:
+        """Itself, writing with these parameters from now on; nothing is compiled anew."""
+        self.writer.params = params
+        return self
+
     def write(self, examples: list[dict], first_row: int = 0) -> list[list[str]]:
         """For each example its reasons, best first: one, or `n_best`. `first_row` numbers the examples within the whole input."""
         rendered = [self.template.render({**e, "reason": ""}) for e in examples]

@@ -15,12 +15,15 @@ from flax import nnx
 from rgjax.config import OptimizerConfig, TrainConfig
 from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
+from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.train import flops, optimizer
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import TrainState, abstract_state, create
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
+
+STEPS_BETWEEN_CALLS = 8
 
 
 class Loop:
@@ -49,7 +52,7 @@ class Loop:
         self.state = self._begin(tx)
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.meter = Meter(factory, self.log, self.step, config)
-        self.stop_requested = False
+        self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
         ema, latest = self.optimizer_config.ema > 0, self.checkpoints.latest
@@ -68,7 +71,7 @@ class Loop:
         try:
             if self.step:
                 self.log.note(f"continuing at step {self.step}")
-            while self.step < self.config.steps and not self.stop_requested and not self._out_of_patience():
+            while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
                 batch = self.meter.wait_for(self.data)
                 placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
                 with jax.transfer_guard("disallow"):
@@ -88,6 +91,12 @@ class Loop:
             signal.signal(signal.SIGTERM, previous)
             self.log.close()
         return self._summary()
+
+    def _stopping(self) -> bool:
+        """Whether SIGTERM came. Several processes ask each other only now and then: each time waits for the devices."""
+        if jax.process_count() > 1 and self.step % STEPS_BETWEEN_CALLS == 0:
+            self.stop_requested = self.stop_agreed = mesh_lib.anywhere(self.stop_requested)
+        return self.stop_requested if jax.process_count() == 1 else self.stop_agreed
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps

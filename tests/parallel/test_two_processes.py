@@ -1,0 +1,96 @@
+"""Training in two real processes: the same losses as in one, one log, and no process left waiting."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import conftest
+import pytest
+import tiny
+
+FLAGS = {
+    "layers": 1, "width": 32, "heads": 2, "length": 192, "target_length": 64, "batch_size": 8, "dropout": 0, "packing": "false",
+    "warmup_steps": 2, "log_every": 1, "eval_every": 2, "save_every": 2, "samples": 2, "steps": 6, "schedule": "constant", "mesh": "data:2,fsdp:2",
+}  # fmt: skip
+
+
+def begin(flags, devices, processes=1):
+    """Starts launch.train in `processes` processes of `devices` fake devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for process in range(processes):
+        env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        env |= {"XLA_FLAGS": f"{conftest.QUICK} --xla_force_host_platform_device_count={devices}"}
+        if processes > 1:
+            env |= {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(processes), "RGJAX_PROCESS": str(process)}
+        command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in flags.items())]
+        started.append(subprocess.Popen(command, cwd=conftest.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    return started
+
+
+def end(started, code=0):
+    """Waits for all of them; returns (stdout, stderr) of each."""
+    try:
+        told = [p.communicate(timeout=240) for p in started]
+    finally:
+        for p in started:
+            p.kill()
+    assert [p.returncode for p in started] == [code] * len(started), told
+    return told
+
+
+@pytest.fixture(scope="module")
+def usual(dataset_folder, compilation_cache):
+    return FLAGS | {"dataset": dataset_folder, "compilation_cache": compilation_cache}
+
+
+@pytest.fixture(scope="module")
+def alone(usual, tmp_path_factory):
+    """The workdir of one process with four devices."""
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    end(begin(usual | {"workdir": workdir}, devices=4))
+    return workdir
+
+
+def logged(workdir, name):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {v["step"]: v[name] for v in lines if name in v}
+
+
+def test_two_processes_train_resume_and_agree_with_one(usual, alone, tmp_path):
+    workdir = tmp_path / "run"
+    flags = usual | {"workdir": workdir}
+    (out, _), (other_out, other_err) = end(begin(flags | {"steps": 4}, devices=2, processes=2))
+    assert json.loads(out.splitlines()[-1])["step"] == 4
+    assert "{" not in other_out and "step " not in other_err  # only the first process speaks
+    end(begin(flags, devices=2, processes=2))
+    losses = tiny.logged_losses(workdir)
+    assert losses == pytest.approx(tiny.logged_losses(alone), rel=1e-4) and list(losses) == [1, 2, 3, 4, 5, 6]
+    for name in ("val_loss", "val_accuracy", "target_tokens_per_second", "padding_share"):
+        assert list(logged(workdir, name)) == list(logged(alone, name))
+    assert logged(workdir, "val_loss") == pytest.approx(logged(alone, "val_loss"), rel=1e-4)
+    assert logged(workdir, "padding_share")[2] == pytest.approx(logged(alone, "padding_share")[2], abs=0.1)
+    samples = [json.loads(line) for line in (workdir / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [s["step"] for s in samples] == [2, 2, 4, 4, 6, 6]
+    assert len(list((workdir / "tensorboard").iterdir())) == 2  # one file a run, from one process
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(usual, tmp_path):
+    workdir = tmp_path / "run"
+    flags = usual | {"workdir": workdir, "steps": 100_000, "eval_every": 100_000, "save_every": 100_000, "samples": 0}
+    started = begin(flags, devices=2, processes=2)
+    deadline = time.monotonic() + 120
+    while not (workdir / "metrics.jsonl").exists() or not (workdir / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline and started[0].poll() is None, started[0].communicate()
+        time.sleep(0.2)
+    started[1].send_signal(signal.SIGTERM)
+    (out, err), _ = end(started)
+    step = json.loads(out.splitlines()[-1])["step"]
+    assert 0 < step < 100_000 and f"step {step} is saved" in err
+    assert (workdir / "checkpoints" / str(step)).is_dir()
