@@ -198,7 +198,8 @@ def test_evaluation_reads_each_example_once_in_order(dataset, tokenizer, archite
     keys = truth(dataset, tokenizer, config, "val", architecture)
     template = Template(tokenizer, config, architecture)
     parts = [
-        list(pipeline.eval_batches(dataset, "val", template, config, architecture, process=p, processes=processes)) for p in range(processes)
+        list(pipeline.eval_batches(dataset, "val", template, config, architecture, process=p, processes=processes))
+        for p in range(processes)
     ]
     assert len({len(p) for p in parts}) == 1
     seen = [n for step in zip(*parts, strict=True) for batch in step for n in numbers(batch, keys)]

@@ -64,7 +64,12 @@ def test_one_line_each_in_order_and_nothing_else_left(source, tmp_path):
 
 def test_several_reasons_are_all_written(source, tmp_path):
     run(source, tmp_path / "out.jsonl", lambda examples, first: [["best", "second"]] * len(examples))
-    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0]) == {"user": "0", "item": "i0", "reason": "best", "reasons": ["best", "second"]}
+    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0]) == {
+        "user": "0",
+        "item": "i0",
+        "reason": "best",
+        "reasons": ["best", "second"],
+    }
 
 
 @pytest.mark.parametrize("half", ["", '{"item": "i6", "rea', "书"[0]])
@@ -175,7 +180,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     "content, message",
-    [(b'{"reason": "a"}\n{"x": 1}\n', "line 2"), (b'{"reason": "a"}\n', "1 reasons for 2"), (b"{", "can't be read"), (b"\xff", "can't be read")],
+    [
+        (b'{"reason": "a"}\n{"x": 1}\n', "line 2"),
+        (b'{"reason": "a"}\n', "1 reasons for 2"),
+        (b"{", "can't be read"),
+        (b"\xff", "can't be read"),
+    ],
 )
 def test_reasons_to_score_are_checked(tmp_path, content, message):
     path = tmp_path / "out.jsonl"

@@ -1,0 +1,148 @@
+"""The launchers as a user runs them: train, evaluate, generate, export, report, show; and what they say to a mistake."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show")
+
+
+def launch(name, **flags):
+    """Runs launch.NAME; flags with a dash for an underscore in their value stay as given."""
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-m", f"launch.{name}", *(f"--{k}={v}" for k, v in flags.items())]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+
+def result(done):
+    """What a successful launcher printed last, as an object."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def refused(done, *words):
+    """A user's mistake: exit code 2, one sentence on stderr, nothing on stdout."""
+    told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and len(told) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1] == told[0] and not done.stdout, done.stdout
+    assert all(word in told[0] for word in words), told[0]
+
+
+@pytest.fixture(scope="module")
+def trained(start_training, tmp_path_factory):
+    """(workdir of six steps, what launch.train printed)."""
+    workdir = tmp_path_factory.mktemp("cli") / "run"
+    process = start_training(workdir, steps=6, eval_every=3, save_every=3, samples=2, max_new_tokens=24, decode_batch=8)
+    out, errors = process.communicate(timeout=300)
+    return workdir, result(subprocess.CompletedProcess([], process.returncode, out, errors))
+
+
+@pytest.fixture(scope="module")
+def inputs(trained, dataset, tmp_path_factory):
+    """Five inputs without reasons, and the declared control codes."""
+    path = tmp_path_factory.mktemp("inputs") / "in.jsonl"
+    source = dataset.source("val")
+    rows = [{k: v for k, v in source[i].items() if k != "reason"} for i in range(5)]
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def reasons(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_training_leaves_a_run(trained):
+    workdir, printed = trained
+    assert printed["step"] == printed["steps"] == 6 and printed["finished"]
+    assert {"config.json", "flags.cfg", "checkpoints", "metrics.jsonl", "tensorboard", "samples.jsonl", "tokenizer"} <= {
+        p.name for p in workdir.iterdir()
+    }
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == 6
+    samples = reasons(workdir / "samples.jsonl")
+    assert [s["step"] for s in samples] == [3, 3, 6, 6] and all(isinstance(s["reason"], str) for s in samples)
+
+
+def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
+    workdir, _ = trained
+    measured = result(launch("evaluate", workdir=workdir, split="val", resamples=100, limit=8))
+    assert measured == json.loads((workdir / "evaluation.json").read_text()) | {"output": str(workdir / "evaluation.json")}
+    assert measured["references"]["perplexity"] > 1
+    assert len(reasons(workdir / "outputs.jsonl")) == 8
+    exported = result(launch("export", workdir=workdir, output=tmp_path / "hf"))
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in pathlib.Path(exported["output"]).iterdir()}
+    page = pathlib.Path(result(launch("report", workdir=workdir))["report"])
+    assert "<html" in page.read_text(encoding="utf-8")[:300]
+    shown = launch("show", workdir=workdir, count=2)
+    result(shown)
+    assert len(shown.stdout.splitlines()) > 4
+
+
+@pytest.mark.parametrize(
+    "flags, most",
+    [
+        ({"method": "greedy", "max_length": 6, "length_unit": "words"}, 6),
+        ({"method": "mbr", "candidates": 3, "n_best": 2, "max_length": 10, "length_unit": "tokens"}, 400),
+        ({"method": "beam", "beams": 2, "max_length": 30, "length_unit": "characters"}, 30),
+    ],
+)
+def test_reasons_are_written_in_order_within_their_limits(trained, inputs, tmp_path, flags, most):
+    out = tmp_path / "out.jsonl"
+    printed = result(launch("generate", workdir=trained[0], input=inputs, output=out, decode_batch=6, max_new_tokens=24, **flags))
+    rows, wanted = reasons(out), reasons(inputs)
+    assert printed["reasons"] == len(rows) == 5
+    assert [r["item"] for r in rows] == [w["item"]["id"] for w in wanted]
+    for row in rows:
+        texts = row.get("reasons", [row["reason"]])
+        assert row["reason"] == texts[0] and len(texts) <= flags.get("n_best", 1)
+        assert all(len(t.split() if flags["length_unit"] == "words" else t) <= most for t in texts)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_mistakes_before_training(dataset_folder, tmp_path):
+    new = tmp_path / "run"
+    refused(launch("train", dataset=tmp_path / "none", workdir=new), "none", "launch.prepare")
+    refused(launch("train", dataset=dataset_folder, workdir=new, mesh="data:3"), "--mesh=data:3")
+    refused(launch("train", dataset=dataset_folder, workdir=new, batch_size=5000), "--batch_size=5000", "larger")
+    refused(launch("train", dataset=dataset_folder, workdir=new, lenght=64), "lenght")
+    refused(launch("train", dataset=dataset_folder, workdir=new, steps="many"), "steps", "many")
+    refused(launch("train", dataset=dataset_folder), "--workdir is missing")
+    assert not new.exists()
+
+
+def test_mistakes_with_a_run(trained, inputs, dataset, tmp_path):
+    workdir, out = trained[0], tmp_path / "out.jsonl"
+    refused(launch("generate", workdir=tmp_path, input=inputs, output=out), "holds no run")
+    codes = {"workdir": workdir, "input": inputs, "output": out}
+    refused(launch("generate", **codes, control="mood=x"), "mood", *dataset.controls)
+    name, values = next(iter(dataset.controls.items()))
+    refused(launch("generate", **codes, control=f"{name}=loudest"), "loudest", *values)
+    refused(launch("evaluate", workdir=workdir, split="nonsense"), "split", "train|val|test")
+    refused(launch("train", workdir=workdir, width=48), "--width=32", "48")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_tokenizer_in_the_workdir_is_noticed(trained, inputs, tmp_path):
+    from rgjax.data.tokenizer import train_bpe
+
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    train_bpe(["another vocabulary"] * 3, 400, 2, {}).save(copy / "tokenizer")
+    refused(launch("generate", workdir=copy, input=inputs, output=tmp_path / "out.jsonl"), "tokenizer", "tokens")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_every_launcher_explains_itself():
+    """Help needs no accelerator library, so it comes at once."""
+    code = "import sys; sys.argv = ['x', '--help']; sys.modules['jax'] = None; import runpy; runpy.run_module('launch.' + {!r}, run_name='__main__')"
+    for name in LAUNCHERS:
+        done = subprocess.run([sys.executable, "-c", code.format(name)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert f"python -m launch.{name}" in done.stdout and "--workdir" in done.stdout or name == "prepare"
+        assert "default" in done.stdout or "=" in done.stdout
