@@ -33,7 +33,9 @@ class Shape:
         if architecture == "causal":
             return cls(config.length, 0)
         if 0 < config.decoder_length < config.target_length:
-            raise UserError(f"--decoder_length={config.decoder_length} is below --target_length={config.target_length}; raise it, or give 0.")
+            raise UserError(
+                f"--decoder_length={config.decoder_length} is below --target_length={config.target_length}; raise it, or give 0."
+            )
         return cls(config.decoder_length or config.target_length, config.length)
 
     def scaled(self, share: float) -> Shape:
@@ -88,7 +90,7 @@ def _lengths(shape: Shape) -> dict[str, int]:
 
 
 def _fit(arrays: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
-    """Cuts to the row; only a prompt of nothing but title and control codes can exceed the template's budget."""
+    """Cuts to the row; only a prompt of title and control codes alone can exceed the template's budget."""
     return {name: values[: _lengths(shape)[name]] for name, values in arrays.items()}
 
 

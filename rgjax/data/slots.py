@@ -61,9 +61,9 @@ def extract(reason: str, titles: Mapping[str, str], values: Mapping[str, str] = 
     for slot, value in values.items():
         if len(value) >= 2:
             surfaces.setdefault(neutral(value), slot)
-    if not surfaces:
+    longest_first = sorted((s for s in surfaces if s in text), key=len, reverse=True)  # few: compiling all cost most of the pipeline
+    if not longest_first:
         return text
-    longest_first = sorted(surfaces, key=len, reverse=True)
     pattern = "|".join(rf"{_edge(s[0], left=True)}{re.escape(s)}{_edge(s[-1], left=False)}" for s in longest_first)
     # What stands in a quote may be a slot by now, and "item" is a title that someone sells: slots are stepped over.
     return re.sub(f"{_SLOT.pattern}|{pattern}", lambda m: surfaces.get(m[0], m[0]), text)
