@@ -6,6 +6,10 @@ Reads batches as launch.train does, in every layout (packed, in length buckets) 
 of them after a warm-up; then times training steps of the flagfile's model on batches that are ready. The medians of the windows
 are printed. The pipeline should outrun the step at least five times: then it never matters. A ratio below that on an accelerator calls for
 --workers. Rates count real tokens (encoder included), never padding.
+
+Measured on two cores shared with another training run: configs/llmxrec_small.cfg 192,000 tokens/s packed and 423,000 in buckets without
+workers, 328,000 and 380,000 with two; configs/demo.cfg 71,000 and 133,000, with two 143,000 and 244,000. On such cores that is
+20 to 290 times the training step.
 """
 
 from __future__ import annotations
