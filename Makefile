@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = runs/demo
+DATA = runs/demo-data
 
 .PHONY: demo test parity lint clean
 
@@ -18,13 +19,13 @@ $(VENV)/.test: $(VENV)/.base
 	touch $@
 
 demo: $(VENV)/.base
-	@rm -rf $(DEMO) && mkdir -p $(DEMO)
-	$(RUN) -m launch.prepare --flagfile=configs/data/demo.cfg --output=$(DEMO)/dataset
-	$(RUN) -m launch.train --flagfile=configs/demo.cfg --dataset=$(DEMO)/dataset --workdir=$(DEMO)/run
-	$(RUN) -m launch.evaluate --workdir=$(DEMO)/run --split=test
-	$(RUN) -m launch.export --workdir=$(DEMO)/run --output=$(DEMO)/export
-	$(RUN) -m launch.report --workdir=$(DEMO)/run
-	$(RUN) -m launch.show --workdir=$(DEMO)/run --count=10
+	@rm -rf $(DEMO) $(DATA)
+	$(RUN) -m launch.prepare --flagfile=configs/data/demo.cfg --output=$(DATA)
+	$(RUN) -m launch.train --flagfile=configs/demo.cfg --dataset=$(DATA) --workdir=$(DEMO)
+	$(RUN) -m launch.evaluate --workdir=$(DEMO) --split=test
+	$(RUN) -m launch.export --workdir=$(DEMO) --output=$(DEMO)/export
+	$(RUN) -m launch.report --workdir=$(DEMO)
+	$(RUN) -m launch.show --workdir=$(DEMO) --count=10
 
 test: $(VENV)/.test
 	$(RUN) -m pytest

@@ -93,9 +93,11 @@ def run(main: Callable[[], dict | None], doc: str) -> None:
         except KeyboardInterrupt:
             return _fail("Interrupted; run the same command again to go on.", code=130)
         except OSError as error:
-            if error.errno not in (28, 122):  # no space, quota
-                raise
-            return _fail(f"No space left on the device while writing {error.filename or 'output'}; free some and run again.")
+            return _fail(_os_sentence(error))
+        except Exception as error:
+            if "No space left" in str(error) or "RESOURCE_EXHAUSTED: Disk" in str(error):  # how writers in other languages say it
+                return _fail("No space left on the device while writing; free some and run the same command again.")
+            raise
         if result is not None:
             print(json.dumps(result, ensure_ascii=False), flush=True)
         return 0
@@ -103,6 +105,12 @@ def run(main: Callable[[], dict | None], doc: str) -> None:
     logging.set_verbosity(logging.WARNING)
     sys.modules["__main__"].__doc__ = doc
     app.run(wrapped, flags_parser=_parse)
+
+
+def _os_sentence(error: OSError) -> str:
+    if error.errno in (28, 122):  # no space, quota
+        return f"No space left on the device while writing {error.filename or 'output'}; free some and run the same command again."
+    return f"{error.filename or 'A file'} can't be used ({error.strerror or error}); check the path and its permissions."
 
 
 def _parse(argv):

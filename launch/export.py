@@ -23,7 +23,10 @@ def main() -> dict:
 
     run = run_lib.Run.open(config.workdir, config.checkpoint)
     family = export.choose(run.facts["model"], config.family)
-    text = card.render(run.facts, run.step, run.task.factory.count(), run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json"), family)
+    toy = {"item": {"title": "Second title", "attributes": {"genre": ["drama"]}}, "history": [{"title": "First title"}], "reason": ""}
+    prompt = run.task.tokenizer.backend.decode(run.task.template.render(toy).prompt_ids, skip_special_tokens=False)
+    scores = run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json")
+    text = card.render(run.facts, run.step, run.task.factory.count(), scores, family, prompt)
     export.write(
         config.output, jax.device_get(run.params), run.facts["model"], run.task.tokenizer, family=family.name,
         dtype=config.export_dtype, max_new_tokens=run.facts["decode"].max_new_tokens, card=text, overwrite=config.overwrite,

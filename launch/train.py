@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shutil
+import sys
 
 from absl import flags
 
 from launch import app
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.errors import UserError
 
 
 def configs() -> tuple[dict, dict | None]:
@@ -44,6 +46,7 @@ def main() -> dict | None:
 
     import jax
 
+    from rgjax.hf import export
     from rgjax.parallel import sharding
     from rgjax.tasks import reason
     from rgjax.train import workdir
@@ -55,6 +58,9 @@ def main() -> dict | None:
     task = reason.ReasonTask(tokenizer, inputs, sections["model"])
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
+    facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
+    if train.patience and not dataset.count("val"):
+        raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
     data = task.training_data(dataset, train.seed)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
@@ -63,7 +69,7 @@ def main() -> dict | None:
         workdir.write(train.workdir, facts, flags.FLAGS.flags_into_string())
         shutil.copytree(dataset.tokenizer_folder, f"{train.workdir}/tokenizer", dirs_exist_ok=True)
     mesh_lib.meet("workdir written")
-    split = "val" if dataset.count("val") else "test"
+    split = "val"  # never test: what chooses a checkpoint can't judge it
     shown = list(itertools.islice(dataset.examples(split), train.samples)) if dataset.count(split) else []
 
     decode = DecodeConfig(decode_batch=max(1, len(shown)), max_new_tokens=inputs.target_length)
@@ -78,6 +84,8 @@ def main() -> dict | None:
 
     validation = lambda: task.evaluation_data(dataset, split, train.eval_batches)  # noqa: E731
     loss = task.loss(sections["optimizer"].label_smoothing)
+    if jax.process_index() == 0 and (why := export.unexportable(sections["model"])):
+        print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
     summary = Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh).run()
     return summary if jax.process_index() == 0 else None
 

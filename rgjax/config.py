@@ -146,7 +146,7 @@ class ModelConfig:
         choices=("none", "dots", "full"),
     )
     dtype: str = option("float32", "Compute type; parameters and softmax stay float32.", choices=("float32", "bfloat16"))
-    init_std: float = option(0.02, "Standard deviation of the initial weights.", low=0.0)
+    init_std: float = option(0.02, "Standard deviation of the initial token embeddings; matrices start at 1 / sqrt(fan-in).", low=0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,10 @@ class Template:
         room = self.budget - len(self.bos) - len(item) - len(tail)
         cut = room < 0
         if cut:
-            item, room = item[: max(0, len(item) + room)], 0
+            title = len(self.encode("<|item|>" + neutral(example["item"].get("title") or "")))
+            if len(item) + room < title:
+                raise UserError(f"An item's title of {title} tokens does not fit the prompt's {self.budget}; raise --length.")
+            item, room = item[: len(item) + room], 0
         user, room, cut_user = _fit(user, room)
         about, room, cut_about = _fit(about, room)
         events, dropped = self._history(history, surfaces, room)

@@ -7,7 +7,7 @@ import re
 from rgjax.config import DecodeConfig
 from rgjax.data import slots
 from rgjax.data.tokenizer import Tokenizer
-from rgjax.decode.rules import banned_words, length_of
+from rgjax.decode.rules import banned_pattern, banned_words, length_of
 from rgjax.decode.writer import Hypothesis
 
 _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’》)]*\s*")
@@ -24,13 +24,11 @@ def finish(hypothesis: Hypothesis, surfaces: dict[str, str], tokenizer: Tokenize
     text = tidy(slots.fill(text, surfaces))
     if not hypothesis.ended:
         text = whole_sentences(text) or text
-    words, before = banned_words(config), None
-    while text != before:  # what is left may form a banned word anew
-        before = text
-        for word in words:
-            text = _without(text, word)
+    patterns = [banned_pattern(word) for word in banned_words(config)]
+    text = _without_any(text, patterns)
     if config.max_length and config.length_unit != "tokens":
-        text = shorten(text, config.max_length, config.length_unit)
+        # A cut may leave a banned word of what was a longer one.
+        text = _without_any(shorten(text, config.max_length, config.length_unit), patterns)
     return text
 
 
@@ -65,11 +63,21 @@ def shorten(text: str, limit: int, unit: str) -> str:
     return cut.strip()
 
 
-def _without(text: str, word: str) -> str:
-    pattern = re.compile(re.escape(word), re.IGNORECASE)
+def _without_any(text: str, patterns: list[re.Pattern]) -> str:
+    before = None
+    while text != before:  # what is left may form a banned word anew
+        before = text
+        for pattern in patterns:
+            text = _without(text, pattern)
+    return text
+
+
+def _without(text: str, pattern: re.Pattern) -> str:
     if not pattern.search(text):
         return text
     sentences = [m[0] for m in _SENTENCE.finditer(text)]
     rest = text[sum(map(len, sentences)) :]
     kept = "".join(s for s in [*sentences, rest] if not pattern.search(s)).strip()
-    return kept or tidy(pattern.sub("", text))
+    if kept and not pattern.search(kept):
+        return kept
+    return tidy(pattern.sub("", kept or text))  # the only sentence, or a word that reaches over a full stop

@@ -16,6 +16,10 @@ from rgjax.errors import UserError
 
 NEVER = -1e30  # finite, so that a row in which everything is banned still has an argmax
 
+# Letters of scripts that put spaces between words: only among them does a word have edges.
+_UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+_SPACED = rf"[^\W_{_UNSPACED}]"
+
 
 class RowRules(NamedTuple):
     """Per row: which slots have a referent, and how long each filled slot is. bool and int32 [R, M]."""
@@ -52,7 +56,7 @@ class Rules:
                 banned[i] = True
         sequences = []
         for word in banned_words(config):
-            for form in {word, " " + word, word.capitalize(), " " + word.capitalize()}:
+            for form in _certain({word, " " + word, word.capitalize(), " " + word.capitalize()}):
                 ids = tokenizer.encode(form)
                 if len(ids) == 1:
                     banned[ids[0]] = True
@@ -114,6 +118,21 @@ class Rules:
 def banned_words(config: DecodeConfig) -> list[str]:
     """The words of --banned_words."""
     return [w.strip() for w in config.banned_words.split(",") if w.strip()]
+
+
+def banned_pattern(word: str) -> re.Pattern:
+    """Finds `word` in any case: as a whole word, except that an end in a script without spaces matches anywhere."""
+    left = rf"(?<!{_SPACED})" if re.match(_SPACED, word) else ""
+    right = rf"(?!{_SPACED})" if re.match(_SPACED, word[-1]) else ""
+    return re.compile(left + re.escape(word) + right, re.IGNORECASE)
+
+
+def _certain(forms: set[str]) -> list[str]:
+    """Those whose tokens are the banned word whatever stands around them.
+
+    After " art" may come "ist": a Latin word is known only once it is over, so it is left to post-processing.
+    """
+    return [f for f in sorted(forms) if not re.match(_SPACED, f) and not re.match(_SPACED, f[-1])]
 
 
 def length_of(text: str, unit: str) -> int:

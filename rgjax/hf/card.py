@@ -11,15 +11,15 @@ SHOWN = (
 _LOADERS = {"t5": "AutoModelForSeq2SeqLM"}
 
 
-def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family) -> str:
-    """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}."""
+def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family, prompt: str) -> str:
+    """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}, `prompt` an input as the model reads it."""
     synthetic = "**The training data is synthetic (a generated shop); do not use the model for real shoppers.**\n\n" if facts["synthetic"] else ""
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [recommendation, explanation]\n---\n\n"
+        f"---\nlibrary_name: transformers\npipeline_tag: {"text2text-generation" if family.start_is_pad else "text-generation"}\ntags: [recommendation, explanation]\n---\n\n"
         f"# Recommendation reasons: {facts['dataset_name']}\n\n{synthetic}"
         f"A {family.name} model of {parameters:,} parameters, trained from scratch with rgjax for {step:,} steps on the dataset "
         f"`{facts['dataset_name']}`. It writes the short text beside a recommended product that says why it suits the shopper.\n\n"
-        f"## Scores\n\n{_scores(evaluation)}\n\n## Use\n\n{_use(facts, family)}\n\n"
+        f"## Data\n\n{_data(facts)}\n\n## Scores\n\n{_scores(evaluation, step)}\n\n## Use\n\n{_use(facts, family, prompt)}\n\n"
         "## Limits\n\n"
         "- It knows the products and phrasing of its training data only; facts about a product that are not in the input are invented.\n"
         "- Slot tokens such as `<item>` and `<h0>` in its output stand for titles of the input and must be filled in before display.\n"
@@ -27,8 +27,19 @@ def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Fa
     )
 
 
-def _scores(evaluation: dict) -> str:
-    if not evaluation:
+def _data(facts: dict) -> str:
+    counts = ", ".join(f"{n:,} {split}" for split, n in facts.get("counts", {}).items())
+    inputs = facts["input"]
+    return (
+        f"Examples: {counts}. Text is NFKC-normalised and cleaned of HTML and control characters; duplicates are dropped; splits never "
+        f"share a user, item or title, as chosen when the data was prepared (`dataset.json`, sha256 `{facts['dataset_fingerprint'][:16]}`). "
+        f"Prompts show at most {inputs.max_history} history events in order of {inputs.history_order} within {inputs.length} tokens; "
+        f"copied through slots: {inputs.copy_slots}."
+    )
+
+
+def _scores(evaluation: dict, step: int) -> str:
+    if not evaluation or evaluation.get("outputs") or evaluation.get("checkpoint") != step:
         return "Not evaluated yet (`python -m launch.evaluate` writes the scores here on the next export)."
     floors = evaluation.get("floors", {})
     lines = [f"Split `{evaluation['split']}`, {evaluation['examples']} examples, decoding `{evaluation['method']}`; 95 % bootstrap intervals.", ""]
@@ -43,7 +54,7 @@ def _scores(evaluation: dict) -> str:
     return "\n".join(lines + ["", f"Perplexity of the references: {evaluation['references']['perplexity']:.2f} per token."])
 
 
-def _use(facts: dict, family: Family) -> str:
+def _use(facts: dict, family: Family, prompt: str) -> str:
     loader = _LOADERS.get(family.name, "AutoModelForCausalLM")
     controls = "; ".join(f"{n}: {', '.join(v)}" for n, v in facts["controls"].items())
     declared = f"\n\nControl codes: {controls}. Write them as `<|control|><|name=value|>` before `<|reason|>`." if controls else ""
@@ -51,7 +62,7 @@ def _use(facts: dict, family: Family) -> str:
         "```python\n"
         f"from transformers import AutoTokenizer, {loader}\n\n"
         f'tokenizer, model = AutoTokenizer.from_pretrained("."), {loader}.from_pretrained(".")\n'
-        'prompt = "<s><|history|><h0>First title (genre)<|item|>Second title; genre: drama<|reason|>"\n'
+        f"prompt = {prompt!r}\n"
         'ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)\n'
         "print(tokenizer.decode(model.generate(**ids)[0]))\n```" + declared
     )

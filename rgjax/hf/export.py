@@ -34,6 +34,15 @@ def choose(config: ModelConfig, name: str) -> Family:
     return FAMILIES[name]
 
 
+def unexportable(config: ModelConfig) -> str | None:
+    """Why no family holds this model, or None."""
+    try:
+        choose(config, "auto")
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def write(
     output: str | pathlib.Path, params: dict, config: ModelConfig, tokenizer: Tokenizer, *, family: str = "auto",
     dtype: str = "float32", max_new_tokens: int = 128, card: str = "", overwrite: bool = False, shard_bytes: int = SHARD_BYTES,
@@ -44,19 +53,31 @@ def write(
     family or the folder exists.
     """
     output, chosen = pathlib.Path(output), choose(config, family)
-    if output.exists() and not overwrite:
-        raise UserError(f"--output={output} exists; give another folder, or --overwrite.")
+    output = output.absolute()
+    _check_replaceable(output, overwrite)
     fresh = output.with_name(f".{output.name}.writing")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes)
+        old = output.with_name(f".{output.name}.old")
         if output.exists():
-            shutil.rmtree(output)
+            os.replace(output, old)
         os.replace(fresh, output)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return chosen
+
+
+def _check_replaceable(output: pathlib.Path, overwrite: bool) -> None:
+    """Only an earlier export may be replaced: --overwrite must never cost anyone a run or a home folder."""
+    if not output.exists():
+        return
+    if not overwrite:
+        raise UserError(f"--output={output} exists; give another folder, or --overwrite.")
+    if not (output / "generation_config.json").is_file() or (output / "checkpoints").exists():
+        raise UserError(f"--output={output} is not an exported model, so --overwrite leaves it alone; give another folder.")
 
 
 def _write_files(folder, params, config, tokenizer, family, dtype, max_new_tokens, card, shard_bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jax.experimental import multihost_utils
 from rgjax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
+SCHEDULED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # processes that srun or mpirun started together
 
 
 def parse(text: str) -> dict[str, int]:
@@ -19,7 +21,7 @@ def parse(text: str) -> dict[str, int]:
     sizes = dict.fromkeys(AXES, 1)
     for part in filter(None, text.split(",")):
         name, _, size = part.partition(":")
-        if name not in sizes or not size.lstrip("-").isdigit() or int(size) == 0 or int(size) < -1:
+        if name not in sizes or not re.fullmatch(r"-1|[1-9][0-9]*", size):
             raise UserError(f"--mesh={text} is not understood at '{part}'; write axes {', '.join(AXES)} with sizes, as data:2,fsdp:2.")
         sizes[name] = int(size)
     return sizes
@@ -33,7 +35,9 @@ def make(text: str) -> jax.sharding.Mesh:
     if len(free) > 1:
         raise UserError(f"--mesh={text} leaves two axes free; give -1 to one axis only.")
     if free:
-        sizes[free[0]] = max(1, len(devices) // known)
+        if len(devices) % known:
+            raise UserError(f"--mesh={text} does not divide {len(devices)} devices; change its sizes.")
+        sizes[free[0]] = len(devices) // known
     total = math.prod(sizes.values())
     if total > len(devices) or (total < len(devices) and jax.process_count() > 1):
         raise UserError(f"--mesh={text} takes {total} devices and there are {len(devices)}; change the mesh.")
@@ -47,15 +51,21 @@ def make(text: str) -> jax.sharding.Mesh:
 def start(compilation_cache: str = "") -> None:
     """Joins the cluster if one is announced by the environment, and turns the compilation cache on.
 
-    JAX itself recognises SLURM, Open MPI and Kubernetes; RGJAX_COORDINATOR (host:port), RGJAX_PROCESSES and RGJAX_PROCESS
-    serve where no scheduler does.
+    JAX recognises SLURM and Open MPI by their variables; RGJAX_COORDINATOR (host:port), RGJAX_PROCESSES and RGJAX_PROCESS
+    serve where no scheduler does. Raises UserError when these are incomplete.
     """
     if compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
     if coordinator := os.environ.get("RGJAX_COORDINATOR"):
         if "cpu" in (jax.config.jax_platforms or "cpu"):
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(coordinator, int(os.environ["RGJAX_PROCESSES"]), int(os.environ["RGJAX_PROCESS"]))
+        try:
+            count, mine = int(os.environ["RGJAX_PROCESSES"]), int(os.environ["RGJAX_PROCESS"])
+        except (KeyError, ValueError):
+            raise UserError("RGJAX_COORDINATOR is set; RGJAX_PROCESSES and RGJAX_PROCESS must be whole numbers beside it.") from None
+        jax.distributed.initialize(coordinator, count, mine)
+    elif any(int(os.environ.get(name) or 1) > 1 for name in SCHEDULED) and not jax.distributed.is_initialized():
+        jax.distributed.initialize()
 
 
 def meet(where: str) -> None:

@@ -27,7 +27,7 @@ def show(workdir: str | pathlib.Path, count: int) -> dict:
         console.print(_card(number, row["example"], row["reason"]))
     folder = pathlib.Path(workdir)
     pages = {"report": folder / "report.html", "scores": folder / "evaluation.json", "all reasons": path}
-    pages |= {"model for transformers": folder.parent / "export"} if (folder.parent / "export").is_dir() else {}
+    pages |= {"model for transformers": folder / "export"} if (folder / "export").is_dir() else {}
     console.print("Open next:")
     for what, where in pages.items():
         if where.exists():

@@ -16,6 +16,7 @@ from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
+from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
 from rgjax.train.loss import cross_entropy_sums
 
@@ -34,6 +35,9 @@ class ReasonTask:
     """Ties a tokenizer, the template and the model's configuration together."""
 
     def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig):
+        longest = max(input_config.length, input_config.target_length)
+        if longest > model_config.max_positions:
+            raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")
         self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
         self.template = Template(tokenizer, input_config, model_config.architecture)
         self.factory = ModelFactory(model_config, tokenizer.vocab_size)
@@ -106,4 +110,7 @@ def sample_rows(examples: list[dict], reasons: list[list[str]], step: int) -> li
 def dataset_tokenizer(folder: str | pathlib.Path) -> tuple[Dataset, Tokenizer]:
     """A dataset and its tokenizer; raises UserError when either is unusable."""
     dataset = Dataset.open(folder)
-    return dataset, Tokenizer.load(dataset.tokenizer_folder)
+    tokenizer = Tokenizer.load(dataset.tokenizer_folder)
+    if tokenizer.checksum() != dataset.manifest["tokenizer"]["sha256"]:
+        raise UserError(f"{dataset.tokenizer_folder} is not the tokenizer this dataset was prepared with; restore it or prepare again.")
+    return dataset, tokenizer

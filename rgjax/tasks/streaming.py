@@ -108,8 +108,8 @@ def _cut(partial: pathlib.Path) -> int:
     return count
 
 
-def read_reasons(path: str | pathlib.Path, count: int) -> list[str]:
-    """The 'reason' of each line of an outputs file; raises UserError unless there are `count`."""
+def read_reasons(path: str | pathlib.Path, count: int, more: bool = False) -> list[str]:
+    """The 'reason' of each line of an outputs file; raises UserError unless there are `count` (at least so many, with `more`)."""
     reasons = []
     try:
         with open(path, encoding="utf-8") as file:
@@ -122,6 +122,6 @@ def read_reasons(path: str | pathlib.Path, count: int) -> list[str]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} can't be read as UTF-8 JSON lines ({error}); write it with launch.generate.") from None
-    if len(reasons) < count or not count:
+    if len(reasons) < count or not count or (len(reasons) > count and not more):
         raise UserError(f"{path} holds {len(reasons)} reasons for {count} examples; give one line per example of the split, in order.")
     return reasons[:count]

@@ -49,8 +49,20 @@ class Checkpoints:
             found = self._manager.load_checkpointables(step, {"state": abstract._asdict(), "data": data})
             progress = self._manager.checkpointables_metadata(step).custom_metadata or {}
         except Exception as error:  # Orbax raises many kinds for a damaged folder
+            if self._state_alone(step, abstract):
+                raise UserError(
+                    f"The data position in checkpoint {self.folder}/{step} does not fit this run ({_first(error)}); go on with the same "
+                    "--workers, --packing and number of processes."
+                ) from None
             raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); remove it to go on from the one before.")
         return TrainState(**found["state"]), progress
+
+    def _state_alone(self, step: int, abstract: TrainState) -> bool:
+        try:
+            self._manager.load_checkpointables(step, {"state": abstract._asdict()})
+        except Exception:
+            return False
+        return True
 
     def load_params(self, step: int, abstract: TrainState) -> dict:
         """Parameters to use after training: the moving average where one was kept."""

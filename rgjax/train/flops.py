@@ -10,6 +10,7 @@ causal, through the batch's own mean length. Padding is not work: `tokens` are r
 from __future__ import annotations
 
 import functools
+import re
 import time
 
 import jax
@@ -45,7 +46,7 @@ def peak_flops() -> tuple[float, str]:
     """(FLOP/s of all devices together, where the figure is from): a data sheet, or a measured float32 matrix product."""
     kind = jax.devices()[0].device_kind
     for name, peak in PEAKS.items():
-        if name.lower() in kind.lower():
+        if re.search(rf"\b{name}\b", kind, re.IGNORECASE):
             return peak * jax.device_count(), f"data sheet, {name} dense bf16"
     n = 1024
     x = jnp.ones((n, n), jnp.float32)

@@ -69,6 +69,7 @@ class Loop:
         previous = signal.signal(signal.SIGTERM, self._on_signal)
         pending: tuple[int, dict, dict] | None = None
         try:
+            self.log.note(f"mesh {dict(self.mesh.shape)} on {self.mesh.size} of {jax.device_count()} devices")
             if self.step:
                 self.log.note(f"continuing at step {self.step}")
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
@@ -78,14 +79,13 @@ class Loop:
                     self.state, metrics = self.train_step(self.state, placed)
                 self.step += 1
                 if pending:
-                    self._report(*pending)
+                    self._report(pending[0], self._read(*pending))
                 pending = (self.step, metrics, batch)
                 if self._due(self.config.eval_every) or self._due(self.config.save_every):
-                    self._report(*pending)
+                    self._milestone(self._read(*pending))
                     pending = None
-                    self._milestone()
             if pending:
-                self._report(*pending)
+                self._report(pending[0], self._read(*pending))
             self._finish()
         finally:
             signal.signal(signal.SIGTERM, previous)
@@ -104,13 +104,18 @@ class Loop:
     def _out_of_patience(self) -> bool:
         return 0 < self.config.patience <= self.progress["stale"]
 
-    def _report(self, step: int, metrics: dict, batch: dict) -> None:
+    def _read(self, step: int, metrics: dict, batch: dict) -> dict[str, float]:
+        """A finished step's metrics as numbers, counted; stops the run when they are not finite."""
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
             self._non_finite(step, values, batch)
         self.meter.add(values, batch)
-        if step % self.config.log_every == 0 or step == self.config.steps or step == 1:
-            self.meter.report(step, values, float(self.schedule(step - 1)))
+        return values
+
+    def _report(self, step: int, values: dict[str, float], validation: dict[str, float] | None = None) -> None:
+        """Logs a step if it is due, or if it was validated: one line holds both."""
+        if validation or step % self.config.log_every == 0 or step == self.config.steps or step == 1:
+            self.meter.report(step, values, float(self.schedule(step - 1)), validation or {})
 
     def _non_finite(self, step: int, values: dict, batch: dict) -> None:
         path = f"{self.config.workdir}/nonfinite_step_{step}_process_{jax.process_index()}.npz"
@@ -121,32 +126,34 @@ class Loop:
             "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
         )
 
-    def _milestone(self) -> None:
-        paused, val_loss = time.perf_counter(), None
+    def _milestone(self, values: dict[str, float]) -> None:
+        paused, found = time.perf_counter(), {}
         if self._due(self.config.eval_every):
-            val_loss = self.evaluate()
+            found = self.evaluate()
+        self.meter.skip(time.perf_counter() - paused)
+        self._report(self.step, values, found)
+        paused, val_loss = time.perf_counter(), found.get("val_loss")
         improved = val_loss is not None and val_loss < self.progress["best"]
         if val_loss is not None:
+            self.log.samples(self.sample(self.state.ema or self.state.params, self.step))
             stale = 0 if improved else self.progress["stale"] + 1
             self.progress |= {"best": min(val_loss, self.progress["best"]), "stale": stale, "val_loss": val_loss}
         if improved or self._due(self.config.save_every):
             self._save(val_loss)
         self.meter.skip(time.perf_counter() - paused)
 
-    def evaluate(self) -> float | None:
-        """Validation loss per target token with the averaged parameters, logged with samples; None without a validation split."""
+    def evaluate(self) -> dict[str, float]:
+        """`val_loss` per target token (nats), `val_perplexity` and `val_accuracy` of the averaged parameters; {} without a validation split."""
         params, totals = self.state.ema or self.state.params, None
         for batch in self.validation():
             sums = self.eval_step(params, sharding.put(batch, self.mesh))
             totals = sums if totals is None else jax.tree.map(lambda a, b: a + b, totals, sums)
         if totals is None:
-            return None
+            return {}
         totals = {k: float(v) for k, v in jax.device_get(totals).items()}
         loss = totals["nll"] / max(totals["tokens"], 1.0)
-        values = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": totals["correct"] / totals["tokens"]}
-        self.log.scalars(self.step, values)
-        self.log.samples(self.sample(params, self.step))
-        return loss
+        accuracy = totals["correct"] / max(totals["tokens"], 1.0)
+        return {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": accuracy}
 
     def _save(self, val_loss: float | None) -> None:
         progress = {k: (None if v == math.inf else v) for k, v in self.progress.items()}
@@ -177,7 +184,7 @@ class Meter:
     def __init__(self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig):
         self.factory, self.log, self.config = factory, log, config
         self.params = nnx.to_pure_dict(factory.abstract)
-        self.compile_seconds, self.last = None, {}
+        self.compile_seconds, self.last, self.first = None, {}, False
         self._reset(time.perf_counter())
 
     def _reset(self, now: float) -> None:
@@ -201,8 +208,10 @@ class Meter:
             self.compile_seconds = time.perf_counter() - self.since
             self._reset(time.perf_counter())
             self.first = True
-        else:
+        elif self.first:
             self.first = False
+            if self.steps:  # the compiling step was not reported: its tokens must not count, since its time does not
+                self._reset(self.since)
         processes = jax.process_count()
         self.steps += 1
         self.counts["target_tokens"] += values["target_tokens"]
@@ -215,7 +224,7 @@ class Meter:
             self.counts["encoder_tokens"] += np.count_nonzero(encoder) * processes
             self.counts["slots"] += encoder.size * processes
 
-    def report(self, step: int, values: dict, learning_rate: float) -> None:
+    def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
         """Logs one step's loss with the rates since the last report."""
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
@@ -237,5 +246,5 @@ class Meter:
             "memory_bytes": memory_bytes(),
         }
         eta = (self.config.steps - step) * self.last["step_seconds"]
-        self.log.scalars(step, {**self.last, "eta_seconds": eta})
+        self.log.scalars(step, {**self.last, **validation, "eta_seconds": eta})
         self._reset(now)

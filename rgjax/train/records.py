@@ -39,12 +39,11 @@ class RunLog:
         self._show(step, values)
 
     def _show(self, step: int, v: dict[str, float]) -> None:
-        if "val_loss" in v and "loss" not in v:
-            text = f"validation  loss {v['val_loss']:.4f}  perplexity {v['val_perplexity']:.2f}"
-        else:
-            text = f"loss {v['loss']:.4f}  |g| {v['grad_norm']:.2f}  lr {v['learning_rate']:.1e}"
-            text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
-            text += f"  eta {v['eta_seconds'] / 60:.0f} min"
+        text = f"loss {v['loss']:.4f}  |g| {v['grad_norm']:.2f}  lr {v['learning_rate']:.1e}"
+        text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
+        text += f"  eta {v['eta_seconds'] / 60:.0f} min"
+        if "val_loss" in v:
+            text += f"  | validation loss {v['val_loss']:.4f}  perplexity {v['val_perplexity']:.2f}"
         self.console.print(f"step {step:>6}/{self.steps}  {text}")
 
     def note(self, text: str) -> None:

@@ -14,7 +14,7 @@ from rgjax.errors import UserError
 SECTIONS = {"input": InputConfig, "model": ModelConfig, "optimizer": OptimizerConfig, "train": TrainConfig, "decode": DecodeConfig}
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
-    "dataset", "workers", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep",
+    "dataset", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep",
     "patience", "samples", "compilation_cache", "scan", "remat", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
@@ -64,6 +64,9 @@ def check_same(workdir: str, stored: dict, now: dict) -> None:
     """Raises UserError naming the first option in which `now` would not continue the `stored` run."""
     if stored["dataset_fingerprint"] != now["dataset_fingerprint"]:
         raise UserError(f"{workdir} was trained on another dataset than --dataset={now['input'].dataset}; give that one, or a new --workdir.")
+    for name, what in (("vocab_size", "tokens in its vocabulary"), ("processes", "processes")):
+        if name in stored and stored[name] != now[name]:
+            raise UserError(f"{workdir} was started with {stored[name]} {what}, not {now[name]}; go on with as many, or give a new --workdir.")
     for section in SECTIONS:
         before, after = config_lib.to_json(stored[section]), config_lib.to_json(now[section])
         for name in before:
