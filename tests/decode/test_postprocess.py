@@ -43,16 +43,34 @@ def test_tidy_is_done_after_once(text):
     assert "  " not in once and "灯 亮" not in once and once == once.strip()
 
 
+def has_word(text: str, word: str) -> bool:
+    """Whether `word` stands in `text` with no Latin letter at its Latin ends."""
+    text, latin = f" {text.lower()} ", lambda c: c in "abcdefghijklmnopqrstuvwxyz0123456789"
+    starts = [i for i in range(len(text)) if text.startswith(word, i)]
+    free = lambda inner, outer: not (latin(inner) and latin(outer))  # noqa: E731
+    return any(free(word[0], text[i - 1]) and free(word[-1], text[i + len(word)]) for i in starts)
+
+
 @settings(deadline=None)
 @given(
-    st.text(alphabet="abA. ", max_size=24),
-    st.lists(st.sampled_from(["ab", "b a", "a", "aab"]), min_size=1, max_size=3),
+    st.text(alphabet="abA. 灯", max_size=24),
+    st.lists(st.sampled_from(["ab", "b a", "a", "aab", "a.b", "灯", "a灯", "灯灯"]), min_size=1, max_size=3),
     st.booleans(),
+    st.sampled_from([{}, {"max_length": 2, "length_unit": "characters"}, {"max_length": 2, "length_unit": "words"}]),
 )
-def test_banned_words_never_stay(tokenizer, text, words, ended):
-    config = DecodeConfig(banned_words=",".join(words))
+def test_banned_words_never_stay(tokenizer, text, words, ended, limit):
+    config = DecodeConfig(banned_words=",".join(words), **limit)
     shown = postprocess.finish(Hypothesis(tokenizer.encode(text), 0.0, ended), {}, tokenizer, config)
-    assert not any(word in shown.lower() for word in words), shown
+    assert not any(has_word(shown, word) for word in words), shown
+
+
+def test_words_that_only_contain_a_banned_word_stay(tokenizer):
+    text = "A party for the artist. Smart as café art. Fine ART!"
+    assert finished(tokenizer, text, banned_words="art") == "A party for the artist."
+    assert finished(tokenizer, text, banned_words="caf,par,ist") == text
+    assert finished(tokenizer, "灯很亮。最好的灯。", banned_words="最好") == "灯很亮。"
+    assert finished(tokenizer, "灯很亮。这是art展。", banned_words="art") == "灯很亮。"
+    assert finished(tokenizer, "An art party", banned_words="Art") == "An party"
 
 
 def finished(tokenizer, text, surfaces=None, ended=True, **options):
