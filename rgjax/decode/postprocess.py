@@ -17,12 +17,13 @@ _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 def finish(hypothesis: Hypothesis, surfaces: dict[str, str], tokenizer: Tokenizer, config: DecodeConfig) -> str:
     """The reason as the shopper sees it.
 
-    A text that ran out of tokens is cut back to its last whole sentence; sentences with a banned word are dropped; a text
-    above the hard limit loses whole sentences from its end, and only if one sentence is already too long, words.
+    A text that ran out of tokens, or may have been ended by the hard limit in mid-sentence, is cut back to its last whole
+    sentence; sentences with a banned word are dropped; a text above the hard limit loses whole sentences from its end,
+    and only if one sentence is already too long, words.
     """
     text = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
     text = tidy(slots.fill(text, surfaces))
-    if not hypothesis.ended:
+    if not hypothesis.ended or config.max_length:
         text = whole_sentences(text) or text
     patterns = [banned_pattern(word) for word in banned_words(config)]
     text = _without_any(text, patterns)

@@ -45,9 +45,8 @@ class Rules:
 
     @classmethod
     def of(cls, config: DecodeConfig, tokenizer: Tokenizer) -> Rules:
-        """Raises UserError when the least length exceeds the greatest, or a banned word is empty."""
-        if config.max_length and config.min_length > config.max_length:
-            raise UserError(f"--min_length={config.min_length} is above --max_length={config.max_length}; swap them.")
+        """Raises UserError when the least length exceeds the greatest, or more reasons are asked for than are decoded."""
+        _check(config)
         size = tokenizer.vocab_size
         banned = np.zeros(size, bool)
         controls = [t for t in (tokenizer.backend.id_to_token(i) or "" for i in range(size)) if re.fullmatch(r"<\|.*\|>", t)]
@@ -71,7 +70,8 @@ class Rules:
         for index, name in enumerate(names):
             slot_of[tokenizer.id_of(name)] = index
         units, opening = _units(config.length_unit, tokenizer)
-        limits = (config.min_length, config.max_length, config.no_repeat_ngram)
+        repeat = config.no_repeat_ngram if config.no_repeat_ngram <= config.max_new_tokens else 0  # a longer one can't occur
+        limits = (config.min_length, config.max_length, repeat)
         return cls(tokenizer.eos_id, banned, units, opening, slot_of, tuple(names), table, *limits)
 
     def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
@@ -113,6 +113,16 @@ class Rules:
                 every = every + jnp.where(slot >= 0, row.slot_units[:, jnp.maximum(slot, 0)], 0)
             logits = jnp.where(~eos & (length_R[:, None] + every > self.max_length), NEVER, logits)
         return logits
+
+
+def _check(config: DecodeConfig) -> None:
+    if config.max_length and config.min_length > config.max_length:
+        raise UserError(f"--min_length={config.min_length} is above --max_length={config.max_length}; swap them.")
+    if config.method == "greedy" and config.n_best > 1:
+        raise UserError(f"--n_best={config.n_best} needs --method=sample, beam or mbr; greedy decoding writes one reason.")
+    flag = {"beam": "beams", "mbr": "candidates"}.get(config.method)
+    if flag and config.n_best > getattr(config, flag):
+        raise UserError(f"--n_best={config.n_best} is above --{flag}={getattr(config, flag)}; raise --{flag} or lower --n_best.")
 
 
 def banned_words(config: DecodeConfig) -> list[str]:

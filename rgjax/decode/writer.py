@@ -12,11 +12,12 @@ from rgjax.config import DecodeConfig
 from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import beam, prompt, sampling
-from rgjax.decode.rules import Rules
+from rgjax.decode.rules import NEVER, Rules
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
 
 BUCKET = 64  # prompt lengths are rounded up to a multiple of this
+POSSIBLE = NEVER / 1e15  # scores below are of sequences with a forbidden token, or of none, also after the length penalty
 
 
 class Hypothesis(NamedTuple):
@@ -48,7 +49,10 @@ class Writer:
         return out.reshape(-1, self.copies, out.shape[-1]), total.reshape(-1, self.copies)
 
     def write(self, rendered: list[Rendered], first_row: int = 0) -> list[list[Hypothesis]]:
-        """Hypotheses per prompt, best first (in the order drawn, when sampling). Row r's randomness depends on first_row + r only."""
+        """Hypotheses per prompt, best first (in the order drawn, when sampling). Row r's randomness depends on first_row + r only.
+
+        There are fewer than asked for where the rules leave fewer sequences, but always one.
+        """
         results: list[list[Hypothesis]] = [[] for _ in rendered]
         order = sorted(range(len(rendered)), key=lambda r: len(rendered[r].prompt_ids))
         for at in range(0, len(order), self.rows):
@@ -56,7 +60,8 @@ class Writer:
             filler = members + [members[-1]] * (self.rows - len(members))
             tokens, scores = self._batch([rendered[r] for r in filler], [first_row + r for r in filler])
             for r, row_tokens, row_scores in zip(members, tokens, scores, strict=False):
-                results[r] = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
+                found = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
+                results[r] = [h for h in found if h.score > POSSIBLE] or found[:1]
         return results
 
     def _batch(self, rendered: list[Rendered], row_ids: list[int]):

@@ -89,6 +89,27 @@ def test_a_text_that_ran_out_ends_with_its_last_whole_sentence(tokenizer):
     assert finished(tokenizer, "It glows. It is al") == "It glows. It is al"
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.lists(st.sampled_from(["lamp", "a", "glows"]), min_size=1, max_size=4), st.sampled_from(".!?")), max_size=4),
+    st.lists(st.sampled_from(["It", "is"]), max_size=3),
+    st.integers(1, 30),
+    st.sampled_from(["words", "characters", "tokens"]),
+    st.booleans(),
+)
+def test_a_hard_limit_leaves_whole_sentences(tokenizer, sentences, rest, limit, unit, ended):
+    whole = [" ".join(words) + stop for words, stop in sentences]
+    text = " ".join([*whole, *rest])
+    shown = finished(tokenizer, text, ended=ended, max_length=limit, length_unit=unit)
+    size = {"words": lambda t: len(t.split()), "characters": len, "tokens": lambda t: 0}[unit]  # decoding limits the tokens
+    fitting = [t for n in range(1, len(whole) + 1) if size(t := " ".join(whole[:n])) <= limit]
+    assert size(shown) <= limit
+    if fitting:
+        assert shown == fitting[-1]
+    else:
+        assert text.startswith(shown)
+
+
 def test_slots_are_filled_and_those_without_a_referent_vanish(tokenizer):
     surfaces = {"<item>": "Brass Lamp", "<h0>": "铜壶"}
     assert finished(tokenizer, 'Like "<h0>", <item> glows.', surfaces) == 'Like "铜壶", Brass Lamp glows.'

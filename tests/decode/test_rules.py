@@ -109,6 +109,34 @@ def test_lengths_that_exclude_each_other_are_refused(tokenizer):
         Rules.of(DecodeConfig(min_length=9, max_length=5), tokenizer)
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_best": 2}, "--n_best=2 needs --method=sample, beam or mbr"),
+        ({"method": "beam", "beams": 3, "n_best": 4}, "--n_best=4 is above --beams=3"),
+        ({"method": "mbr", "candidates": 2, "n_best": 3}, "--n_best=3 is above --candidates=2"),
+    ],
+)
+def test_more_reasons_than_are_decoded_are_refused(options, message, tokenizer):
+    with pytest.raises(UserError, match=message):
+        Rules.of(DecodeConfig(**options), tokenizer)
+    Rules.of(DecodeConfig(**options | {"n_best": 1}), tokenizer)
+
+
+def test_an_ngram_longer_than_the_text_bans_nothing(writer, prompts, letters):
+    free, made = (writer(allowed=letters[:4], max_new_tokens=3, no_repeat_ngram=n) for n in (0, 4))
+    assert [h.ids for h in written(made, prompts(2))] == [h.ids for h in written(free, prompts(2))]
+
+
+def test_beams_without_a_sequence_are_no_hypotheses(writer, prompts, letters):
+    made = writer(allowed=letters[:1], method="beam", beams=6, max_new_tokens=2)
+    possible = [[], letters[:1], letters[:1] * 2]
+    for found in made.write(prompts(3)):
+        ids = [h.ids for h in found]
+        assert found[0].score > -100 and all(i in possible for i in ids), found
+        assert len({(tuple(h.ids), h.ended) for h in found}) == len(found)
+
+
 def test_units_count_words_and_characters(tokenizer):
     text = "A warm lamp 灯很亮, naïve."
     ids = np.array(tokenizer.encode(text))
