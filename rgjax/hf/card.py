@@ -14,8 +14,9 @@ _LOADERS = {"t5": "AutoModelForSeq2SeqLM"}
 def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family, prompt: str) -> str:
     """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}, `prompt` an input as the model reads it."""
     synthetic = "**The training data is synthetic (a generated shop); do not use the model for real shoppers.**\n\n" if facts["synthetic"] else ""
+    tag = "text2text-generation" if family.start_is_pad else "text-generation"
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: {"text2text-generation" if family.start_is_pad else "text-generation"}\ntags: [recommendation, explanation]\n---\n\n"
+        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [recommendation, explanation]\n---\n\n"
         f"# Recommendation reasons: {facts['dataset_name']}\n\n{synthetic}"
         f"A {family.name} model of {parameters:,} parameters, trained from scratch with rgjax for {step:,} steps on the dataset "
         f"`{facts['dataset_name']}`. It writes the short text beside a recommended product that says why it suits the shopper.\n\n"
@@ -41,17 +42,25 @@ def _data(facts: dict) -> str:
 def _scores(evaluation: dict, step: int) -> str:
     if not evaluation or evaluation.get("outputs") or evaluation.get("checkpoint") != step:
         return "Not evaluated yet (`python -m launch.evaluate` writes the scores here on the next export)."
-    floors = evaluation.get("floors", {})
-    lines = [f"Split `{evaluation['split']}`, {evaluation['examples']} examples, decoding `{evaluation['method']}`; 95 % bootstrap intervals.", ""]
-    lines += ["| metric | model | " + " | ".join(floors) + " |", "|---" * (2 + len(floors)) + "|"]
-    for name in SHOWN:
-        score = evaluation["system"].get(name)
+    lines = []
+    for part in [evaluation, *evaluation.get("others", [])]:  # one per language
+        examples = f"{part['examples']} examples ({part['language']})" if evaluation.get("others") else f"{part['examples']} examples"
+        lines += [f"Split `{evaluation['split']}`, {examples}, decoding `{evaluation['method']}`; 95 % bootstrap intervals.", ""]
+        lines += [*_table(part), ""]
+    return "\n".join([*lines, f"Perplexity of the references: {evaluation['references']['perplexity']:.2f} per token."])
+
+
+def _table(scores: dict) -> list[str]:
+    floors = scores.get("floors", {})
+    lines = ["| metric | model | " + " | ".join(floors) + " |", "|---" * (2 + len(floors)) + "|"]
+    for name in [n for shown in SHOWN for n in (shown, shown + "_char")]:  # Chinese overlap is named after its tokens
+        score = scores["system"].get(name)
         if score and score.get("value") is not None:
             cells = [f"{f[name]['value']:.3g}" if f.get(name) and f[name].get("value") is not None else "" for f in floors.values()]
             low, high = score.get("low"), score.get("high")
             span = f" [{low:.4g}, {high:.4g}]" if low is not None else ""
             lines.append(f"| {name} | {score['value']:.4g}{span} | " + " | ".join(cells) + " |")
-    return "\n".join(lines + ["", f"Perplexity of the references: {evaluation['references']['perplexity']:.2f} per token."])
+    return lines
 
 
 def _use(facts: dict, family: Family, prompt: str) -> str:

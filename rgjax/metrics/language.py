@@ -39,6 +39,12 @@ def detect(texts: Iterable[str]) -> str:
     return "zh" if cjk_share(texts) >= CHINESE_SHARE else "en"
 
 
+def majority(languages: Iterable[str]) -> str:
+    """The language of most texts; 'en' where they tie."""
+    found = list(languages)
+    return "zh" if found.count("zh") > found.count("en") else "en"
+
+
 def words(text: str) -> list[str]:
     r"""Lower-cased tokens `\w+|[^\w\s]`: words and single punctuation marks (English BLEU, distinct-n, features)."""
     return _WORD.findall(text.lower())

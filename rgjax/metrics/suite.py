@@ -15,9 +15,20 @@ from rgjax.metrics.definitions import definitions, needs_reference
 __all__ = ["definitions", "detect_language", "evaluate_reasons", "measure", "paired", "table", "with_floors"]
 
 
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+OWN_TABLE = 5  # examples in each of two languages from which on they are scored apart
+
+
 def detect_language(examples: Sequence[dict]) -> str:
-    """'zh' or 'en', from the reference reasons, or the item titles where there are none."""
-    return language.detect([fields.reason(e) for e in examples if fields.reason(e)] or [fields.item_title(e) for e in examples])
+    """'zh' or 'en': the language of most examples."""
+    return language.majority(map(_language, examples))
+
+
+def _language(example: dict) -> str:
+    """That of the reference reason; without one, of the titles and attribute values."""
+    item = example.get("item") or {}
+    named = [fields.item_title(example), *fields.values(item), *fields.history_titles(example)]
+    return language.detect([fields.reason(example)] if fields.reason(example) else named)
 
 
 def measure(examples: Sequence[dict], outputs: Sequence[str], *, max_words: int, lang: str = "") -> dict[str, Metric]:
@@ -62,15 +73,31 @@ def with_floors(
     """{"system": metrics, "floors": {"random", "template", "retrieval", "reference": metrics}, "language", "examples"}.
 
     "reference" scores the references themselves on the metrics that do not compare with a reference: a ceiling for grounding and
-    diversity. Raises UserError as `measure` does, and when the train set is empty.
+    diversity. A corpus in two languages, each with at least `OWN_TABLE` examples, is scored in two parts, as tokens differ: the
+    larger one stands at the top, "others" is a list with the like of it for the other; each has its own training examples as
+    floors. Raises UserError as `measure` does, and when the train set is empty.
     """
-    lang = detect_language(examples)
+    options = dict(max_words=max_words, resamples=resamples, seed=seed)
+    languages = [_language(e) for e in examples]
+    most = language.majority(languages)
+    if len(outputs) != len(examples) or min(languages.count("en"), languages.count("zh")) < OWN_TABLE:
+        return _beside_floors(examples, outputs, train_examples, most, options)
+    train_languages, parts = [_language(e) for e in train_examples], []
+    for lang in sorted({"en", "zh"}, key=lambda name: name != most):
+        members = [i for i, found in enumerate(languages) if found == lang]
+        train = [e for e, found in zip(train_examples, train_languages, strict=True) if found == lang] or train_examples
+        own = [examples[i] for i in members], [outputs[i] for i in members]
+        parts.append(_beside_floors(*own, train, lang, options))
+    return parts[0] | {"others": parts[1:]}
+
+
+def _beside_floors(examples, outputs, train_examples, lang: str, options: dict) -> dict:
     written = {
-        "random": floors.random_reasons(examples, train_examples, seed),
+        "random": floors.random_reasons(examples, train_examples, options["seed"]),
         "template": floors.template_reasons(examples, lang),
         "retrieval": floors.retrieved_reasons(examples, train_examples),
     }
-    options = dict(max_words=max_words, resamples=resamples, seed=seed, lang=lang)
+    options = options | {"lang": lang}
     result = {"system": evaluate_reasons(examples, outputs, **options), "floors": {}}
     for name, texts in written.items():
         result["floors"][name] = evaluate_reasons(examples, texts, **options)
@@ -89,7 +116,10 @@ def paired(
     resamples: int,
     seed: int = 0,
 ) -> dict[str, dict]:
-    """Metric name -> {"a", "b", "difference", "low", "high", "p"} of two systems on the same examples (difference = a - b)."""
+    """Metric name -> {"a", "b", "difference", "low", "high", "p"} of two systems on the same examples (difference = a - b).
+
+    All examples count together, with the tokens of the language that most are in.
+    """
     lang = detect_language(examples)
     a = measure(examples, outputs_a, max_words=max_words, lang=lang)
     b = measure(examples, outputs_b, max_words=max_words, lang=lang)
@@ -97,7 +127,13 @@ def paired(
 
 
 def table(results: dict) -> str:
-    """What `evaluate_reasons`, `with_floors` or `paired` returned, as aligned text for a terminal."""
+    """What `evaluate_reasons`, `with_floors` or `paired` returned, as aligned text for a terminal.
+
+    Parts in different languages come one after another, each under its language and its number of examples.
+    """
+    if results.get("others"):
+        parts = [{key: value for key, value in results.items() if key != "others"}, *results["others"]]
+        return "\n\n".join(f"{LANGUAGES[part['language']]}, {part['examples']} examples\n{table(part)}" for part in parts)
     if "system" in results:
         floors_by_name = results.get("floors") or {}
         rows = [["metric", "system", "95 % interval", *floors_by_name]]

@@ -17,17 +17,24 @@ def section(evaluation: dict) -> str:
         return _section(
             '<p class="soft">Not measured yet: <code>python -m launch.evaluate --workdir=W</code> and make the page again.</p>'
         )
-    floors = evaluation.get("floors") or {}
-    facts = [f"{name} {evaluation[name]}" for name in ("split", "checkpoint", "language") if evaluation.get(name)]
-    facts += [f"{evaluation['examples']} examples"] if evaluation.get("examples") else []
+    facts = [f"{name} {evaluation[name]}" for name in ("split", "checkpoint") if evaluation.get(name)]
+    parts = "".join(_part(part, facts) for part in [evaluation, *(evaluation.get("others") or [])])
+    return _section(f'{parts}{_paired(evaluation.get("paired") or {})}')
+
+
+def _part(scores: dict, facts: list[str]) -> str:
+    """The table of the examples in one language."""
+    floors = scores.get("floors") or {}
+    facts = facts + ([f"language {scores['language']}"] if scores.get("language") else [])
+    facts += [f"{scores['examples']} examples"] if scores.get("examples") else []
     note = "Intervals are 95 %. Green: overlap whose interval lies above every floor. Point at a metric to read its definition."
     head = "".join(f'<th class="n"><i style="background:{_colour(name)}"></i>{escape(name)}</th>' for name in floors)
-    rows = "".join(_row(name, score, floors) for name, score in evaluation["system"].items())
+    rows = "".join(_row(name, score, floors) for name, score in scores["system"].items())
     table = (
         f'<table class="scores"><tr><th>metric</th><th class="n">system</th><th>interval</th>{head}<th></th></tr>{rows}</table>'
     )
     intro = f'<p class="soft">{escape(", ".join(map(str, facts)))}. {note}</p>' if facts else f'<p class="soft">{note}</p>'
-    return _section(f'{intro}<div class="wide">{table}</div>{_paired(evaluation.get("paired") or {})}')
+    return f'{intro}<div class="wide">{table}</div>'
 
 
 def _section(body: str) -> str:

@@ -60,6 +60,31 @@ def test_tables_name_every_metric_and_line_up():
         assert all(any(line.startswith(name + " ") for line in lines) for name in floors["system"])
 
 
+def test_two_languages_are_scored_apart():
+    chinese = [{"item": {"attributes": {"材质": v}}, "reason": f"面料是{v}，穿着舒适。"} for v in "棉麻丝绒毛皮"]
+    mixed = [e for pair in zip(EXAMPLES, chinese, strict=False) for e in pair] + EXAMPLES[6:]
+    texts = [e["reason"][:-2] for e in mixed]
+    results = suite.with_floors(mixed, texts, mixed, **OPTIONS)
+    (other,) = results["others"]
+    for part, own in ((results, EXAMPLES), (other, chinese)):
+        alone = suite.with_floors(own, [e["reason"][:-2] for e in own], own, **OPTIONS)
+        assert {key: value for key, value in part.items() if key != "others"} == alone
+    assert (results["language"], results["examples"], other["language"], other["examples"]) == ("en", 12, "zh", 6)
+    shown = suite.table(results)
+    assert shown.startswith("English, 12 examples\nmetric") and "\n\nChinese, 6 examples\nmetric" in shown
+    for part in (results, other):
+        assert all(f"\n{name} " in shown for name in part["system"])
+    assert set(suite.paired(mixed, texts, texts, **OPTIONS)) == set(results["system"])
+
+
+def test_the_language_is_that_of_most_examples():
+    few = CHINESE + EXAMPLES[:3]  # the English ones hold most letters, but no language has enough for a table of its own
+    results = suite.with_floors(few, [e["reason"] for e in few], few, **OPTIONS)
+    assert suite.detect_language(few) == results["language"] == "zh" and "others" not in results and results["examples"] == 7
+    bare = [{"item": {"title": "LED 2000", "attributes": {"类别": "台灯", "颜色": "暖白色"}}}]
+    assert suite.detect_language(bare) == "zh"
+
+
 def test_without_references_only_the_reference_free_metrics_remain():
     bare = [{key: value for key, value in e.items() if key != "reason"} for e in EXAMPLES]
     scores = suite.evaluate_reasons(bare, REFERENCES, **OPTIONS)

@@ -106,6 +106,15 @@ def test_a_whole_page(evaluated):
     assert "<mark>Old film 3</mark>" in text and "step 50" in text
 
 
+def test_each_language_has_its_scores(evaluated):
+    one = json.loads((evaluated / "evaluation.json").read_text())
+    others = {"system": one["system"], "floors": one["floors"], "language": "zh", "examples": 17}
+    (evaluated / "evaluation.json").write_text(json.dumps(one | {"others": [others]}))
+    text = checked(page.render(collect.read(evaluated)))
+    assert "language en, 30 examples" in text and "language zh, 17 examples" in text
+    assert text.count("<td title=") == 2 * len(one["system"])
+
+
 def test_scores_that_beat_every_floor_are_marked(evaluated):
     text = page.render(collect.read(evaluated))
     row = re.search(r"<tr><td[^>]*>bleu_4</td>(.*?)</tr>", text).group(1)
