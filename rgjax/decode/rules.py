@@ -65,7 +65,8 @@ class Rules:
         table = np.full((len(sequences), width), -1, np.int32)
         for i, ids in enumerate(sequences):
             table[i, width - len(ids) :] = ids
-        names = [t for t in (tokenizer.backend.id_to_token(i) or "" for i in range(size)) if t == ITEM_SLOT or re.fullmatch(r"<[ha]\d+>", t)]
+        names = [tokenizer.backend.id_to_token(i) or "" for i in range(size)]
+        names = [t for t in names if t == ITEM_SLOT or re.fullmatch(r"<[ha]\d+>", t)]
         slot_of = np.full(size, -1, np.int32)
         for index, name in enumerate(names):
             slot_of[tokenizer.id_of(name)] = index
