@@ -4,7 +4,7 @@
         <|control|> <|style=concise|> <|reason|> You liked "<h0>", so ... </s>
 
 What is too long is cut in this order: the oldest history, the item's description from its end, the profile from its end, and
-only if still needed the item's last attributes; the title and the control codes never.
+only if still needed the item's attributes from their end; the control codes never, the title only where it alone exceeds the room.
 """
 
 from __future__ import annotations
@@ -109,10 +109,7 @@ class Template:
         room = self.budget - len(self.bos) - len(item) - len(tail)
         cut = room < 0
         if cut:
-            title = len(self.encode("<|item|>" + neutral(example["item"].get("title") or "")))
-            if len(item) + room < title:
-                raise UserError(f"An item's title of {title} tokens does not fit the prompt's {self.budget}; raise --length.")
-            item, room = item[: len(item) + room], 0
+            item, room = item[: max(0, len(item) + room)], 0
         user, room, cut_user = _fit(user, room)
         about, room, cut_about = _fit(about, room)
         events, dropped = self._history(history, surfaces, room)

@@ -79,6 +79,10 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(exported, tokenizer, t
     with pytest.raises(UserError):
         export.write(tmp_path / "half", {"embedding": params["embedding"]}, factory.config, tokenizer)
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
+    with pytest.raises(UserError, match="not an exported model"):
+        export.write(folder, params, factory.config, tokenizer, overwrite=True)
+    assert (folder / "precious").exists()
+    (folder / "generation_config.json").write_text("{}")
     export.write(folder, params, factory.config, tokenizer, overwrite=True)
     assert not (folder / "precious").exists() and (folder / "model.safetensors").exists()
 

@@ -196,5 +196,8 @@ def test_reasons_to_score_are_checked(tmp_path, content, message):
 
 def test_reasons_to_score_are_read_in_order(tmp_path):
     put(tmp_path / "out.jsonl", ({"reason": str(i)} for i in range(4)))
-    assert streaming.read_reasons(tmp_path / "out.jsonl", 3) == ["0", "1", "2"]
+    assert streaming.read_reasons(tmp_path / "out.jsonl", 4) == ["0", "1", "2", "3"]
+    assert streaming.read_reasons(tmp_path / "out.jsonl", 3, more=True) == ["0", "1", "2"]
+    with pytest.raises(UserError, match="4 reasons for 3"):
+        streaming.read_reasons(tmp_path / "out.jsonl", 3)
     assert list(itertools.islice(streaming.read_examples(put(tmp_path / "in", lines(5)), CONTROLS, {}, 3), 1))[0]["item"]["id"] == "i3"
