@@ -203,6 +203,7 @@ class DecodeConfig:
     ground_weight: float = option(
         0.2, "mbr: weight, beside agreement, of naming a title of the history and of copied attribute values.", low=0.0
     )
+    cite_once: bool = option(False, "A title of the history is named at most once in a reason.")
     no_repeat_ngram: int = option(0, "No token n-gram of this size appears twice; 0 allows it.", low=0)
     banned_words: str = option("", "Comma-separated words never written.")
     min_length: int = option(0, "Least length of a reason, in --length_unit.", low=0)

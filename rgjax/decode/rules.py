@@ -42,6 +42,7 @@ class Rules:
     min_length: int
     max_length: int
     no_repeat: int
+    once_M: np.ndarray  # bool: slots that may be written only once
 
     @classmethod
     def of(cls, config: DecodeConfig, tokenizer: Tokenizer) -> Rules:
@@ -73,7 +74,8 @@ class Rules:
         units, opening = _units(config.length_unit, tokenizer)
         repeat = config.no_repeat_ngram if config.no_repeat_ngram <= config.max_new_tokens else 0  # a longer one can't occur
         limits = (config.min_length, config.max_length, repeat)
-        return cls(tokenizer.eos_id, banned, units, opening, slot_of, tuple(names), table, *limits)
+        once = np.array([config.cite_once and n.startswith("<h") for n in names] or [False])
+        return cls(tokenizer.eos_id, banned, units, opening, slot_of, tuple(names), table, *limits, once)
 
     def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
         """The slots of each row's input; at least one column, so that shapes stay valid without slots."""
@@ -93,12 +95,18 @@ class Rules:
         own = jnp.asarray(self.units_V) + jnp.where(i == 0, jnp.asarray(self.opening_V), 0)
         return own[token_R] + jnp.where(slot >= 0, extra, 0)
 
+    def _written(self, tokens_RN: jax.Array) -> jax.Array:
+        """Which slots each row has written so far, bool [R, M]."""
+        slot_RN = jnp.where(tokens_RN >= 0, jnp.asarray(self.slot_of_V)[jnp.maximum(tokens_RN, 0)], -1)
+        return jnp.any(slot_RN[:, :, None] == jnp.arange(len(self.slot_names)), axis=1)
+
     def apply(self, logits_RV, tokens_RN, i, length_R, row: RowRules) -> jax.Array:
         """Logits with everything forbidden at step `i` set to NEVER; `tokens_RN` are the tokens so far, -1 beyond."""
         logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits_RV)
         if self.slot_names:
             slot = jnp.asarray(self.slot_of_V)
-            allowed = jnp.where(slot >= 0, row.slot_allowed[:, jnp.maximum(slot, 0)], True)
+            free = row.slot_allowed & ~(self._written(tokens_RN) & self.once_M) if self.once_M.any() else row.slot_allowed
+            allowed = jnp.where(slot >= 0, free[:, jnp.maximum(slot, 0)], True)
             logits = jnp.where(allowed, logits, NEVER)
         if len(self.sequences):
             logits = _ban_sequences(logits, tokens_RN, i, self.sequences)

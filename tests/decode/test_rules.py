@@ -1,5 +1,6 @@
 """What may be written: the rules hold on whatever random models want to write."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -142,3 +143,13 @@ def test_units_count_words_and_characters(tokenizer):
     ids = np.array(tokenizer.encode(text))
     units = lambda unit: int(Rules.of(DecodeConfig(length_unit=unit), tokenizer).units_V[ids].sum())  # noqa: E731
     assert units("characters") == len(text) and units("words") == text.count(" ") and units("tokens") == len(ids)
+
+
+@pytest.mark.parametrize("method", ["sample", "beam"])
+def test_a_history_slot_is_written_once(method, writer, prompts, tokenizer):
+    slots = [tokenizer.id_of(t) for t in ("<h0>", "<h1>", "<item>")]
+    made = writer(allowed=slots, method=method, n_best=2, beams=2, cite_once=True, max_new_tokens=12)
+    filled = [dataclasses.replace(p, surfaces=dict.fromkeys(("<h0>", "<h1>", "<item>"), "x")) for p in prompts(4)]
+    texts = [h.ids for hypotheses in made.write(filled) for h in hypotheses]
+    assert all(ids.count(slot) <= 1 for ids in texts for slot in slots[:2])
+    assert any(ids.count(slots[2]) > 1 for ids in texts)  # the item itself may be named again
