@@ -9,11 +9,11 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tolerances are those of full float32 products
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # most of the time goes to compiling
-os.environ.setdefault("XLA_FLAGS", QUICK)
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests share tiny.py
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests share tiny.py and environment.py
 
-ROOT = pathlib.Path(__file__).parents[1]
+from environment import QUICK, ROOT  # noqa: E402
+
+os.environ.setdefault("XLA_FLAGS", QUICK)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from rgjax.metrics.bootstrap import LeaveOneOut, Sums
 
 def ngrams(tokens: Sequence[str], order: int) -> Counter:
     """Counts of the n-grams (tuples) of `order` tokens."""
-    return Counter(zip(*(tokens[i:] for i in range(order))))
+    return Counter(zip(*(tokens[i:] for i in range(order)), strict=False))
 
 
 def types_ratio(types: Sequence[Iterable[Hashable]], tokens: Sequence[float]) -> LeaveOneOut:

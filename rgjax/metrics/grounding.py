@@ -125,16 +125,16 @@ def metrics(examples: Sequence[dict], outputs: Sequence[str], lang: str, max_wor
     nothing = float("nan")
     if any(fields.history_titles(e) for e in examples):
         named = [names_history(e, o) if fields.history_titles(e) else (nothing, nothing) for e, o in together]
-        verbatim, normalised = zip(*named)
+        verbatim, normalised = zip(*named, strict=False)
         found["history_mention"] = bootstrap.mean(verbatim, 100)
         found["history_mention_normalised"] = bootstrap.mean(normalised, 100)
     if any(fields.item_title(e) for e in examples):
         titles = [fields.item_title(e) for e in examples]
-        named = [find(o, title) >= 0 if title else nothing for title, o in zip(titles, outputs)]
+        named = [find(o, title) >= 0 if title else nothing for title, o in zip(titles, outputs, strict=False)]
         found["item_mention"] = bootstrap.mean(named, 100)
-        named = [bool(mentioned_normalised(o, [t])) if t else nothing for t, o in zip(titles, outputs)]
+        named = [bool(mentioned_normalised(o, [t])) if t else nothing for t, o in zip(titles, outputs, strict=False)]
         found["item_mention_normalised"] = bootstrap.mean(named, 100)
-        verbatim, normalised, spans = zip(*(invented_spans(e, o) for e, o in together))
+        verbatim, normalised, spans = zip(*(invented_spans(e, o) for e, o in together), strict=False)
         found["invented_quotes"] = bootstrap.ratio(verbatim, spans, 100)
         found["invented_quotes_normalised"] = bootstrap.ratio(normalised, spans, 100)
     if any(fields.pairs(e.get("item")) for e in examples):

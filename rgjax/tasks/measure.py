@@ -31,14 +31,18 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     reasons = read_reasons(config.outputs, len(examples), bool(config.limit)) if config.outputs else _write(run, decode, examples, progress)
     options = {"max_words": config.max_words, "resamples": config.resamples}
     result = suite.with_floors(examples, reasons, train, **options)
-    result |= {"references": run.perplexity(dataset, config.split) | {"examples": dataset.count(config.split)}, "split": config.split, "checkpoint": run.step}
-    result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"], "method": "file" if config.outputs else decode.method, "outputs": config.outputs}
+    references = run.perplexity(dataset, config.split) | {"examples": dataset.count(config.split)}
+    result |= {"references": references, "split": config.split, "checkpoint": run.step}
+    result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"]}
+    result |= {"method": "file" if config.outputs else decode.method, "outputs": config.outputs}
     text = suite.table(result)
     if config.against:
         others = read_reasons(config.against, len(examples), bool(config.limit))
         result["paired"] = suite.paired(examples, reasons, others, **options)
         text += "\n\nagainst " + config.against + "\n" + suite.table(result["paired"])
-    folder = pathlib.Path(config.output or (f"{config.workdir}/evaluations/{pathlib.Path(config.outputs).stem}" if config.outputs else config.workdir))
+    folder = pathlib.Path(config.output or config.workdir)
+    if config.outputs and not config.output:  # another system's scores are not this run's
+        folder = folder / "evaluations" / pathlib.Path(config.outputs).stem
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))

@@ -54,7 +54,7 @@ class Checkpoints:
                     f"The data position in checkpoint {self.folder}/{step} does not fit this run ({_first(error)}); go on with the same "
                     "--workers, --packing and number of processes."
                 ) from None
-            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); remove it to go on from the one before.")
+            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); remove it to go on from the one before.") from None
         return TrainState(**found["state"]), progress
 
     def _state_alone(self, step: int, abstract: TrainState) -> bool:
@@ -69,7 +69,7 @@ class Checkpoints:
         try:
             state = self._manager.load_checkpointables(step, {"state": abstract._asdict()})["state"]
         except Exception as error:
-            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); use another with --checkpoint.")
+            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); use another with --checkpoint.") from None
         return jax.block_until_ready(state["ema"] or state["params"])
 
     def wait(self) -> None:

@@ -41,10 +41,10 @@ def test_interval_of_a_mean_agrees_with_scipy():
 
 def test_corpus_bleu_is_resampled_as_a_corpus():
     texts = [("a b c d e", "a b c d f"), ("c d e f", "c d e f g"), ("x y z w", "x y z w")]
-    outputs, references = zip(*[(language.words(a), language.words(b)) for a, b in texts])
+    outputs, references = zip(*[(language.words(a), language.words(b)) for a, b in texts], strict=False)
     metric = overlap.bleu(overlap.bleu_statistics(outputs, references), 4)
     drawn = bootstrap.replicates({"b": metric}, 20, seed=0)["b"]
-    for value, weights in zip(drawn, np.concatenate(list(bootstrap.resample_weights(3, 20, seed=0)))):
+    for value, weights in zip(drawn, np.concatenate(list(bootstrap.resample_weights(3, 20, seed=0))), strict=False):
         picked = np.repeat(np.arange(3), weights.astype(int))
         again = overlap.bleu_statistics([outputs[i] for i in picked], [references[i] for i in picked])
         assert value == pytest.approx(overlap.bleu(again, 4).value)

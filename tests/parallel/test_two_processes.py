@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 
-import conftest
 import pytest
 import tiny
+from environment import QUICK, ROOT
 
 FLAGS = {
     "layers": 1, "width": 32, "heads": 2, "length": 192, "target_length": 64, "batch_size": 8, "dropout": 0, "packing": "false",
@@ -27,11 +27,11 @@ def begin(flags, devices, processes=1):
     started = []
     for process in range(processes):
         env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        env |= {"XLA_FLAGS": f"{conftest.QUICK} --xla_force_host_platform_device_count={devices}"}
+        env |= {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}"}
         if processes > 1:
             env |= {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(processes), "RGJAX_PROCESS": str(process)}
         command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in flags.items())]
-        started.append(subprocess.Popen(command, cwd=conftest.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     return started
 
 

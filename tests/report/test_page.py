@@ -49,7 +49,7 @@ def evaluated(workdir):
     scores = suite.with_floors(EXAMPLES, TEXTS, EXAMPLES[:5], max_words=20, resamples=100)
     scores["paired"] = suite.paired(EXAMPLES, TEXTS, TEXTS[::-1], max_words=20, resamples=100)
     (workdir / "evaluation.json").write_text(json.dumps(scores | {"synthetic": True, "split": EVIL}))
-    lines(workdir / "outputs.jsonl", [{"example": e, "reason": t} for e, t in zip(EXAMPLES, TEXTS)])
+    lines(workdir / "outputs.jsonl", [{"example": e, "reason": t} for e, t in zip(EXAMPLES, TEXTS, strict=False)])
     sample = {"item": EVIL, "history": [EVIL], "control": {}, "reference": EVIL}
     lines(workdir / "samples.jsonl", [{"step": s, **sample, "reason": f"written at {s} {EVIL}"} for s in range(10, 60, 10)])
     return workdir
