@@ -82,7 +82,7 @@ def main() -> dict | None:
         writers[:] = [writer.using(params)]  # compiled once for all evaluations
         return reason.sample_rows(shown, writer.write(shown), step)
 
-    validation = lambda: task.evaluation_data(dataset, split, train.eval_batches)  # noqa: E731
+    validation = lambda: task.evaluation_data(dataset, split, train.eval_batches)
     loss = task.loss(sections["optimizer"].label_smoothing)
     if jax.process_index() == 0 and (why := export.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)

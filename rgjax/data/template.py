@@ -77,7 +77,7 @@ class Template:
         events = list(example.get("history") or [])
         if self.config.history_order == "overlap":
             wanted = {v for _, v in attribute_values(example["item"].get("attributes"))}
-            share = lambda e: len(wanted & (own := {v for _, v in attribute_values(e.get("attributes"))})) / (len(own) + 1)  # noqa: E731
+            share = lambda e: len(wanted & (own := {v for _, v in attribute_values(e.get("attributes"))})) / (len(own) + 1)
             events.sort(key=share)  # stable: equal overlap keeps the order of time
         return events[len(events) - min(len(events), self.config.max_history) :]
 

@@ -104,7 +104,7 @@ def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
         config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError:
         raise UserError(f"{file} is not JSON; write it again.") from None
-    text = lambda t: t.get("content") if isinstance(t, dict) else t  # noqa: E731  (older files nest the token)
+    text = lambda t: t.get("content") if isinstance(t, dict) else t  # older files nest the token
     eos = text(config.get("eos_token")) or text(config.get("sep_token")) or EOS
     names = {"eos": eos, "bos": text(config.get("bos_token")) or eos, "pad": text(config.get("pad_token")) or eos}
     for role, name in names.items():

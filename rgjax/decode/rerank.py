@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from rgjax.data.slots import title_key
+from rgjax.data.slots import quoted_spans, title_key
 from rgjax.data.template import attribute_values
 
 _WORD = re.compile(r"[a-z0-9]+|[\u2e80-\u9fff\uf900-\ufaff]")
-_QUOTED = re.compile(r"[\"“《]([^\"“”《》]{2,160})[\"”》]")
 
 
 def words(text: str) -> list[str]:
@@ -57,7 +56,7 @@ def grounding(text: str, example: dict) -> float:
     values = {v for _, v in attribute_values(example["item"].get("attributes")) if len(v) > 1}
     named = any(len(t) >= 3 and t in text for t in history)
     copied = sum(v.lower() in text.lower() for v in values) / len(values) if values else 0.0
-    invented = sum(title_key(q) not in known for q in _QUOTED.findall(text))
+    invented = sum(title_key(q) not in known for q in quoted_spans(text))
     return float(named) + copied - invented
 
 

@@ -59,7 +59,7 @@ def bleu(statistics: np.ndarray, order: int) -> Sums:
 def chrf(outputs: Sequence[str], references: Sequence[str]) -> Sums:
     """Corpus chrF2, x100 (Popović 2015): character n-grams 1..6 without spaces, beta 2, case kept; sacrebleu's default."""
     metric = CHRF()
-    score = lambda sums: metric._compute_f_score(sums.tolist())  # noqa: E731
+    score = lambda sums: metric._compute_f_score(sums.tolist())
     return Sums(_statistics(metric, outputs, references), lambda sums: np.apply_along_axis(score, -1, sums))
 
 

@@ -20,7 +20,7 @@ class Block(nnx.Module):
 
     def __init__(self, config: ModelConfig, key: jax.Array, cross: bool):
         keys = jax.random.split(key, 3)
-        norm = lambda: Norm(config.width, config.norm, config.norm_eps)  # noqa: E731
+        norm = lambda: Norm(config.width, config.norm, config.norm_eps)
         self.rate = config.dropout
         self.norm_attention, self.attention = norm(), Attention(config, keys[0])
         self.norm_cross = norm() if cross else None

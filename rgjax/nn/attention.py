@@ -80,7 +80,7 @@ class Attention(nnx.Module):
         self.wk = param.fan_in(keys[1], (d, kv, a), ("embed", "kv_heads", None), d)
         self.wv = param.fan_in(keys[2], (d, kv, a), ("embed", "kv_heads", None), d)
         self.wo = param.fan_in(keys[3], (h, a, d), ("heads", None, "embed"), h * a * 2 * config.layers)
-        zeros = lambda heads, axis: param.constant(0.0, (heads, a), (axis, None)) if config.bias else None  # noqa: E731
+        zeros = lambda heads, axis: param.constant(0.0, (heads, a), (axis, None)) if config.bias else None
         self.bq, self.bk, self.bv = zeros(h, "heads"), zeros(kv, "kv_heads"), zeros(kv, "kv_heads")
         self.bo = param.constant(0.0, (d,), (None,)) if config.bias else None
         self.q_norm = Norm(a, "rmsnorm", config.norm_eps) if config.qk_norm else None
@@ -108,7 +108,7 @@ class Attention(nnx.Module):
         if cache is None or write_at is not None:
             new = self.keys_values(x_BTD, rope)
             if cache is not None:
-                put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, write_at, 0, 0))  # noqa: E731
+                put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, write_at, 0, 0))
                 new = LayerCache(put(cache.k, new.k), put(cache.v, new.v))
             cache = new
         if prefix is None:

@@ -96,7 +96,7 @@ def bar(score: dict, marks: Sequence[tuple[str, str, float]], width: int = 220, 
         return ""
     known = [v for v in (score["value"], score.get("low"), score.get("high"), *(value for _, _, value in marks)) if v is not None]
     top = max(known) * 1.04 or 1.0
-    at = lambda value: max(0.0, value) / top * (width - 2) + 1  # noqa: E731
+    at = lambda value: max(0.0, value) / top * (width - 2) + 1
     parts = [f'<rect class="bar" x="1" y="6" height="{height - 12}" width="{max(at(score["value"]) - 1, 0.5):.1f}"/>']
     for name, colour, value in marks:
         x, tip = at(value), escape(f"{name}: {value:.4g}")

@@ -23,7 +23,7 @@ def samples(rows: list[dict]) -> str:
     """Sample reasons by item, one line per evaluation step, so that learning can be read."""
     if not rows:
         return ""
-    key = lambda row: (str(row.get("item")), str(row.get("history")), str(row.get("reference")))  # noqa: E731
+    key = lambda row: (str(row.get("item")), str(row.get("history")), str(row.get("reference")))
     groups = itertools.groupby(sorted(rows, key=key), key)  # the sort is stable: steps stay in order within an item
     cards = [_sample(list(group)) for _, group in groups]
     return f'<section id="samples"><h2>Samples during training</h2>{"".join(cards)}</section>'

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import pathlib
 
 from rgjax.config import DecodeConfig, EvaluateConfig
 from rgjax.metrics import suite
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import read_reasons
+from rgjax.train.workdir import replace_text
 
 TRAIN_LIMIT = 100_000  # training examples that the floors draw on; more would only slow the retrieval
 CHUNK = 256
@@ -44,9 +44,9 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     if config.outputs and not config.output:  # another system's scores are not this run's
         folder = folder / "evaluations" / pathlib.Path(config.outputs).stem
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    replace_text(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))
-    _replace(folder / "outputs.jsonl", "".join(rows))
+    replace_text(folder / "outputs.jsonl", "".join(rows))
     return result | {"output": str(folder / "evaluation.json")}, text
 
 
@@ -57,8 +57,3 @@ def _write(run: Run, decode: DecodeConfig, examples: list[dict], progress) -> li
         progress(len(reasons), len(examples))
     return reasons
 
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    fresh = path.with_suffix(path.suffix + ".tmp")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)

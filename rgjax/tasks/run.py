@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import pathlib
@@ -66,7 +65,7 @@ class Run:
 
     def perplexity(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Of the references: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`."""
-        step = make_eval_step(self.task.factory, functools.partial(self.task.loss(0.0)))
+        step = make_eval_step(self.task.factory, self.task.loss(0.0))
         totals: dict[str, float] = {}
         for batch in self.task.evaluation_data(dataset, split):
             for name, value in jax.device_get(step(self.params, sharding.put(batch, self.mesh))).items():

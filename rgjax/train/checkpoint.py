@@ -54,10 +54,13 @@ class Checkpoints:
                     f"The data position in checkpoint {self.folder}/{step} does not fit this run ({_first(error)}); go on with the same "
                     "--workers, --packing and number of processes."
                 ) from None
-            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); remove it to go on from the one before.") from None
+            raise UserError(
+                f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); move it out of there to go on from the one before."
+            ) from None
         return TrainState(**found["state"]), progress
 
     def _state_alone(self, step: int, abstract: TrainState) -> bool:
+        """Only tells which of two sentences the user reads; either way the run stops."""
         try:
             self._manager.load_checkpointables(step, {"state": abstract._asdict()})
         except Exception:

@@ -24,7 +24,7 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 l
 
 def matrix_parameters(params: dict) -> tuple[int, int]:
     """Parameters in matrix products of (the decoder or only stack, the encoder)."""
-    count = lambda tree: sum(a.size for a in jax.tree.leaves(tree) if a.ndim >= 3)  # stacked matrices have 3 or 4 axes  # noqa: E731
+    count = lambda tree: sum(a.size for a in jax.tree.leaves(tree) if a.ndim >= 3)  # stacked matrices have 3 or 4 axes
     return count(params["decoder"]["blocks"]), count(params.get("encoder", {}).get("blocks", {}))
 
 

@@ -48,7 +48,7 @@ class Loop:
         self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config)
         self.eval_step = make_eval_step(factory, sums_fn)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
-        self.progress = {"best": math.inf, "stale": 0, "val_loss": None}
+        self.progress = {"best": math.inf, "stale": 0}
         self.state = self._begin(tx)
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.meter = Meter(factory, self.log, self.step, config)
@@ -137,7 +137,7 @@ class Loop:
         if val_loss is not None:
             self.log.samples(self.sample(self.state.ema or self.state.params, self.step))
             stale = 0 if improved else self.progress["stale"] + 1
-            self.progress |= {"best": min(val_loss, self.progress["best"]), "stale": stale, "val_loss": val_loss}
+            self.progress |= {"best": min(val_loss, self.progress["best"]), "stale": stale}
         if improved or self._due(self.config.save_every):
             self._save(val_loss)
         self.meter.skip(time.perf_counter() - paused)

@@ -20,10 +20,10 @@ def cross_entropy_sums(hidden_BTD, head_VD, targets_BT, weights_BT, shrink: floa
     b, t, d = hidden_BTD.shape
     chunk = min(CHUNK, t)
     order = jnp.argsort(weights_BT == 0, axis=1, stable=True)
-    take = lambda x: jnp.take_along_axis(x, order, axis=1)  # noqa: E731
+    take = lambda x: jnp.take_along_axis(x, order, axis=1)
     hidden = jnp.take_along_axis(hidden_BTD, order[..., None], axis=1) * shrink
     pad = -t % chunk
-    split = lambda x: jnp.moveaxis(  # noqa: E731
+    split = lambda x: jnp.moveaxis(
         jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)).reshape(b, -1, chunk, *x.shape[2:]), 1, 0
     )
     chunks = (split(hidden), split(take(targets_BT)), split(take(weights_BT).astype(jnp.float32)))

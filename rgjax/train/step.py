@@ -39,7 +39,7 @@ def make_train_step(factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTr
         (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, first, jax.random.fold_in(key, 0))
         if config.accumulate > 1:
             rest = jax.tree.map(lambda x: x[1:], batch)
-            body = lambda carry, xs: micro(state.params, key, carry, xs)  # noqa: E731
+            body = lambda carry, xs: micro(state.params, key, carry, xs)
             (grads, sums), _ = jax.lax.scan(body, (grads, sums), (rest, jnp.arange(1, config.accumulate)))
         tokens = jnp.maximum(sums["tokens"], 1.0)
         grads = jax.tree.map(lambda g: g / tokens, grads)

@@ -40,11 +40,12 @@ def write(workdir: str | pathlib.Path, facts: dict, flags_text: str) -> None:
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {k: config_lib.to_json(v) if k in SECTIONS else v for k, v in facts.items()}
-    _replace(folder / "flags.cfg", flags_text)
-    _replace(folder / "config.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    replace_text(folder / "flags.cfg", flags_text)
+    replace_text(folder / "config.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
-def _replace(path: pathlib.Path, text: str) -> None:
+def replace_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
     fresh = path.with_suffix(path.suffix + ".tmp")
     fresh.write_text(text, encoding="utf-8")
     os.replace(fresh, path)

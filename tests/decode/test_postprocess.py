@@ -47,7 +47,7 @@ def has_word(text: str, word: str) -> bool:
     """Whether `word` stands in `text` with no Latin letter at its Latin ends."""
     text, latin = f" {text.lower()} ", lambda c: c in "abcdefghijklmnopqrstuvwxyz0123456789"
     starts = [i for i in range(len(text)) if text.startswith(word, i)]
-    free = lambda inner, outer: not (latin(inner) and latin(outer))  # noqa: E731
+    free = lambda inner, outer: not (latin(inner) and latin(outer))
     return any(free(word[0], text[i - 1]) and free(word[-1], text[i + len(word)]) for i in starts)
 
 

@@ -23,7 +23,7 @@ def written(made, prompts):
 def test_no_ngram_repeats(method, n, writer, prompts, letters):
     free = writer(allowed=letters[:4], max_new_tokens=16, **method)
     made = writer(allowed=letters[:4], max_new_tokens=16, no_repeat_ngram=n, **method)
-    grams = lambda ids: [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]  # noqa: E731
+    grams = lambda ids: [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     assert any(len(set(grams(h.ids))) < len(grams(h.ids)) for h in written(free, prompts(6)))
     for h in written(made, prompts(6)):
         assert len(set(grams(h.ids))) == len(grams(h.ids)), h.ids
@@ -141,7 +141,7 @@ def test_beams_without_a_sequence_are_no_hypotheses(writer, prompts, letters):
 def test_units_count_words_and_characters(tokenizer):
     text = "A warm lamp 灯很亮, naïve."
     ids = np.array(tokenizer.encode(text))
-    units = lambda unit: int(Rules.of(DecodeConfig(length_unit=unit), tokenizer).units_V[ids].sum())  # noqa: E731
+    units = lambda unit: int(Rules.of(DecodeConfig(length_unit=unit), tokenizer).units_V[ids].sum())
     assert units("characters") == len(text) and units("words") == text.count(" ") and units("tokens") == len(ids)
 
 

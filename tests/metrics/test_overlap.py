@@ -64,7 +64,7 @@ def longest(a, b):
 
 def naive_rouge(output, reference):
     """F1 of common unigrams, bigrams and of the longest common subsequence (Lin 2004)."""
-    f = lambda m, a, b: 2 * m / (a + b) if m else 0.0  # noqa: E731
+    f = lambda m, a, b: 2 * m / (a + b) if m else 0.0
     common = [(grams(output, n), grams(reference, n)) for n in (1, 2)]
     scores = [f((a & b).total(), a.total(), b.total()) for a, b in common]
     return [*scores, f(longest(output, reference), len(output), len(reference))]
@@ -113,7 +113,7 @@ def test_rouge_equals_the_formula(output, reference):
 
 
 def test_english_rouge_takes_lower_case_words_and_the_mean_of_examples():
-    cut = lambda text: re.findall("[a-z0-9]+", text.lower())  # noqa: E731
+    cut = lambda text: re.findall("[a-z0-9]+", text.lower())
     expected = 100 * np.mean([naive_rouge(cut(o), cut(r)) for o, r in zip(OUTPUTS, REFERENCES, strict=False)], axis=0)
     ours = overlap.metrics(OUTPUTS, REFERENCES, "en")
     assert [ours[f"rouge_{n}"].value for n in "12l"] == pytest.approx(expected)

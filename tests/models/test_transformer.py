@@ -67,7 +67,7 @@ def test_the_decoder_reads_all_of_its_source_and_the_encoder_looks_both_ways(fam
     after = tiny.hidden(made, tree, packed(made, source_first=SA[:-1] + [49]))
     assert np.abs(before[0, 0] - after[0, 0]).max() > 1e-4
     compiled = jax.jit(lambda batch: made.model(tree).encode(batch))
-    encode = lambda source: np.asarray(compiled(alone(made, A, source)))  # noqa: E731
+    encode = lambda source: np.asarray(compiled(alone(made, A, source)))
     assert np.abs(encode(SA)[0, 0] - encode(SA[:-1] + [49])[0, 0]).max() > 1e-4
 
 

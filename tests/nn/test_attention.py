@@ -40,10 +40,10 @@ def test_the_module_projects_normalises_and_joins_heads(family):
     config, rng = tiny.config(family, positions="relative" if family == "t5" else "learned"), np.random.default_rng(3)
     module = Attention(config, jax.random.key(0))
     x, bias = rng.normal(size=(2, 5, config.width)).astype(np.float32), np.zeros((1, 1, 5, 5))
-    weight = lambda p: np.asarray(p[...], np.float64)  # noqa: E731
+    weight = lambda p: np.asarray(p[...], np.float64)
     q, k, v = (np.einsum("btd,dha->btha", x, weight(w)) for w in (module.wq, module.wk, module.wv))
     if config.qk_norm:
-        unit = lambda z: z / np.sqrt((z**2).mean(-1, keepdims=True) + config.norm_eps)  # noqa: E731
+        unit = lambda z: z / np.sqrt((z**2).mean(-1, keepdims=True) + config.norm_eps)
         q, k = unit(q), unit(k)
     expected = np.einsum("btha,had->btd", loops(q, k, v, bias, module.scale), weight(module.wo))
     np.testing.assert_allclose(module(jnp.asarray(x), jnp.asarray(bias))[0], expected, atol=1e-4)

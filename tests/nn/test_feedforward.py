@@ -11,7 +11,7 @@ import tiny
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward, hidden_width
 
-_tanh = lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))  # noqa: E731
+_tanh = lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 ACTIVATIONS = {
     "swiglu": lambda x: x / (1 + np.exp(-x)),
     "geglu": _tanh,
@@ -29,7 +29,7 @@ def test_feed_forward_equals_numpy(activation, bias):
     for p in (module.b_in, module.b_out):
         if p is not None:
             p[...] = jnp.asarray(rng.normal(size=p[...].shape), jnp.float32)
-    array = lambda p: 0.0 if p is None else np.asarray(p[...], np.float64)  # noqa: E731
+    array = lambda p: 0.0 if p is None else np.asarray(p[...], np.float64)
     x, act = rng.normal(size=(2, 3, config.width)), ACTIVATIONS[activation]
     h = x @ array(module.w_in) + array(module.b_in)
     h = act(x @ array(module.w_gate)) * h if activation in ("swiglu", "geglu") else act(h)

@@ -43,7 +43,7 @@ def test_norms_equal_torch(kind):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     x, norm = rng.normal(1, 2, (2, 5, 9)).astype(np.float32), module(kind, 9, 1e-5, rng)
-    tensor = lambda a: torch.tensor(np.asarray(a))  # noqa: E731
+    tensor = lambda a: torch.tensor(np.asarray(a))
     if kind == "rmsnorm":
         theirs = torch.nn.functional.rms_norm(tensor(x), (9,), tensor(norm.scale[...]), 1e-5)
     else:

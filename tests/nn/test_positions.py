@@ -26,7 +26,7 @@ def test_rotary_is_a_complex_rotation_of_each_half_split_pair():
 def test_scores_depend_on_the_distance_only(m, n, shift):
     rng = np.random.default_rng(0)
     q, k = rng.normal(size=(2, 1, 1, 1, 16))
-    score = lambda a, b: (rotated(q, np.array([[a]])) * rotated(k, np.array([[b]]))).sum()  # noqa: E731
+    score = lambda a, b: (rotated(q, np.array([[a]])) * rotated(k, np.array([[b]]))).sum()
     assert score(m, n) == pytest.approx(score(m + shift, n + shift), abs=1e-3)
     assert np.linalg.norm(rotated(q, np.array([[m]]))) == pytest.approx(np.linalg.norm(q), rel=1e-5)
 

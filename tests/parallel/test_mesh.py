@@ -51,7 +51,7 @@ def test_moments_live_where_their_parameters_live(family):
     abstract = jax.sharding.AbstractMesh((1, 2, 2), mesh.AXES)
     made = tiny.factory(family)
     state = abstract_state(made, optimizer.make(OptimizerConfig(), 10), abstract, True, 0)
-    specs = lambda tree: [str(leaf.sharding.spec) for leaf in jax.tree.leaves(tree)]  # noqa: E731
+    specs = lambda tree: [str(leaf.sharding.spec) for leaf in jax.tree.leaves(tree)]
     adam = state.opt_state[1][0]
     assert specs(adam.mu) == specs(adam.nu) == specs(state.ema) == specs(state.params)
     spread = [s for s in specs(state.params) if "fsdp" in s and "tensor" in s]

@@ -67,7 +67,7 @@ def test_two_steps_of_adamw_with_clipping():
         updates, state = tx.update(grads, state, params)
         params = jax.tree.map(jnp.add, params, updates)
         m, v, ms, vs = 0.8 * m + 0.2 * 0.6, 0.9 * v + 0.1 * 0.36, 0.8 * ms + 0.2 * 0.8, 0.9 * vs + 0.1 * 0.64
-        step = lambda m, v, n=n: m / (1 - 0.8**n) / (math.sqrt(v / (1 - 0.9**n)) + 1e-8)  # noqa: E731
+        step = lambda m, v, n=n: m / (1 - 0.8**n) / (math.sqrt(v / (1 - 0.9**n)) + 1e-8)
         w, s = w - 0.1 * (step(m, v) + 0.5 * w), s - 0.1 * step(ms, vs)
     assert float(params["w_in"][0, 0]) == pytest.approx(w, rel=1e-5)
     assert float(params["scale"][0]) == pytest.approx(s, rel=1e-5)
