@@ -129,6 +129,12 @@ class ModelConfig:
         choices=("swiglu", "geglu", "gelu", "gelu_new", "relu"),
     )
     positions: str = option("rotary", "How positions enter.", choices=("rotary", "learned", "relative"))
+    attention: str = option(
+        "auto",
+        "How a whole sequence is attended: all rows of the batch at once ('plain'), or one row after another with the scores "
+        "recomputed ('rows': less memory, twice as fast on CPU); 'auto' takes rows on a single CPU device.",
+        choices=("auto", "plain", "rows"),
+    )
     norm: str = option("rmsnorm", "Normalisation.", choices=("rmsnorm", "layernorm"))
     norm_eps: float = option(1e-6, "Epsilon of the normalisation.", low=0.0)
     qk_norm: bool = option(False, "RMSNorm on each query and key head before the positions (Qwen3).")

@@ -18,11 +18,11 @@ from rgjax.nn.norms import Norm
 class Block(nnx.Module):
     """Self-attention, optional cross-attention, feed-forward; each normalised before and added after."""
 
-    def __init__(self, config: ModelConfig, key: jax.Array, cross: bool):
+    def __init__(self, config: ModelConfig, key: jax.Array, cross: bool, causal: bool):
         keys = jax.random.split(key, 3)
         norm = lambda: Norm(config.width, config.norm, config.norm_eps)
         self.rate = config.dropout
-        self.norm_attention, self.attention = norm(), Attention(config, keys[0])
+        self.norm_attention, self.attention = norm(), Attention(config, keys[0], causal=causal)
         self.norm_cross = norm() if cross else None
         self.cross = Attention(config, keys[1], cross=True) if cross else None
         self.norm_mlp, self.mlp = norm(), FeedForward(config, keys[2])
@@ -52,7 +52,7 @@ class Stack(nnx.Module):
     def __init__(self, config: ModelConfig, key: jax.Array, layers: int, cross: bool = False, causal: bool = True):
         self.config, self.depth, self.causal = config, layers, causal
         keys = jax.random.split(key, layers + 1)
-        self.blocks = jax.vmap(lambda k: Block(config, k, cross))(keys[:layers])
+        self.blocks = jax.vmap(lambda k: Block(config, k, cross, causal))(keys[:layers])
         self.norm = Norm(config.width, config.norm, config.norm_eps)
         shape, relative = (config.relative_buckets, config.heads), config.positions == "relative"
         # One assignment: NNX fixes whether an attribute holds data when it is first set.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.nn import param
+from rgjax.nn.linear import linear
 
 ACTIVATIONS = {
     "swiglu": jax.nn.silu,
@@ -43,12 +43,12 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         dtype = x_BTD.dtype
-        h = jnp.einsum("btd,df->btf", x_BTD, self.w_in[...].astype(dtype))
+        h = linear(x_BTD, self.w_in[...])
         if self.b_in is not None:
             h = h + self.b_in[...].astype(dtype)
         if self.w_gate is not None:
-            h = ACTIVATIONS[self.act](jnp.einsum("btd,df->btf", x_BTD, self.w_gate[...].astype(dtype))) * h
+            h = ACTIVATIONS[self.act](linear(x_BTD, self.w_gate[...])) * h
         else:
             h = ACTIVATIONS[self.act](h)
-        y = jnp.einsum("btf,fd->btd", h, self.w_out[...].astype(dtype))
+        y = linear(jax.lax.optimization_barrier(h), self.w_out[...])
         return y if self.b_out is None else y + self.b_out[...].astype(dtype)

@@ -29,6 +29,7 @@ def cross_entropy_sums(hidden_BTD, head_VD, targets_BT, weights_BT, shrink: floa
     chunks = (split(hidden), split(take(targets_BT)), split(take(weights_BT).astype(jnp.float32)))
     head = head_VD.astype(hidden.dtype)
 
+    @partial(jax.checkpoint, prevent_cse=False)  # around the condition: inside it, every chunk would keep its own copy of the head
     def body(sums, piece):
         found = jax.lax.cond(jnp.any(piece[2] > 0), partial(_scores, smoothing), _nothing, head, *piece)
         return jax.tree.map(jnp.add, sums, found), None
@@ -41,7 +42,6 @@ def _nothing(head, hidden, targets, weights):
     return (jnp.float32(0.0),) * 4
 
 
-@partial(jax.checkpoint, static_argnums=(0,))
 def _scores(smoothing, head_VD, hidden_BCD, targets_BC, weights_BC):
     logits = jnp.einsum("bcd,vd->bcv", hidden_BCD, head_VD, preferred_element_type=jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)

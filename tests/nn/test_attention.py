@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from rgjax.nn.attention import MASKED, Attention, LayerCache, attend, segment_bias
+from rgjax.nn import attention
+from rgjax.nn.attention import MASKED, Attention, LayerCache, attend, attend_rows, segment_bias
 
 
 def loops(q, k, v, bias, scale):
@@ -33,6 +34,23 @@ def test_grouped_heads_equal_loops(kv_heads, bias_heads):
     bias[..., 0] = 0.0
     ours = attend(*(jnp.asarray(x, jnp.float32) for x in (q, k, v, bias)), 0.7)
     np.testing.assert_allclose(ours, loops(q, k, v, bias, 0.7), atol=1e-5)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("causal, keys", [(True, 11), (False, 11), (False, 5), (True, 5)])
+def test_row_by_row_equals_all_rows_and_so_do_its_gradients(monkeypatch, kv_heads, causal, keys):
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)  # 11 queries: two whole blocks and a rest
+    rng = np.random.default_rng(kv_heads)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    q, k, v, weight = normal(3, 11, 4, 6), normal(3, keys, kv_heads, 6), normal(3, keys, kv_heads, 6), normal(3, 11, 4, 6)
+    # No padding: its queries see nothing, and what they then read means nothing.
+    segments = jnp.asarray(rng.integers(1, 3, (3, 11)))
+    bias = segment_bias(segments, segments[:, :keys], causal) + normal(1, 4, 11, keys)
+    rows, whole = lambda *x: attend_rows(*x, 0.7, causal), lambda *x: attend(*x, 0.7)
+    np.testing.assert_allclose(rows(q, k, v, bias), loops(*map(np.asarray, (q, k, v, bias)), 0.7), atol=1e-5)
+    gradients = lambda f: jax.grad(lambda *x: jnp.sum(f(*x) * weight), argnums=(0, 1, 2, 3))(q, k, v, bias)
+    for ours, truth in zip(gradients(rows), gradients(whole), strict=True):
+        np.testing.assert_allclose(ours, truth, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "t5"])
