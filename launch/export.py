@@ -1,28 +1,36 @@
 """Writes a run as a Hugging Face folder: weights, configuration, tokenizer and model card; no custom code.
 
     python -m launch.export --workdir=W --output=DIR
+    python -m launch.export --init_from=FOLDER --output=DIR    (reads a Hugging Face folder and writes it again)
 """
 
 from __future__ import annotations
 
 from launch import app
-from rgjax.config import ExportConfig
+from rgjax.config import DecodeConfig, ExportConfig, ModelConfig
+from rgjax.errors import UserError
 
 
 def main() -> dict:
     """Reads the flags, exports, and returns the summary that is printed last."""
     config = app.read(ExportConfig)
-    app.require(workdir=config.workdir, output=config.output)
+    if config.workdir and config.init_from:
+        raise UserError("--workdir and --init_from are both given; export one of them.")
+    app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
+    return rewrite(config) if config.init_from else export_run(config)
 
+
+def export_run(config: ExportConfig) -> dict:
+    """Exports a training run."""
     import pathlib
 
     import jax
 
-    from rgjax.hf import card, export
+    from rgjax.hf import card, export, families
     from rgjax.tasks import run as run_lib
 
     run = run_lib.Run.open(config.workdir, config.checkpoint)
-    family = export.choose(run.facts["model"], config.family)
+    family = families.choose(run.facts["model"], config.family)
     toy = {"item": {"title": "Second title", "attributes": {"genre": ["drama"]}}, "history": [{"title": "First title"}], "reason": ""}
     prompt = run.task.tokenizer.backend.decode(run.task.template.render(toy).prompt_ids, skip_special_tokens=False)
     scores = run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json")
@@ -32,6 +40,26 @@ def main() -> dict:
         dtype=config.export_dtype, max_new_tokens=run.facts["decode"].max_new_tokens, card=text, overwrite=config.overwrite,
     )  # fmt: skip
     return {"output": config.output, "family": family.name, "step": run.step, "parameters": run.task.factory.count(), "dtype": config.export_dtype}
+
+
+def rewrite(config: ExportConfig) -> dict:
+    """Reads a Hugging Face folder and writes the same model again."""
+    from rgjax.data.tokenizer import Tokenizer
+    from rgjax.hf import export
+    from rgjax.hf.load import Pretrained
+    from rgjax.models.build import ModelFactory
+    from rgjax.parallel import mesh as mesh_lib
+
+    source, tokenizer = Pretrained.open(config.init_from), Tokenizer.load(config.init_from)
+    model = source.configure(ModelConfig(), set(), tokenizer)
+    factory = ModelFactory(model, model.embeddings)
+    params = source.params(factory, mesh_lib.make("data:1"))
+    family = export.write(
+        config.output, params, model, tokenizer, family=source.family.name if config.family == "auto" else config.family,
+        dtype=config.export_dtype, max_new_tokens=DecodeConfig().max_new_tokens, overwrite=config.overwrite,
+        card=f"# {source.folder.path.name}\n\nRead and written by rgjax; nothing was trained.\n", token_ids=source.folder.token_ids(),
+    )  # fmt: skip
+    return {"output": config.output, "family": family.name, "parameters": factory.count(), "dtype": config.export_dtype}
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def main() -> dict | None:
 
     import jax
 
-    from rgjax.hf import export
+    from rgjax.hf import families
+    from rgjax.hf.load import Pretrained
     from rgjax.parallel import sharding
     from rgjax.tasks import reason
     from rgjax.train import workdir
@@ -55,7 +56,12 @@ def main() -> dict | None:
     mesh = mesh_lib.make(train.mesh)
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
+    source = Pretrained.open(train.init_from) if train.init_from and not stored else None
+    if source:
+        sections["model"] = source.configure(sections["model"], app.given(ModelConfig), tokenizer)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"])
+    if source:
+        source.check(task.factory)
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
@@ -84,9 +90,10 @@ def main() -> dict | None:
 
     validation = lambda: task.evaluation_data(dataset, split, train.eval_batches)
     loss = task.loss(sections["optimizer"].label_smoothing)
-    if jax.process_index() == 0 and (why := export.unexportable(sections["model"])):
+    if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
-    summary = Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh).run()
+    initial = (lambda: Pretrained.open(train.init_from).params(task.factory, mesh, train.seed)) if train.init_from else None
+    summary = Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, initial).run()
     return summary if jax.process_index() == 0 else None
 
 

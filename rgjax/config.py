@@ -139,10 +139,16 @@ class ModelConfig:
     norm_eps: float = option(1e-6, "Epsilon of the normalisation.", low=0.0)
     qk_norm: bool = option(False, "RMSNorm on each query and key head before the positions (Qwen3).")
     bias: bool = option(False, "Biases in attention and feed-forward.")
+    qkv_bias: bool = option(False, "Biases on queries, keys and values, if nowhere else (Qwen2).")
+    post_norm: bool = option(False, "Normalise after each sum instead of before each layer (BERT, BART).")
+    embedding_norm: bool = option(False, "Normalise embeddings before the first layer (BERT, BART).")
     tied: bool = option(True, "Output matrix tied to the embedding.")
+    scale_tied: bool = option(True, "With relative positions, divide a tied output by sqrt(width) (T5; not v1.1).")
+    embeddings: int = option(0, "Rows of the embedding table; 0 takes one per token (Hugging Face tables may have more).", low=0)
     dropout: float = option(0.1, "Dropout rate on embeddings, attention output and feed-forward output.", low=0.0, high=0.9)
     rope_theta: float = option(10000.0, "Base of the rotary frequencies.", low=1.0)
     max_positions: int = option(1024, "Longest sequence (the table's size for learned positions).", low=8)
+    position_offset: int = option(0, "Unused rows before the first learned position (BART has 2).", low=0)
     relative_buckets: int = option(32, "Buckets of relative positions (T5).", low=4)
     relative_distance: int = option(128, "Distance from which relative positions share the last bucket (T5).", low=8)
     scan: bool = option(True, "Scan over stacked layers: compiles once per layer shape; off unrolls them, faster for few layers.")
@@ -178,6 +184,7 @@ class TrainConfig:
     """The training run."""
 
     workdir: str = option("", "Folder of the run; an existing one is continued.")
+    init_from: str = option("", "Local Hugging Face folder whose weights to begin with; its config.json decides the model.")
     steps: int = option(1000, "Optimizer steps.", low=1)
     seed: int = option(0, "Seed of initial weights, dropout and data order.", low=0)
     mesh: str = option("data:1", "Device mesh, e.g. 'data:2,fsdp:2,tensor:2'; one axis may be -1 (all remaining devices).")
@@ -253,9 +260,10 @@ class ExportConfig:
     """A run as a Hugging Face folder."""
 
     workdir: str = option("", "Folder of a training run.")
+    init_from: str = option("", "Instead of a run: local Hugging Face folder to read and write again without training.")
     output: str = option("", "Folder to write.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
-    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen3", "t5"))
+    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5"))
     export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
     overwrite: bool = option(False, "Replace an existing folder.")
 

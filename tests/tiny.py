@@ -14,11 +14,31 @@ from rgjax.models.build import ModelFactory
 SMALL = {"layers": 2, "width": 20, "heads": 4, "head_dim": 6, "mlp_width": 28, "dropout": 0.0, "max_positions": 128}
 FAMILIES = {
     "llama": {"kv_heads": 2, "tied": False},
+    "qwen2": {"kv_heads": 2, "qkv_bias": True, "tied": False},
     "qwen3": {"kv_heads": 1, "qk_norm": True},
     "gpt2": {"positions": "learned", "norm": "layernorm", "activation": "gelu_new", "bias": True, "norm_eps": 1e-5},
     "t5": {"architecture": "seq2seq", "positions": "relative", "activation": "geglu", "encoder_layers": 3, "tied": False},
     "t5_tied_relu": {"architecture": "seq2seq", "positions": "relative", "activation": "relu"},
+    "t5_unscaled": {"architecture": "seq2seq", "positions": "relative", "activation": "geglu", "scale_tied": False},
     "seq2seq_rotary": {"architecture": "seq2seq", "kv_heads": 2},
+}
+
+# What the Hugging Face tests export: name -> (family above, changes to it).
+EXPORTED = {
+    "llama": ("llama", {}),
+    "llama_tied": ("llama", {"tied": True, "kv_heads": 4, "rope_theta": 500.0}),
+    "qwen3": ("qwen3", {}),
+    "qwen3_untied": ("qwen3", {"tied": False, "kv_heads": 2, "norm_eps": 1e-3}),
+    "qwen2": ("qwen2", {}),
+    "qwen2_tied": ("qwen2", {"tied": True, "kv_heads": 4, "rope_theta": 500.0}),
+    "mistral": ("llama", {"norm_eps": 1e-5}),
+    "gpt2": ("gpt2", {"head_dim": 5}),
+    "gpt2_untied": ("gpt2", {"head_dim": 5, "tied": False, "activation": "gelu", "norm_eps": 1e-3}),
+    "t5_geglu": ("t5", {}),
+    "t5_geglu_tied": ("t5", {"tied": True}),
+    "t5_geglu_unscaled": ("t5_unscaled", {}),
+    "t5_relu": ("t5_tied_relu", {}),
+    "t5_relu_untied": ("t5_tied_relu", {"tied": False, "relative_buckets": 16, "relative_distance": 20}),
 }
 
 

@@ -40,7 +40,7 @@ class Tokenizer:
         backend.no_padding()
         backend.no_truncation()
         self.backend, self.pad, self.eos, self.bos = backend, pad, eos, bos
-        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())  # ids may have gaps
         self.pad_id, self.eos_id, self.bos_id = (backend.token_to_id(t) for t in (pad, eos, bos))
 
     def encode(self, text: str) -> list[int]:

@@ -45,8 +45,11 @@ class Rules:
     once_M: np.ndarray  # bool: slots that may be written only once
 
     @classmethod
-    def of(cls, config: DecodeConfig, tokenizer: Tokenizer) -> Rules:
-        """Raises UserError when the least length exceeds the greatest, or more reasons are asked for than are decoded."""
+    def of(cls, config: DecodeConfig, tokenizer: Tokenizer, rows: int = 0) -> Rules:
+        """For logits over `rows` ids (0: the vocabulary), of which those that are no token are never written.
+
+        Raises UserError when the least length exceeds the greatest, or more reasons are asked for than are decoded.
+        """
         _check(config)
         size = tokenizer.vocab_size
         banned = np.zeros(size, bool)
@@ -75,7 +78,9 @@ class Rules:
         repeat = config.no_repeat_ngram if config.no_repeat_ngram <= config.max_new_tokens else 0  # a longer one can't occur
         limits = (config.min_length, config.max_length, repeat)
         once = np.array([config.cite_once and n.startswith("<h") for n in names] or [False])
-        return cls(tokenizer.eos_id, banned, units, opening, slot_of, tuple(names), table, *limits, once)
+        widen = lambda x, fill: np.pad(x, (0, max(rows - size, 0)), constant_values=fill)
+        per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
+        return cls(tokenizer.eos_id, *per_token, tuple(names), table, *limits, once)
 
     def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
         """The slots of each row's input; at least one column, so that shapes stay valid without slots."""

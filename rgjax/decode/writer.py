@@ -33,7 +33,7 @@ class Writer:
 
     def __init__(self, factory: ModelFactory, params: dict, tokenizer: Tokenizer, config: DecodeConfig):
         self.factory, self.params, self.tokenizer, self.config = factory, params, tokenizer, config
-        self.rules = Rules.of(config, tokenizer)
+        self.rules = Rules.of(config, tokenizer, factory.vocab_size)
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
         self.rows = max(1, config.decode_batch // self.copies)
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))

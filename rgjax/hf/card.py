@@ -8,13 +8,12 @@ SHOWN = (
     "rouge_1", "rouge_2", "rouge_l", "bleu_4", "chrf", "chatglm_bleu_4", "chatglm_rouge_l", "history_mention", "invented_quotes",
     "attribute_copy", "length_compliance", "distinct_2", "usr",
 )  # fmt: skip
-_LOADERS = {"t5": "AutoModelForSeq2SeqLM"}
 
 
 def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family, prompt: str) -> str:
     """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}, `prompt` an input as the model reads it."""
     synthetic = "**The training data is synthetic (a generated shop); do not use the model for real shoppers.**\n\n" if facts["synthetic"] else ""
-    tag = "text2text-generation" if family.start_is_pad else "text-generation"
+    tag = "text2text-generation" if family.seq2seq else "text-generation"
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [recommendation, explanation]\n---\n\n"
         f"# Recommendation reasons: {facts['dataset_name']}\n\n{synthetic}"
@@ -64,7 +63,7 @@ def _table(scores: dict) -> list[str]:
 
 
 def _use(facts: dict, family: Family, prompt: str) -> str:
-    loader = _LOADERS.get(family.name, "AutoModelForCausalLM")
+    loader = "AutoModelForSeq2SeqLM" if family.seq2seq else "AutoModelForCausalLM"
     controls = "; ".join(f"{n}: {', '.join(v)}" for n, v in facts["controls"].items())
     declared = f"\n\nControl codes: {controls}. Write them as `<|control|><|name=value|>` before `<|reason|>`." if controls else ""
     return (

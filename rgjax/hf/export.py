@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 import ml_dtypes
 import numpy as np
@@ -14,43 +16,21 @@ from safetensors.numpy import save_file
 from rgjax.config import ModelConfig
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
-from rgjax.hf import llama, qwen3, t5
+from rgjax.hf.families import choose
 from rgjax.hf.table import Family, tensors
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (llama.FAMILY, qwen3.FAMILY, t5.FAMILY)}
 SHARD_BYTES = 4 * 2**30
-
-
-def choose(config: ModelConfig, name: str) -> Family:
-    """The named family, or the first that fits with 'auto'; raises UserError saying why none does."""
-    reasons = {f.name: f.refuses(config) for f in FAMILIES.values()}
-    if name == "auto":
-        name = next((n for n, why in reasons.items() if why is None), "")
-        if not name:
-            listed = "; ".join(f"{n}: {why}" for n, why in reasons.items())
-            raise UserError(f"No Hugging Face architecture holds this model ({listed}); train with options of one of them.")
-    if reasons[name]:
-        raise UserError(f"--family={name} does not hold this model: {reasons[name]}; use --family=auto or train it so.")
-    return FAMILIES[name]
-
-
-def unexportable(config: ModelConfig) -> str | None:
-    """Why no family holds this model, or None."""
-    try:
-        choose(config, "auto")
-    except UserError as error:
-        return str(error)
-    return None
 
 
 def write(
     output: str | pathlib.Path, params: dict, config: ModelConfig, tokenizer: Tokenizer, *, family: str = "auto",
     dtype: str = "float32", max_new_tokens: int = 128, card: str = "", overwrite: bool = False, shard_bytes: int = SHARD_BYTES,
+    token_ids: dict | None = None,
 ) -> Family:  # fmt: skip
     """Writes config.json, generation_config.json, weights, tokenizer and README.md into a new folder, whole or not at all.
 
-    `params` is the nested dict of float32 arrays; `card` the text of README.md. Raises UserError when the model fits no
-    family or the folder exists.
+    `params` is the nested dict of float32 arrays; `card` the text of README.md; `token_ids` (`eos_token_id` and its like) go
+    before the tokenizer's. Raises UserError when the model fits no family or the folder exists.
     """
     output, chosen = pathlib.Path(output), choose(config, family)
     output = output.absolute()
@@ -59,7 +39,7 @@ def write(
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes)
+        _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes, token_ids or {})
         old = output.with_name(f".{output.name}.old")
         if output.exists():
             os.replace(output, old)
@@ -80,21 +60,23 @@ def _check_replaceable(output: pathlib.Path, overwrite: bool) -> None:
         raise UserError(f"--output={output} is not an exported model, so --overwrite leaves it alone; give another folder.")
 
 
-def _write_files(folder, params, config, tokenizer, family, dtype, max_new_tokens, card, shard_bytes) -> None:
+def _write_files(folder, params, config, tokenizer, family, dtype, max_new_tokens, card, shard_bytes, token_ids) -> None:
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    start = {"decoder_start_token_id": tokenizer.pad_id} if family.start_is_pad else {}
-    body = family.config(config, tokenizer.vocab_size) | ids | start | {"dtype": dtype, "torch_dtype": dtype}
+    ids |= {"decoder_start_token_id": tokenizer.pad_id} if family.seq2seq else {}
+    ids, rows = ids | token_ids, config.embeddings or tokenizer.vocab_size
+    body = family.body(config, rows) | ids | {"dtype": dtype, "torch_dtype": dtype}
     _json(folder / "config.json", body)
-    _json(folder / "generation_config.json", ids | start | {"max_new_tokens": max_new_tokens, "do_sample": False})
+    _json(folder / "generation_config.json", ids | {"max_new_tokens": max_new_tokens, "do_sample": False})
     tokenizer.save(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    _weights(folder, params, family.rules(config), dtype, shard_bytes)
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in family.buffers(rows).items()}
+    _weights(folder, itertools.chain(tensors(params, family.rules(config)), zeros.items()), dtype, shard_bytes)
 
 
-def _weights(folder: pathlib.Path, params: dict, rules: list, dtype: str, shard_bytes: int) -> None:
+def _weights(folder: pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]], dtype: str, shard_bytes: int) -> None:
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
     shards: list[dict[str, np.ndarray]] = [{}]
-    for name, array in tensors(params, rules):
+    for name, array in arrays:
         array = array.astype(kind)
         if shards[-1] and sum(a.nbytes for a in shards[-1].values()) + array.nbytes > shard_bytes:
             shards.append({})

@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 from rgjax.config import ModelConfig
+from rgjax.errors import UserError
 from rgjax.hf.table import Family, Rule, attention_rules
-from rgjax.nn.feedforward import hidden_width
+
+SHAPE = {"positions": "rotary", "norm": "rmsnorm", "activation": "swiglu"}
+FIELDS = {
+    "hidden_size": "width",
+    "intermediate_size": "mlp_width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+    "head_dim": "head_dim",
+    "max_position_embeddings": "max_positions",
+    "rms_norm_eps": "norm_eps",
+    "tie_word_embeddings": "tied",
+}
+DEFAULTS = {"num_key_value_heads": 0, "head_dim": 0, "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+COPIES = {"lm_head.weight": "model.embed_tokens.weight"}
+IGNORED = (".rotary_emb.inv_freq",)
 
 
-def shape_refusal(c: ModelConfig) -> str | None:
-    """Why a model is not of Llama's shape at all (shared with Qwen3)."""
-    if c.architecture != "causal":
-        return "it is an encoder-decoder"
-    for name, wanted in (("positions", "rotary"), ("norm", "rmsnorm"), ("activation", "swiglu"), ("bias", False)):
-        if getattr(c, name) != wanted:
-            return f"it has --{name}={getattr(c, name)}, not {wanted}"
-    return None
+def rope(c: ModelConfig) -> dict:
+    """Rotary fields: transformers 5 reads the first, 4.57 the second; with only the first it silently takes 10000."""
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta}, "rope_theta": c.rope_theta, "attention_dropout": 0.0}
 
 
-def refuses(c: ModelConfig) -> str | None:
-    return shape_refusal(c) or ("it normalises queries and keys (Qwen3)" if c.qk_norm else None)
-
-
-def base_config(c: ModelConfig, vocab_size: int) -> dict:
-    """Fields of config.json that Llama and Qwen3 share."""
-    return {
-        "vocab_size": vocab_size,
-        "hidden_size": c.width,
-        "intermediate_size": hidden_width(c),
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "num_key_value_heads": c.kv_heads or c.heads,
-        "head_dim": c.head_dim or c.width // c.heads,
-        "hidden_act": "silu",
-        "max_position_embeddings": c.max_positions,
-        "rms_norm_eps": c.norm_eps,
-        "tie_word_embeddings": c.tied,
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        # transformers 5 reads the first, 4.57 the second; with only the first it silently takes 10000.
-        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
-        "rope_theta": c.rope_theta,
-        "use_cache": True,
-    }
-
-
-def config(c: ModelConfig, vocab_size: int) -> dict:
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "mlp_bias": False, **base_config(c, vocab_size)}
+def options(body: dict, names: set[str]) -> dict:
+    """The rotary base; raises UserError on rescaled frequencies and on layers that attend to a window."""
+    found = (body.get("rope_parameters") or {}) | (body.get("rope_scaling") or {})
+    kind = found.get("rope_type", found.get("type", "default"))
+    if kind != "default" or found.get("partial_rotary_factor", 1.0) != 1.0:
+        raise UserError(f"config.json says rope scaling '{kind}', and rgjax computes plain rotary positions only; use a model without it.")
+    if other := sorted(set(body.get("layer_types") or ()) - {"full_attention"}):
+        raise UserError(f"config.json says layer_types '{other[0]}', and rgjax computes full_attention only; use another model.")
+    return {"rope_theta": float(found.get("rope_theta", body.get("rope_theta", 10000.0)))}
 
 
 def rules(c: ModelConfig) -> list[Rule]:
@@ -53,7 +44,7 @@ def rules(c: ModelConfig) -> list[Rule]:
     return [
         Rule("embedding.tokens", "model.embed_tokens.weight"),
         Rule(f"{ours}.norm_attention.scale", f"{theirs}.input_layernorm.weight"),
-        *attention_rules(f"{ours}.attention", f"{theirs}.self_attn"),
+        *attention_rules(f"{ours}.attention", f"{theirs}.self_attn", bias="qkv" if c.qkv_bias else ""),
         Rule(f"{ours}.norm_mlp.scale", f"{theirs}.post_attention_layernorm.weight"),
         Rule(f"{ours}.mlp.w_gate", f"{theirs}.mlp.gate_proj.weight", "linear"),
         Rule(f"{ours}.mlp.w_in", f"{theirs}.mlp.up_proj.weight", "linear"),
@@ -63,4 +54,7 @@ def rules(c: ModelConfig) -> list[Rule]:
     ]
 
 
-FAMILY = Family("llama", refuses, config, rules)
+FAMILY = Family(
+    "llama", "LlamaForCausalLM", SHAPE, {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}, FIELDS, rules,
+    defaults=DEFAULTS, more=rope, options=options, copies=COPIES, ignored=IGNORED, prefix="model.",
+)  # fmt: skip

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rgjax.config import ModelConfig
 from rgjax.hf import llama
-from rgjax.hf.table import Family, Rule
-
-
-def refuses(c: ModelConfig) -> str | None:
-    return llama.shape_refusal(c) or (None if c.qk_norm else "it does not normalise queries and keys (--qk_norm)")
-
-
-def config(c: ModelConfig, vocab_size: int) -> dict:
-    return {
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "use_sliding_window": False, "sliding_window": None,
-        **llama.base_config(c, vocab_size),
-    }  # fmt: skip
+from rgjax.hf.table import Rule
 
 
 def rules(c: ModelConfig) -> list[Rule]:
@@ -23,4 +14,7 @@ def rules(c: ModelConfig) -> list[Rule]:
     return llama.rules(c) + heads
 
 
-FAMILY = Family("qwen3", refuses, config, rules)
+FAMILY = dataclasses.replace(
+    llama.FAMILY, name="qwen3", model_class="Qwen3ForCausalLM", shape=llama.SHAPE | {"qk_norm": True}, rules=rules,
+    fixed={"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}, defaults=llama.DEFAULTS | {"head_dim": 128},
+)  # fmt: skip

@@ -1,49 +1,43 @@
-"""T5ForConditionalGeneration: relative positions, RMSNorm, unscaled attention, no biases."""
+"""T5ForConditionalGeneration, original and v1.1: relative positions, RMSNorm, unscaled attention, no biases."""
 
 from __future__ import annotations
 
 from rgjax.config import ModelConfig
 from rgjax.hf.table import Family, Rule, attention_rules
-from rgjax.nn.feedforward import GATED, hidden_width
+from rgjax.nn.feedforward import GATED
 
-_ACT = {"geglu": ("gelu_new", "gated-gelu"), "relu": ("relu", "relu"), "gelu_new": ("gelu_new", "gelu_new")}
+FIELDS = {
+    "d_model": "width",
+    "d_kv": "head_dim",
+    "d_ff": "mlp_width",
+    "num_layers": "encoder_layers",
+    "num_decoder_layers": "layers",
+    "num_heads": "heads",
+    "relative_attention_num_buckets": "relative_buckets",
+    "relative_attention_max_distance": "relative_distance",
+    "layer_norm_epsilon": "norm_eps",
+}
+DEFAULTS = {
+    "d_kv": 64, "num_decoder_layers": 0, "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu",
+}  # fmt: skip
+DENSE = {"geglu": "gelu_new", "relu": "relu", "gelu_new": "gelu_new"}
 
 
-def refuses(c: ModelConfig) -> str | None:
-    if c.architecture != "seq2seq":
-        return "it is decoder-only"
-    for name, wanted in (("positions", "relative"), ("norm", "rmsnorm"), ("bias", False), ("qk_norm", False)):
-        if getattr(c, name) != wanted:
-            return f"it has --{name}={getattr(c, name)}, not {wanted}"
-    if c.activation not in _ACT:
-        return f"it has --activation={c.activation}, not one of {', '.join(_ACT)}"
-    return "it has grouped key heads" if (c.kv_heads or c.heads) != c.heads else None
-
-
-def config(c: ModelConfig, vocab_size: int) -> dict:
-    dense, feed_forward = _ACT[c.activation]
+def more(c: ModelConfig) -> dict:
+    # transformers 4.57 scales the output where the head is tied; 5 ties by the tensors and scales by its own field.
+    scaled = c.tied and c.scale_tied
     return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
-        "vocab_size": vocab_size,
-        "d_model": c.width,
-        "d_kv": c.head_dim or c.width // c.heads,
-        "d_ff": hidden_width(c),
-        "num_layers": c.encoder_layers or c.layers,
-        "num_decoder_layers": c.layers,
-        "num_heads": c.heads,
-        "relative_attention_num_buckets": c.relative_buckets,
-        "relative_attention_max_distance": c.relative_distance,
-        "dropout_rate": c.dropout,
-        "layer_norm_epsilon": c.norm_eps,
-        "feed_forward_proj": feed_forward,
-        "dense_act_fn": dense,
-        "is_gated_act": c.activation in GATED,
-        "is_encoder_decoder": True,
-        "tie_word_embeddings": c.tied,
-        "scale_decoder_outputs": c.tied,  # transformers 5 derives it from the line above, 4.57 likewise
-        "use_cache": True,
-    }
+        "dropout_rate": c.dropout, "dense_act_fn": DENSE[c.activation], "is_gated_act": c.activation in GATED,
+        "is_encoder_decoder": True, "tie_word_embeddings": c.tied, "scale_decoder_outputs": scaled,
+    }  # fmt: skip
+
+
+def options(body: dict, names: set[str]) -> dict:
+    """Transformers 5 always says the head is tied, and means it where the output is scaled or no tensor is given for the head."""
+    scaled = body.get("scale_decoder_outputs", body.get("tie_word_embeddings", True))
+    tied = scaled or "lm_head.weight" not in names
+    return {"layers": body.get("num_decoder_layers") or body["num_layers"], "tied": tied, "scale_tied": scaled if tied else True}
 
 
 def rules(c: ModelConfig) -> list[Rule]:
@@ -64,4 +58,10 @@ def rules(c: ModelConfig) -> list[Rule]:
     return found
 
 
-FAMILY = Family("t5", refuses, config, rules, start_is_pad=True)
+FAMILY = Family(
+    "t5", "T5ForConditionalGeneration", {"architecture": "seq2seq", "positions": "relative", "norm": "rmsnorm"}, {}, FIELDS, rules,
+    defaults=DEFAULTS, activation_field="feed_forward_proj",
+    activations={"gated-gelu": "geglu", "relu": "relu", "gelu_new": "gelu_new"}, more=more, options=options,
+    copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight"),
+    ignored=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),  # unused, in the first published models
+)  # fmt: skip

@@ -1,89 +1,207 @@
-"""What a family file declares: a translation of the configuration, and a table of parameter names.
+"""What a family file declares, used in both directions: tables of configuration fields and of parameter names.
 
 A rule maps one of our parameters to one Hugging Face tensor. Names hold `{i}` where layers are numbered; ours are stacked
-along a leading axis there. `kind` says how a matrix is laid out on the other side.
+along a leading axis there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
+from rgjax.nn.feedforward import hidden_width
+
+# For each kind, which of our axes, folded together, make each axis of theirs. Other kinds keep the array as it is.
+KINDS = {
+    "linear": ((1,), (0,)),  # [in, out] against torch's Linear [out, in]
+    "heads_in": ((1, 2), (0,)),  # [D, H, A] against [H * A, D]
+    "heads_out": ((2,), (0, 1)),  # [H, A, D] against [D, H * A]
+    "heads_bias": ((0, 1),),  # [H, A] against [H * A]
+    "conv_in": ((0,), (1, 2)),  # [D, H, A] against GPT-2's Conv1D [D, H * A]
+    "conv_out": ((0, 1), (2,)),  # [H, A, D] against [H * A, D]
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`ours` is a dotted path of a parameter; `theirs` its tensor's name.
+    """`ours` is a dotted path of a parameter, `theirs` its tensor's name, `kind` how the axes lie there (`KINDS`, or 'as_is').
 
-    kind 'as_is' keeps the array; 'linear' is our [in, out] against torch's [out, in]; 'heads_in' our [D, H, A] against
-    [H * A, D]; 'heads_out' our [H, A, D] against [D, H * A]; 'heads_bias' our [H, A] against [H * A].
+    `part` (k, n): ours is the k-th of n equal parts of their last axis; the rules of all parts follow each other.
     """
 
     ours: str
     theirs: str
     kind: str = "as_is"
+    part: tuple[int, int] = (0, 1)
+
+    def groups(self, ndim: int) -> tuple[tuple[int, ...], ...]:
+        """For each of their axes, our axes that make it."""
+        return KINDS.get(self.kind, tuple((axis,) for axis in range(ndim)))
+
+    def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
+        """Their shape, all parts together, for our shape without the axis of layers."""
+        sizes = [math.prod(ours[axis] for axis in group) for group in self.groups(len(ours))]
+        return (*sizes[:-1], sizes[-1] * self.part[1]) if sizes else ()
 
     def export(self, x: np.ndarray) -> np.ndarray:
-        if self.kind == "linear":
-            x = x.T
-        elif self.kind == "heads_in":
-            x = x.reshape(x.shape[0], -1).T
-        elif self.kind == "heads_out":
-            x = x.reshape(-1, x.shape[-1]).T
-        elif self.kind == "heads_bias":
-            x = x.reshape(-1)
-        return np.ascontiguousarray(x)
+        """Our array in their layout (this part of it)."""
+        groups = self.groups(x.ndim)
+        sizes = [math.prod(x.shape[axis] for axis in group) for group in groups]
+        return np.ascontiguousarray(x.transpose([axis for group in groups for axis in group]).reshape(sizes))
+
+    def read(self, tensor, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
+        """`index` of our array of `shape` as float32, slicing no more out of `tensor` than that."""
+        spans = [range(*s.indices(n)) for s, n in zip(index, shape, strict=True)]
+        groups = self.groups(len(shape))
+        slices = [_folded(group, spans, shape) for group in groups]
+        skip = self.part[0] * math.prod(shape[axis] for axis in groups[-1])
+        slices[-1] = slice(slices[-1].start + skip, slices[-1].stop + skip)
+        order = [axis for group in groups for axis in group]
+        found = np.asarray(tensor[tuple(slices)], np.float32).reshape([len(spans[axis]) for axis in order])
+        return found.transpose(np.argsort(order))
+
+
+def _folded(group: tuple[int, ...], spans: list[range], shape: tuple[int, ...]) -> slice:
+    """The span of an axis made of our axes `group`; only the first of them may be cut (a head lies whole on a device)."""
+    inner = math.prod(shape[axis] for axis in group[1:])
+    assert all(len(spans[axis]) == shape[axis] for axis in group[1:])
+    return slice(spans[group[0]].start * inner, spans[group[0]].stop * inner)
+
+
+# What a family does not say otherwise in `shape`.
+PLAIN = {
+    "architecture": "causal", "bias": False, "qkv_bias": False, "qk_norm": False, "post_norm": False, "embedding_norm": False,
+    "position_offset": 0,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One Hugging Face architecture.
+    """One Hugging Face architecture, as tables.
 
-    `refuses(config)` returns the sentence why a model of ours is not of this family, or None. `config(config, vocab_size)`
-    is the body of config.json. `rules(config)` lists every parameter once.
+    `shape` (over `PLAIN`) are the options every model of the family has. `fixed` are fields of config.json with the one
+    value that we compute. `fields` maps fields of config.json to our options; those in `defaults` may be missing or null
+    there. `activations` maps the values of the field `activation_field` to ours. `rules(config)` lists every parameter once.
+    `more(config)` are further fields to write; `options(body, names)` further options read from config.json and the names of
+    the tensors, and raises UserError for what we do not compute. `buffers(rows)` are tensors of zeros, by shape; `copies` maps
+    duplicates of tied tensors to their originals; `ignored` end names of tensors that hold no parameter; `prefix` is
+    left out of the names when only the base model was saved.
     """
 
     name: str
-    refuses: Callable[[ModelConfig], str | None]
-    config: Callable[[ModelConfig, int], dict]
+    model_class: str
+    shape: dict
+    fixed: dict
+    fields: dict[str, str]
     rules: Callable[[ModelConfig], list[Rule]]
-    start_is_pad: bool = False  # generation starts from the padding token (encoder-decoders)
+    defaults: dict = dataclasses.field(default_factory=dict)
+    activation_field: str = ""
+    activations: dict[str, str] = dataclasses.field(default_factory=dict)
+    more: Callable[[ModelConfig], dict] = lambda config: {}
+    options: Callable[[dict, set[str]], dict] = lambda body, names: {}
+    buffers: Callable[[int], dict[str, tuple[int, ...]]] = lambda rows: {}
+    copies: dict[str, str] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def seq2seq(self) -> bool:
+        """Whether it is an encoder-decoder."""
+        return self.shape.get("architecture") == "seq2seq"
+
+    def refuses(self, config: ModelConfig) -> str | None:
+        """Why a model of ours is not of this family, or None."""
+        for name, wanted in (PLAIN | self.shape).items():
+            if getattr(config, name) != wanted:
+                return f"it has --{name}={getattr(config, name)}, not {wanted}"
+        if self.activations and config.activation not in self.activations.values():
+            return f"it has --activation={config.activation}, not one of {', '.join(self.activations.values())}"
+        c, named = resolved(config), self.fields.values()
+        if c.kv_heads != c.heads and "kv_heads" not in named:
+            return "it has grouped key heads"
+        return None if "head_dim" in named or c.head_dim * c.heads == c.width else "its heads together are not as wide as the model"
+
+    def body(self, config: ModelConfig, rows: int) -> dict:
+        """config.json of a model of ours with `rows` embeddings."""
+        c = resolved(config)
+        body = {"architectures": [self.model_class], "model_type": self.name, "vocab_size": rows, **self.fixed}
+        body |= {theirs: getattr(c, ours) for theirs, ours in self.fields.items()}
+        if self.activations:
+            body[self.activation_field] = next(theirs for theirs, ours in self.activations.items() if ours == c.activation)
+        return body | {"use_cache": True} | self.more(c)
+
+    def read(self, body: dict, names: set[str]) -> dict:
+        """Our options for a config.json beside tensors of these names; raises UserError at a field we do not compute."""
+        for field, value in self.fixed.items():
+            if body.get(field, value) != value:
+                raise UserError(f"config.json says {field}={body[field]!r}, and rgjax computes {self.name} with {value!r} only; use another model.")
+        options = dict(self.shape)
+        for field, ours in self.fields.items():
+            value = body.get(field)
+            options[ours] = self.defaults[field] if value is None and field in self.defaults else body[field]
+        if self.activations:
+            act = body.get(self.activation_field) or self.defaults[self.activation_field]
+            if act not in self.activations:
+                known = ", ".join(self.activations)
+                raise UserError(f"config.json says {self.activation_field}={act!r}, and rgjax computes {known} only; use another model.")
+            options["activation"] = self.activations[act]
+        return options | self.options(body, names)
+
+
+def resolved(c: ModelConfig) -> ModelConfig:
+    """The configuration with every width that a 0 leaves to a rule written out."""
+    return dataclasses.replace(
+        c, kv_heads=c.kv_heads or c.heads, head_dim=c.head_dim or c.width // c.heads, mlp_width=hidden_width(c),
+        encoder_layers=c.encoder_layers or c.layers,
+    )  # fmt: skip
 
 
 def tensors(params: dict, rules: list[Rule]) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array) of every exported tensor; raises UserError when a parameter has no rule."""
-    left = {path: leaf for path, leaf in _flat(params)}
-    for rule in rules:
-        if rule.ours not in left:
-            raise UserError(f"The checkpoint lacks the parameter {rule.ours}; it is of another architecture than its configuration.")
-        array = np.asarray(left.pop(rule.ours))
-        if "{i}" in rule.theirs:
-            for i in range(array.shape[0]):
-                yield rule.theirs.format(i=i), rule.export(array[i])
+    left = dict(flat(params))
+    for name, parts in itertools.groupby(rules, key=lambda rule: rule.theirs):
+        arrays = [(rule, np.asarray(_taken(left, rule))) for rule in parts]
+        if "{i}" in name:
+            for i in range(arrays[0][1].shape[0]):
+                yield name.format(i=i), np.concatenate([rule.export(array[i]) for rule, array in arrays], axis=-1)
         else:
-            yield rule.theirs, rule.export(array)
+            yield name, np.concatenate([rule.export(array) for rule, array in arrays], axis=-1)
     if left:
         raise UserError(f"The parameter {next(iter(left))} has no place in this Hugging Face family; choose another --family.")
 
 
-def _flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def _taken(left: dict, rule: Rule):
+    if rule.ours not in left:
+        raise UserError(f"The checkpoint lacks the parameter {rule.ours}; it is of another architecture than its configuration.")
+    return left.pop(rule.ours)
+
+
+def flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """(dotted path, leaf) of every leaf of nested dicts."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def attention_rules(ours: str, theirs: str, names: str = "q_proj k_proj v_proj o_proj", bias: bool = False) -> list[Rule]:
-    """The four projections of one attention; `names` in the order query, key, value, output."""
+def attention_rules(ours: str, theirs: str, names: str = "q_proj k_proj v_proj o_proj", bias: str = "") -> list[Rule]:
+    """The four projections of one attention; `names` in the order query, key, value, output; `bias`: those that have one, as 'qkv'."""
     rules = []
     for ours_name, their_name in zip("qkvo", names.split(), strict=True):
         kind = "heads_out" if ours_name == "o" else "heads_in"
         rules.append(Rule(f"{ours}.w{ours_name}", f"{theirs}.{their_name}.weight", kind))
-        if bias:
+        if ours_name in bias:
             rules.append(Rule(f"{ours}.b{ours_name}", f"{theirs}.{their_name}.bias", "as_is" if ours_name == "o" else "heads_bias"))
     return rules
+
+
+def norm_rules(ours: str, theirs: str) -> list[Rule]:
+    """Scale and shift of one layer normalisation."""
+    return [Rule(f"{ours}.scale", f"{theirs}.weight"), Rule(f"{ours}.shift", f"{theirs}.bias")]

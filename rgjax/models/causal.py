@@ -39,7 +39,7 @@ class CausalLM(nnx.Module):
         for i, cache in enumerate(caches):
             x, cache = stack.block(i)(x, bias, rope, cache=cache, write_at=write_at, prefix=prefixes[i] if prefixes else None)
             new.append(cache)
-        return stack.norm(x), new
+        return stack.finish(x), new
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

@@ -7,17 +7,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
-from rgjax.models.transformer import Embedding, Stack, check_shapes
+from rgjax.models.transformer import Embedding, Entrance, Stack, check_shapes
 from rgjax.nn.attention import LayerCache, segment_bias
 from rgjax.nn.dropout import dropout
 
 
 class Seq2Seq(nnx.Module):
-    """Encoder and decoder stacks over one embedding table, as in T5."""
+    """Encoder and decoder stacks over one embedding table, as in T5; each with positions of its own, as in BART."""
 
     def __init__(self, config: ModelConfig, vocab_size: int, key: jax.Array):
         check_shapes(config)
         self.config, keys = config, jax.random.split(key, 3)
+        self.entrance = Entrance(config, jax.random.fold_in(key, 3))
         self.embedding = Embedding(config, keys[0], vocab_size)
         self.encoder = Stack(config, keys[1], config.encoder_layers or config.layers, causal=False)
         self.decoder = Stack(config, keys[2], config.layers, cross=True)
@@ -33,10 +34,13 @@ class Seq2Seq(nnx.Module):
         """batch: the encoder's fields, and `tokens`, `segment_ids`, `positions` int32 [B, T] -> hidden [B, T, D]."""
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
         source = self.encode(batch, keys[0])
-        x = self.embedding(batch["tokens"], batch["positions"], keys[1])
+        x = self._enter(batch["tokens"], batch["positions"], keys[1])
         mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
         cross = segment_bias(batch["segment_ids"], batch["encoder_segment_ids"], causal=False)
         return self.decoder(x, mask, batch["positions"], source, cross, key=keys[2])
+
+    def _enter(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
+        return self.entrance.enter(self.embedding.tokens[...][tokens_BT], positions_BT, key)
 
     def cross_caches(self, source_BSD: jax.Array) -> list[LayerCache]:
         """Each decoder layer's keys and values of the encoder's output, computed once per input."""
@@ -44,13 +48,13 @@ class Seq2Seq(nnx.Module):
 
     def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at, sources, source_bias):
         """As CausalLM.decode, reading the encoder through `sources` (from cross_caches) under `source_bias` [B, 1, 1, S]."""
-        stack, x = self.decoder, self.embedding(tokens_BT, positions_BT)
+        stack, x = self.decoder, self._enter(tokens_BT, positions_BT)
         query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
         bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
         for i, (cache, source) in enumerate(zip(caches, sources, strict=True)):
             x, cache = stack.block(i)(x, bias, rope, source, source_bias, cache=cache, write_at=write_at)
             new.append(cache)
-        return stack.norm(x), new
+        return stack.finish(x), new
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

@@ -1,4 +1,4 @@
-"""The one transformer: a pre-norm block, and a stack of them scanned over stacked parameters."""
+"""The one transformer: a pre-norm or post-norm block, and a stack of them scanned over stacked parameters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rgjax.nn.norms import Norm
 
 
 class Block(nnx.Module):
-    """Self-attention, optional cross-attention, feed-forward; each normalised before and added after."""
+    """Self-attention, optional cross-attention, feed-forward; each added to what it read, which is normalised before (or the sum after)."""
 
     def __init__(self, config: ModelConfig, key: jax.Array, cross: bool, causal: bool):
         keys = jax.random.split(key, 3)
         norm = lambda: Norm(config.width, config.norm, config.norm_eps)
-        self.rate = config.dropout
+        self.rate, self.post_norm = config.dropout, config.post_norm
         self.norm_attention, self.attention = norm(), Attention(config, keys[0], causal=causal)
         self.norm_cross = norm() if cross else None
         self.cross = Attention(config, keys[1], cross=True) if cross else None
@@ -33,14 +33,16 @@ class Block(nnx.Module):
         A `source` of fewer rows than x serves as many consecutive rows each (candidates of one input, T = 1).
         """
         keys = (None,) * 3 if key is None else tuple(jax.random.split(key, 3))
-        y, cache = self.attention(self.norm_attention(x), bias, rope, cache, write_at, prefix)
-        x = x + dropout(y, self.rate, keys[0])
+        before = lambda norm, x: x if self.post_norm else norm(x)
+        after = lambda norm, x, y, key: norm(x + dropout(y, self.rate, key)) if self.post_norm else x + dropout(y, self.rate, key)
+        y, cache = self.attention(before(self.norm_attention, x), bias, rope, cache, write_at, prefix)
+        x = after(self.norm_attention, x, y, keys[0])
         if self.cross is not None:
             read = source if isinstance(source, LayerCache) else self.cross.keys_values(source)
-            grouped = self.norm_cross(x).reshape(read.k.shape[0], -1, x.shape[-1])
+            grouped = before(self.norm_cross, x).reshape(read.k.shape[0], -1, x.shape[-1])
             y, _ = self.cross(grouped, source_bias, cache=read)
-            x = x + dropout(y.reshape(x.shape), self.rate, keys[1])
-        return x + dropout(self.mlp(self.norm_mlp(x)), self.rate, keys[2]), cache
+            x = after(self.norm_cross, x, y.reshape(x.shape), keys[1])
+        return after(self.norm_mlp, x, self.mlp(before(self.norm_mlp, x)), keys[2]), cache
 
 
 REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}
@@ -53,7 +55,7 @@ class Stack(nnx.Module):
         self.config, self.depth, self.causal = config, layers, causal
         keys = jax.random.split(key, layers + 1)
         self.blocks = jax.vmap(lambda k: Block(config, k, cross, causal))(keys[:layers])
-        self.norm = Norm(config.width, config.norm, config.norm_eps)
+        self.norm = None if config.post_norm else Norm(config.width, config.norm, config.norm_eps)
         shape, relative = (config.relative_buckets, config.heads), config.positions == "relative"
         # One assignment: NNX fixes whether an attribute holds data when it is first set.
         self.relative = param.normal(keys[layers], shape, (None, "heads"), config.width**-0.5) if relative else None
@@ -61,6 +63,10 @@ class Stack(nnx.Module):
     def block(self, i: int) -> Block:
         """The i-th block, cut out of the stack."""
         return jax.tree.map(lambda a: a[i], self.blocks)
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """The final norm; blocks that normalise after themselves need none."""
+        return x if self.norm is None else self.norm(x)
 
     def bias(self, mask_B1TS: jax.Array, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
         """Attention bias [B, 1 or H, T, S]: the mask, and T5's learned distance bias if configured."""
@@ -92,28 +98,43 @@ class Stack(nnx.Module):
         else:
             for i in range(self.depth):
                 x_BTD, _ = body(x_BTD, (self.block(i), None if keys is None else keys[i]))
-        return self.norm(x_BTD)
+        return self.finish(x_BTD)
 
 
-class Embedding(nnx.Module):
-    """Token table [V, D], learned positions [P, D] if configured, and the output matrix."""
+class Entrance(nnx.Module):
+    """What token vectors [B, T, D] go through before a stack: learned positions [P, D] and a norm, if configured, and dropout."""
+
+    def __init__(self, config: ModelConfig, key: jax.Array):
+        self.config, rows = config, config.max_positions + config.position_offset
+        learned = config.positions == "learned"
+        self.places = param.normal(key, (rows, config.width), (None, "embed"), 0.01) if learned else None
+        self.norm = Norm(config.width, config.norm, config.norm_eps) if config.embedding_norm else None
+
+    def enter(self, x_BTD: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
+        """[B, T, D] in the compute type."""
+        if self.places is not None:
+            x_BTD = x_BTD + self.places[...][positions_BT + self.config.position_offset]
+        if self.norm is not None:
+            x_BTD = self.norm(x_BTD)
+        return dropout(x_BTD.astype(self.config.dtype), self.config.dropout, key)
+
+
+class Embedding(Entrance):
+    """Token table [V, D] with the entrance to the first stack, and the output matrix."""
 
     def __init__(self, config: ModelConfig, key: jax.Array, vocab_size: int):
-        self.config, keys = config, jax.random.split(key, 3)
+        keys = jax.random.split(key, 3)
+        super().__init__(config, keys[1])
         # T5 divides its tied output by sqrt(D), so its embeddings start at unit scale.
-        self.shrink = config.width**-0.5 if config.tied and config.positions == "relative" else 1.0
+        shrinks = config.tied and config.scale_tied and config.positions == "relative"
+        self.shrink = config.width**-0.5 if shrinks else 1.0
         std = 1.0 if self.shrink != 1.0 else config.init_std
         self.tokens = param.normal(keys[0], (vocab_size, config.width), ("vocab", "embed"), std)
-        learned = config.positions == "learned"
-        self.places = param.normal(keys[1], (config.max_positions, config.width), (None, "embed"), 0.01) if learned else None
         self.output = None if config.tied else param.fan_in(keys[2], (vocab_size, config.width), ("vocab", "embed"), config.width)
 
     def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
         """Embeddings [B, T, D] in the compute type."""
-        x = self.tokens[...][tokens_BT]
-        if self.places is not None:
-            x = x + self.places[...][positions_BT]
-        return dropout(x.astype(self.config.dtype), self.config.dropout, key)
+        return self.enter(self.tokens[...][tokens_BT], positions_BT, key)
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

@@ -113,7 +113,7 @@ class Attention(nnx.Module):
         self.wk = param.fan_in(keys[1], (d, kv, a), ("embed", "kv_heads", None), d)
         self.wv = param.fan_in(keys[2], (d, kv, a), ("embed", "kv_heads", None), d)
         self.wo = param.fan_in(keys[3], (h, a, d), ("heads", None, "embed"), h * a * 2 * config.layers)
-        zeros = lambda heads, axis: param.constant(0.0, (heads, a), (axis, None)) if config.bias else None
+        zeros = lambda heads, axis: param.constant(0.0, (heads, a), (axis, None)) if config.bias or config.qkv_bias else None
         self.bq, self.bk, self.bv = zeros(h, "heads"), zeros(kv, "kv_heads"), zeros(kv, "kv_heads")
         self.bo = param.constant(0.0, (d,), (None,)) if config.bias else None
         self.q_norm = Norm(a, "rmsnorm", config.norm_eps) if config.qk_norm else None

@@ -40,7 +40,7 @@ class ReasonTask:
             raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")
         self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
         self.template = Template(tokenizer, input_config, model_config.architecture)
-        self.factory = ModelFactory(model_config, tokenizer.vocab_size)
+        self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)
 
     def loss(self, smoothing: float):
         """The step's loss function."""

@@ -39,10 +39,14 @@ class Loop:
         config: TrainConfig,
         optimizer_config: OptimizerConfig,
         mesh: jax.sharding.Mesh,
+        initial: Callable[[], dict] | None = None,
     ):
-        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons."""
+        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons.
+
+        `initial()` returns the parameters to begin with, on the mesh; it is called only where there is no checkpoint.
+        """
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
-        self.config, self.optimizer_config, self.mesh = config, optimizer_config, mesh
+        self.config, self.optimizer_config, self.mesh, self.initial = config, optimizer_config, mesh, initial
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
         tx = optimizer.make(optimizer_config, config.steps)
         self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config)
@@ -58,7 +62,7 @@ class Loop:
         ema, latest = self.optimizer_config.ema > 0, self.checkpoints.latest
         self.step = latest or 0
         if latest is None:
-            return create(self.factory, tx, self.mesh, ema, self.config.seed)
+            return create(self.factory, tx, self.mesh, ema, self.config.seed, self.initial and self.initial())
         abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed)
         state, progress = self.checkpoints.restore(latest, abstract, self.data)
         self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}

@@ -31,15 +31,15 @@ def abstract_state(factory: ModelFactory, tx: optax.GradientTransformation, mesh
     return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), state, shardings)
 
 
-def create(factory: ModelFactory, tx: optax.GradientTransformation, mesh, ema: bool, seed: int) -> TrainState:
-    """A fresh state, each array made on the devices that will hold it."""
+def create(factory: ModelFactory, tx: optax.GradientTransformation, mesh, ema: bool, seed: int, params: dict | None = None) -> TrainState:
+    """A fresh state, each array made on the devices that will hold it; `params` already there are taken over (donated)."""
     where = jax.tree.map(lambda s: s.sharding, abstract_state(factory, tx, mesh, ema, seed))
-    return jax.jit(lambda: _fresh(factory, tx, ema, seed), out_shardings=where)()
+    return jax.jit(lambda given: _fresh(factory, tx, ema, seed, given), out_shardings=where, donate_argnums=0)(params)
 
 
-def _fresh(factory, tx, ema, seed) -> TrainState:
+def _fresh(factory, tx, ema, seed, params=None) -> TrainState:
     key = jax.random.key(seed)
-    params = factory.fresh(jax.random.fold_in(key, 0))
+    params = params or factory.fresh(jax.random.fold_in(key, 0))
     average = jax.tree.map(jnp.copy, params) if ema else {}
     data = jax.random.key_data(jax.random.fold_in(key, 1))
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), average, data)

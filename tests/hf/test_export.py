@@ -8,22 +8,26 @@ import tiny
 from safetensors.numpy import load_file
 
 from rgjax.errors import UserError
-from rgjax.hf import export
+from rgjax.hf import export, families
 from rgjax.hf.table import Rule, tensors
 
 
 def test_the_family_follows_from_the_configuration():
-    chosen = {name: export.choose(tiny.config(name), "auto").name for name in ("llama", "qwen3", "t5", "t5_tied_relu")}
-    assert chosen == {"llama": "llama", "qwen3": "qwen3", "t5": "t5", "t5_tied_relu": "t5"}
+    names = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "t5": "t5", "t5_tied_relu": "t5"}
+    assert {name: families.choose(tiny.config(name), "auto").name for name in names} == names
+    assert families.choose(tiny.config("gpt2", head_dim=5), "auto").name == "gpt2"
+    assert families.choose(tiny.config("llama"), "mistral").model_class == "MistralForCausalLM"
 
 
 @pytest.mark.parametrize(
     "config, family, words",
     [
-        (tiny.config("llama"), "t5", "--family=t5 .*decoder-only"),
-        (tiny.config("t5"), "llama", "--family=llama .*encoder-decoder"),
-        (tiny.config("qwen3"), "llama", "normalises queries and keys"),
-        (tiny.config("llama"), "qwen3", "--qk_norm"),
+        (tiny.config("llama"), "t5", "--family=t5 .*--architecture=causal"),
+        (tiny.config("t5"), "llama", "--family=llama .*--architecture=seq2seq"),
+        (tiny.config("qwen3"), "llama", "--qk_norm=True"),
+        (tiny.config("llama"), "qwen3", "--qk_norm=False"),
+        (tiny.config("qwen2"), "llama", "--qkv_bias=True"),
+        (tiny.config("gpt2"), "gpt2", "not as wide"),
         (tiny.config("llama", bias=True), "llama", "--bias=True"),
         (tiny.config("t5", activation="swiglu"), "t5", "--activation=swiglu"),
         (tiny.config("t5", kv_heads=2), "t5", "grouped key heads"),
@@ -32,7 +36,7 @@ def test_the_family_follows_from_the_configuration():
 )
 def test_what_does_not_fit_is_refused_with_the_reason(config, family, words):
     with pytest.raises(UserError, match=words):
-        export.choose(config, family)
+        families.choose(config, family)
 
 
 def test_matrices_are_laid_out_as_torch_has_them():

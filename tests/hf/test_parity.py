@@ -16,7 +16,7 @@ from rgjax.hf import export
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
-NAMES = ["llama", "llama_tied", "qwen3", "qwen3_untied", "t5_geglu", "t5_geglu_tied", "t5_relu", "t5_relu_untied"]
+NAMES = list(tiny.EXPORTED)
 
 
 def load(folder):
@@ -92,7 +92,7 @@ def generated(model, tokenizer, prompts, suppress, **options):
     return texts, getattr(out, "sequences_scores", None)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "t5_geglu", "t5_relu"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "gpt2", "t5_geglu", "t5_relu"])
 def test_greedy_texts_are_equal(exported, tokenizer, letters, name):
     factory, params, folder = exported(name)
     prompts = prompts_of(tokenizer, (9, 30, 2, 17))

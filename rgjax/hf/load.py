@@ -1,0 +1,166 @@
+"""Weights of a Hugging Face folder as parameters, read slice by slice onto the mesh that will hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import nnx
+
+from rgjax import config as config_lib
+from rgjax.config import ModelConfig
+from rgjax.data.tokenizer import Tokenizer
+from rgjax.errors import UserError
+from rgjax.hf.families import FAMILIES
+from rgjax.hf.folder import Folder
+from rgjax.hf.table import Family, Rule, flat
+from rgjax.models.build import ModelFactory
+from rgjax.parallel import sharding
+
+NOISE = 0.1  # of new embedding rows, as a share of the table's own spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A folder whose architecture is known; `options` are those of our options that its config.json decides."""
+
+    folder: Folder
+    family: Family
+    options: dict
+
+    @classmethod
+    def open(cls, path: str) -> Pretrained:
+        """Raises UserError when the folder is unusable or its architecture is none of ours."""
+        folder = Folder.open(path)
+        kind = folder.config.get("model_type")
+        if kind not in FAMILIES:
+            raise UserError(f"{path}/config.json has model_type {kind!r}, which rgjax does not read; use one of {', '.join(FAMILIES)}.")
+        family = FAMILIES[kind]
+        try:
+            options = family.read(folder.config, set(folder.tensors))
+            config_lib.check(dataclasses.replace(ModelConfig(), **options))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except KeyError as error:
+            raise UserError(f"{path}/config.json lacks {error.args[0]}; fetch it again.") from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}/config.json has a value of the wrong type ({error}); fetch it again.") from None
+        return cls(folder, family, options)
+
+    def configure(self, given: ModelConfig, explicit: set[str], tokenizer: Tokenizer) -> ModelConfig:
+        """`given` with the folder's architecture; raises UserError when an `explicit` option or the tokenizer contradicts it."""
+        for name in sorted(explicit & set(self.options)):
+            if getattr(given, name) != self.options[name]:
+                said = f"{self.folder.path}/config.json, which says {self.options[name]}"
+                raise UserError(f"--{name}={getattr(given, name)} contradicts {said}; leave the flag out.")
+        self._check_tokenizer(tokenizer)
+        rows = max(self._rows(), tokenizer.vocab_size)
+        return dataclasses.replace(given, **self.options, embeddings=rows)
+
+    def _rows(self) -> int:
+        rows = self.folder.config.get("vocab_size")
+        if not isinstance(rows, int):
+            raise UserError(f"{self.folder.path}/config.json lacks vocab_size; fetch it again.")
+        return rows
+
+    def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Every token of the folder must have the same id in `tokenizer`, which may know more."""
+        own = Tokenizer.load(self.folder.path)
+        theirs, ours = own.backend.get_vocab(with_added_tokens=True), tokenizer.backend.get_vocab(with_added_tokens=True)
+        differing = [token for token, i in theirs.items() if ours.get(token) != i]
+        if differing:
+            raise UserError(
+                f"The dataset's vocabulary ({tokenizer.vocab_size} tokens) is not that of {self.folder.path} ({own.vocab_size} tokens; they differ "
+                f"at {differing[0]!r}); prepare the dataset again with --tokenizer={self.folder.path}."
+            )
+
+    def check(self, factory: ModelFactory) -> None:
+        """Raises UserError naming the first tensor that is missing, misshapen, surplus, or not what a tie or a buffer says."""
+        found, where = self.folder.tensors, self.folder.path
+        wanted = self._shapes(factory)
+        for name, shape in wanted.items():
+            if (tensor := self._tensor(name)) is None:
+                raise UserError(f"{where} lacks the tensor {name}; fetch the weights again, or mend config.json.")
+            if tensor.shape != shape:
+                raise UserError(f"{where}: the tensor {name} has shape {list(tensor.shape)}, config.json makes it {list(shape)}; mend one of them.")
+        copies, buffers = self.family.copies, self.family.buffers(self._rows())
+        for name, tensor in found.items():
+            name = name if name in {*wanted, *copies, *buffers} else self.family.prefix + name.removeprefix(self.family.prefix)
+            if name in wanted or name.endswith(self.family.ignored):
+                continue
+            if name in copies:
+                if not np.array_equal(tensor, self._tensor(copies[name])):
+                    raise UserError(f"{where}: the tensor {name} differs from {copies[name]}, to which config.json ties it; mend config.json.")
+            elif name in buffers:
+                if np.any(tensor):
+                    raise UserError(f"{where}: the tensor {name} is not zero, and rgjax has no place for it; use another model.")
+            else:
+                raise UserError(f"{where} has the tensor {name}, which a {self.family.name} model of this config.json lacks; mend one of them.")
+
+    def _shapes(self, factory: ModelFactory) -> dict[str, tuple[int, ...]]:
+        """The tensors that the folder must hold, with their shapes."""
+        ours, shapes = {name: leaf.shape for name, leaf in flat(nnx.to_pure_dict(factory.abstract))}, {}
+        for rule in self.family.rules(factory.config):
+            shape = ours[rule.ours]
+            if "{i}" in rule.theirs:
+                shapes |= dict.fromkeys((rule.theirs.format(i=i) for i in range(shape[0])), rule.shape(shape[1:]))
+            else:
+                shapes[rule.theirs] = (self._rows(), *shape[1:]) if _by_token(rule) else rule.shape(shape)
+        return shapes
+
+    def _tensor(self, name: str) -> np.ndarray | None:
+        """The tensor of this name, also where only the base model was saved and the names lack its prefix."""
+        found = self.folder.tensors
+        return found.get(name, found.get(name.removeprefix(self.family.prefix)))
+
+    def params(self, factory: ModelFactory, mesh: jax.sharding.Mesh, seed: int = 0) -> dict:
+        """The parameters as float32 arrays on `mesh`; each process reads what its devices hold. Raises UserError as `check`."""
+        self.check(factory)
+        rules = {rule.ours: rule for rule in self.family.rules(factory.config)}
+        placed = dict(flat(sharding.parameters(factory.abstract, mesh)))
+        arrays = {}
+        for name, leaf in flat(nnx.to_pure_dict(factory.abstract)):
+            read = self._reader(rules[name], leaf.shape, seed)
+            arrays[name] = jax.make_array_from_callback(leaf.shape, placed[name], read, dtype=np.float32)
+        return _nested(arrays)
+
+    def _reader(self, rule: Rule, shape: tuple[int, ...], seed: int):
+        """A function from an index of our array to its values there."""
+        if "{i}" in rule.theirs:
+            return lambda index: self._layers(rule, shape, index)
+        tensor = self._tensor(rule.theirs)
+        if _by_token(rule) and shape[0] > len(tensor):
+            return lambda index: _extended(tensor, shape, index, seed)
+        return lambda index: rule.read(tensor, shape, index)
+
+    def _layers(self, rule: Rule, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
+        layers = range(*index[0].indices(shape[0]))
+        spans = [len(range(*s.indices(n))) for s, n in zip(index[1:], shape[1:], strict=True)]
+        out = np.empty((len(layers), *spans), np.float32)
+        for k, i in enumerate(layers):
+            out[k] = rule.read(self._tensor(rule.theirs.format(i=i)), shape[1:], index[1:])
+        return out
+
+
+def _by_token(rule: Rule) -> bool:
+    return rule.ours in ("embedding.tokens", "embedding.output")
+
+
+def _extended(tensor: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ...], seed: int) -> np.ndarray:
+    """Rows of a table, those beyond its end drawn about the mean of the others: alike on every process."""
+    old = np.asarray(tensor[:, index[1]], np.float32)
+    new = np.random.default_rng([seed, 1]).standard_normal((shape[0] - len(old), shape[1]), np.float32)[:, index[1]]
+    rows = np.concatenate([old, old.mean(0) + NOISE * old.std(0) * new])
+    return rows[index[0]]
+
+
+def _nested(arrays: dict[str, jax.Array]) -> dict:
+    tree: dict = {}
+    for path, array in arrays.items():
+        *parents, name = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = array
+    return tree
