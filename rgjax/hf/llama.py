@@ -30,10 +30,11 @@ def rope(c: ModelConfig) -> dict:
 
 def options(body: dict, names: set[str]) -> dict:
     """The rotary base; raises UserError on rescaled frequencies and on layers that attend to a window."""
-    found = (body.get("rope_parameters") or {}) | (body.get("rope_scaling") or {})
-    kind = found.get("rope_type", found.get("type", "default"))
-    if kind != "default" or found.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UserError(f"config.json says rope scaling '{kind}', and rgjax computes plain rotary positions only; use a model without it.")
+    found = body.get("rope_parameters") or {}
+    for part in (found, body.get("rope_scaling") or {}):  # transformers 5, and 4
+        kind = part.get("rope_type", part.get("type", "default"))
+        if kind != "default" or part.get("partial_rotary_factor", 1.0) != 1.0:
+            raise UserError(f"config.json says rope scaling '{kind}', and rgjax computes plain rotary positions only; use a model without it.")
     if other := sorted(set(body.get("layer_types") or ()) - {"full_attention"}):
         raise UserError(f"config.json says layer_types '{other[0]}', and rgjax computes full_attention only; use another model.")
     return {"rope_theta": float(found.get("rope_theta", body.get("rope_theta", 10000.0)))}

@@ -14,7 +14,7 @@ from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf.families import FAMILIES
 from rgjax.hf.folder import Folder
-from rgjax.hf.table import Family, Rule, flat
+from rgjax.hf.table import Family, Rule, flat, resolved
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
 
@@ -39,7 +39,8 @@ class Pretrained:
         family = FAMILIES[kind]
         try:
             options = family.read(folder.config, set(folder.tensors))
-            config_lib.check(dataclasses.replace(ModelConfig(), **options))
+            config_lib.check(config := dataclasses.replace(ModelConfig(), **options))
+            options = {name: getattr(resolved(config), name) for name in options}
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         except KeyError as error:
