@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from launch import app
 from rgjax.config import DecodeConfig, ExportConfig, ModelConfig
 from rgjax.errors import UserError
@@ -17,7 +19,10 @@ def main() -> dict:
     if config.workdir and config.init_from:
         raise UserError("--workdir and --init_from are both given; export one of them.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
-    return rewrite(config) if config.init_from else export_run(config)
+    summary = rewrite(config) if config.init_from else export_run(config)
+    if summary["family"] == "qwen2":
+        print("note: load the tokenizer with PreTrainedTokenizerFast; for qwen2, AutoTokenizer splits text in Qwen's own way", file=sys.stderr)
+    return summary
 
 
 def export_run(config: ExportConfig) -> dict:

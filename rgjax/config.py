@@ -143,7 +143,6 @@ class ModelConfig:
     post_norm: bool = option(False, "Normalise after each sum instead of before each layer (BERT, BART).")
     embedding_norm: bool = option(False, "Normalise embeddings before the first layer (BERT, BART).")
     tied: bool = option(True, "Output matrix tied to the embedding.")
-    scale_tied: bool = option(True, "With relative positions, divide a tied output by sqrt(width) (T5; not v1.1).")
     embeddings: int = option(0, "Rows of the embedding table; 0 takes one per token (Hugging Face tables may have more).", low=0)
     dropout: float = option(0.1, "Dropout rate on embeddings, attention output and feed-forward output.", low=0.0, high=0.9)
     rope_theta: float = option(10000.0, "Base of the rotary frequencies.", low=1.0)
@@ -263,7 +262,7 @@ class ExportConfig:
     init_from: str = option("", "Instead of a run: local Hugging Face folder to read and write again without training.")
     output: str = option("", "Folder to write.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
-    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5"))
+    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5", "bart"))
     export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
     overwrite: bool = option(False, "Replace an existing folder.")
 

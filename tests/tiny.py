@@ -19,9 +19,12 @@ FAMILIES = {
     "gpt2": {"positions": "learned", "norm": "layernorm", "activation": "gelu_new", "bias": True, "norm_eps": 1e-5},
     "t5": {"architecture": "seq2seq", "positions": "relative", "activation": "geglu", "encoder_layers": 3, "tied": False},
     "t5_tied_relu": {"architecture": "seq2seq", "positions": "relative", "activation": "relu"},
-    "t5_unscaled": {"architecture": "seq2seq", "positions": "relative", "activation": "geglu", "scale_tied": False},
+    "bart": {
+        "architecture": "seq2seq", "positions": "learned", "norm": "layernorm", "activation": "gelu", "bias": True, "post_norm": True,
+        "embedding_norm": True, "position_offset": 2, "norm_eps": 1e-5, "head_dim": 5, "encoder_layers": 3,
+    },
     "seq2seq_rotary": {"architecture": "seq2seq", "kv_heads": 2},
-}
+}  # fmt: skip
 
 # What the Hugging Face tests export: name -> (family above, changes to it).
 EXPORTED = {
@@ -34,9 +37,9 @@ EXPORTED = {
     "mistral": ("llama", {"norm_eps": 1e-5}),
     "gpt2": ("gpt2", {"head_dim": 5}),
     "gpt2_untied": ("gpt2", {"head_dim": 5, "tied": False, "activation": "gelu", "norm_eps": 1e-3}),
+    "bart": ("bart", {}),
     "t5_geglu": ("t5", {}),
     "t5_geglu_tied": ("t5", {"tied": True}),
-    "t5_geglu_unscaled": ("t5_unscaled", {}),
     "t5_relu": ("t5_tied_relu", {}),
     "t5_relu_untied": ("t5_tied_relu", {"tied": False, "relative_buckets": 16, "relative_distance": 20}),
 }

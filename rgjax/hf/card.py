@@ -68,8 +68,8 @@ def _use(facts: dict, family: Family, prompt: str) -> str:
     declared = f"\n\nControl codes: {controls}. Write them as `<|control|><|name=value|>` before `<|reason|>`." if controls else ""
     return (
         "```python\n"
-        f"from transformers import AutoTokenizer, {loader}\n\n"
-        f'tokenizer, model = AutoTokenizer.from_pretrained("."), {loader}.from_pretrained(".")\n'
+        f"from transformers import {family.tokenizer_class}, {loader}\n\n"
+        f'tokenizer, model = {family.tokenizer_class}.from_pretrained("."), {loader}.from_pretrained(".")\n'
         f"prompt = {prompt!r}\n"
         'ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)\n'
         "print(tokenizer.decode(model.generate(**ids)[0]))\n```" + declared

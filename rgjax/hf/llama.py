@@ -28,7 +28,7 @@ def rope(c: ModelConfig) -> dict:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta}, "rope_theta": c.rope_theta, "attention_dropout": 0.0}
 
 
-def options(body: dict, names: set[str]) -> dict:
+def options(body: dict) -> dict:
     """The rotary base; raises UserError on rescaled frequencies and on layers that attend to a window."""
     found = body.get("rope_parameters") or {}
     for part in (found, body.get("rope_scaling") or {}):  # transformers 5, and 4

@@ -38,7 +38,7 @@ class Pretrained:
             raise UserError(f"{path}/config.json has model_type {kind!r}, which rgjax does not read; use one of {', '.join(FAMILIES)}.")
         family = FAMILIES[kind]
         try:
-            options = family.read(folder.config, set(folder.tensors))
+            options = family.read(folder.config)
             config_lib.check(config := dataclasses.replace(ModelConfig(), **options))
             options = {name: getattr(resolved(config), name) for name in options}
         except UserError as error:
@@ -111,9 +111,9 @@ class Pretrained:
         return shapes
 
     def _tensor(self, name: str) -> np.ndarray | None:
-        """The tensor of this name, also where only the base model was saved and the names lack its prefix."""
-        found = self.folder.tensors
-        return found.get(name, found.get(name.removeprefix(self.family.prefix)))
+        """The tensor of this name, also where only the base model was saved and the names lack its prefix; or its stand-in."""
+        names = (name, name.removeprefix(self.family.prefix), self.family.stand_ins.get(name, ""))
+        return next((self.folder.tensors[n] for n in names if n in self.folder.tensors), None)
 
     def params(self, factory: ModelFactory, mesh: jax.sharding.Mesh, seed: int = 0) -> dict:
         """The parameters as float32 arrays on `mesh`; each process reads what its devices hold. Raises UserError as `check`."""

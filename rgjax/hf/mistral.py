@@ -13,7 +13,7 @@ def more(c: ModelConfig) -> dict:
     return llama.rope(c) | {"sliding_window": None}
 
 
-def options(body: dict, names: set[str]) -> dict:
+def options(body: dict) -> dict:
     """As Llama's; raises UserError when the window is shorter than the longest sequence."""
     window, longest = body.get("sliding_window"), body["max_position_embeddings"]
     if window is not None and window < longest:
@@ -21,7 +21,7 @@ def options(body: dict, names: set[str]) -> dict:
             f"config.json says sliding_window={window} below max_position_embeddings={longest}, and rgjax attends to all; "
             f"use another model, or lower the latter to {window}."
         )
-    return llama.options({**body, "layer_types": None}, names)
+    return llama.options({**body, "layer_types": None})
 
 
 FAMILY = dataclasses.replace(

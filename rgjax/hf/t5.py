@@ -25,19 +25,17 @@ DENSE = {"geglu": "gelu_new", "relu": "relu", "gelu_new": "gelu_new"}
 
 
 def more(c: ModelConfig) -> dict:
-    # transformers 4.57 scales the output where the head is tied; 5 ties by the tensors and scales by its own field.
-    scaled = c.tied and c.scale_tied
+    # transformers 4.57 scales the output where the first says tied; 5 has the second for that, and ties where the tensors do.
     return {
         "dropout_rate": c.dropout, "dense_act_fn": DENSE[c.activation], "is_gated_act": c.activation in GATED,
-        "is_encoder_decoder": True, "tie_word_embeddings": c.tied, "scale_decoder_outputs": scaled,
+        "is_encoder_decoder": True, "tie_word_embeddings": c.tied, "scale_decoder_outputs": c.tied,
     }  # fmt: skip
 
 
-def options(body: dict, names: set[str]) -> dict:
-    """Transformers 5 always says the head is tied, and means it where the output is scaled or no tensor is given for the head."""
-    scaled = body.get("scale_decoder_outputs", body.get("tie_word_embeddings", True))
-    tied = scaled or "lm_head.weight" not in names
-    return {"layers": body.get("num_decoder_layers") or body["num_layers"], "tied": tied, "scale_tied": scaled if tied else True}
+def options(body: dict) -> dict:
+    """A scaled output is tied. (Transformers 5 always says tied, and omits the head of v1.1 as long as it equals the embedding.)"""
+    tied = body.get("scale_decoder_outputs", body.get("tie_word_embeddings", True))
+    return {"layers": body.get("num_decoder_layers") or body["num_layers"], "tied": tied}
 
 
 def rules(c: ModelConfig) -> list[Rule]:
@@ -63,5 +61,6 @@ FAMILY = Family(
     defaults=DEFAULTS, activation_field="feed_forward_proj",
     activations={"gated-gelu": "geglu", "relu": "relu", "gelu_new": "gelu_new"}, more=more, options=options,
     copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight"),
+    stand_ins={"lm_head.weight": "shared.weight"},
     ignored=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),  # unused, in the first published models
 )  # fmt: skip

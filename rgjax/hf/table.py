@@ -88,10 +88,10 @@ class Family:
     `shape` (over `PLAIN`) are the options every model of the family has. `fixed` are fields of config.json with the one
     value that we compute. `fields` maps fields of config.json to our options; those in `defaults` may be missing or null
     there. `activations` maps the values of the field `activation_field` to ours. `rules(config)` lists every parameter once.
-    `more(config)` are further fields to write; `options(body, names)` further options read from config.json and the names of
-    the tensors, and raises UserError for what we do not compute. `buffers(rows)` are tensors of zeros, by shape; `copies` maps
-    duplicates of tied tensors to their originals; `ignored` end names of tensors that hold no parameter; `prefix` is
-    left out of the names when only the base model was saved.
+    `more(config)` are further fields to write; `options(body)` further options read from config.json, and raises UserError for
+    what we do not compute. `buffers(rows)` are tensors of zeros, by shape; `copies` maps duplicates of tied tensors to their
+    originals; `stand_ins` maps tensors that may be missing to what is read instead; `ignored` end names of tensors that hold no
+    parameter; `prefix` is left out of the names when only the base model was saved; `tokenizer_class` loads the tokenizer.
     """
 
     name: str
@@ -104,11 +104,13 @@ class Family:
     activation_field: str = ""
     activations: dict[str, str] = dataclasses.field(default_factory=dict)
     more: Callable[[ModelConfig], dict] = lambda config: {}
-    options: Callable[[dict, set[str]], dict] = lambda body, names: {}
+    options: Callable[[dict], dict] = lambda body: {}
     buffers: Callable[[int], dict[str, tuple[int, ...]]] = lambda rows: {}
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
+    stand_ins: dict[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     prefix: str = ""
+    tokenizer_class: str = "AutoTokenizer"
 
     @property
     def seq2seq(self) -> bool:
@@ -136,8 +138,8 @@ class Family:
             body[self.activation_field] = next(theirs for theirs, ours in self.activations.items() if ours == c.activation)
         return body | {"use_cache": True} | self.more(c)
 
-    def read(self, body: dict, names: set[str]) -> dict:
-        """Our options for a config.json beside tensors of these names; raises UserError at a field we do not compute."""
+    def read(self, body: dict) -> dict:
+        """Our options for a config.json; raises UserError at a field we do not compute, KeyError at one that is missing."""
         for field, value in self.fixed.items():
             if body.get(field, value) != value:
                 raise UserError(f"config.json says {field}={body[field]!r}, and rgjax computes {self.name} with {value!r} only; use another model.")
@@ -151,7 +153,7 @@ class Family:
                 known = ", ".join(self.activations)
                 raise UserError(f"config.json says {self.activation_field}={act!r}, and rgjax computes {known} only; use another model.")
             options["activation"] = self.activations[act]
-        return options | self.options(body, names)
+        return options | self.options(body)
 
 
 def resolved(c: ModelConfig) -> ModelConfig:
@@ -205,3 +207,8 @@ def attention_rules(ours: str, theirs: str, names: str = "q_proj k_proj v_proj o
 def norm_rules(ours: str, theirs: str) -> list[Rule]:
     """Scale and shift of one layer normalisation."""
     return [Rule(f"{ours}.scale", f"{theirs}.weight"), Rule(f"{ours}.shift", f"{theirs}.bias")]
+
+
+def linear_rules(ours: str, name: str, theirs: str) -> list[Rule]:
+    """Matrix and bias of one biased layer of a feed-forward."""
+    return [Rule(f"{ours}.w_{name}", f"{theirs}.weight", "linear"), Rule(f"{ours}.b_{name}", f"{theirs}.bias")]

@@ -126,8 +126,7 @@ class Embedding(Entrance):
         keys = jax.random.split(key, 3)
         super().__init__(config, keys[1])
         # T5 divides its tied output by sqrt(D), so its embeddings start at unit scale.
-        shrinks = config.tied and config.scale_tied and config.positions == "relative"
-        self.shrink = config.width**-0.5 if shrinks else 1.0
+        self.shrink = config.width**-0.5 if config.tied and config.positions == "relative" else 1.0
         std = 1.0 if self.shrink != 1.0 else config.init_std
         self.tokens = param.normal(keys[0], (vocab_size, config.width), ("vocab", "embed"), std)
         self.output = None if config.tied else param.fan_in(keys[2], (vocab_size, config.width), ("vocab", "embed"), config.width)

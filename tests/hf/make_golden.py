@@ -16,6 +16,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 VOCAB, LENGTH, TARGETS = 47, 12, 9
 ROTARY = {"hidden_size": 20, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 40}
 T5 = {"d_model": 20, "d_kv": 6, "d_ff": 28, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+BART = {"d_model": 20, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
 GPT2 = {"n_embd": 20, "n_inner": 28, "n_layer": 2, "n_head": 4, "n_positions": 40, "bos_token_id": 1, "eos_token_id": 2}
 # name -> (class, fields of its configuration)
 MODELS = {
@@ -27,9 +28,10 @@ MODELS = {
     "gpt2_untied": ("GPT2", GPT2 | {"tie_word_embeddings": False, "activation_function": "gelu", "layer_norm_epsilon": 1e-3}),
     "t5": ("T5", T5 | {"relative_attention_num_buckets": 16, "relative_attention_max_distance": 20}),
     "t5_v1_1": ("T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    "t5_unscaled": ("T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),  # tied, as transformers 5 makes them
+    "t5_v1_1_tied": ("T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),  # tied, as transformers 5 makes them
+    "bart": ("Bart", BART | {"encoder_ffn_dim": 28, "decoder_ffn_dim": 28, "max_position_embeddings": 40}),
 }
-HEADS = {"T5": "T5ForConditionalGeneration", "GPT2": "GPT2LMHeadModel"}
+HEADS = {"T5": "T5ForConditionalGeneration", "Bart": "BartForConditionalGeneration", "GPT2": "GPT2LMHeadModel"}
 
 
 def model_of(name: str, **changes) -> torch.nn.Module:

@@ -72,6 +72,8 @@ def test_a_folder_written_again_holds_the_same_tensors(name, tokenizer, tmp_path
     source, factory, params = read(GOLDEN / name)
     export.write(tmp_path / "again", params, factory.config, tokenizer, family=source.family.name, token_ids=source.folder.token_ids())
     theirs, ours = load_file(GOLDEN / name / "model.safetensors"), load_file(tmp_path / "again" / "model.safetensors")
+    if name == "t5_v1_1_tied":  # transformers 4.57 would scale the output of a tied head, so ours is written beside
+        theirs["lm_head.weight"] = theirs["shared.weight"]
     assert set(ours) == set(theirs)
     for tensor in theirs:
         np.testing.assert_array_equal(ours[tensor], theirs[tensor], err_msg=tensor)
@@ -79,7 +81,7 @@ def test_a_folder_written_again_holds_the_same_tensors(name, tokenizer, tmp_path
     assert_equal_trees(params, other)
     assert again.options == source.options
     before, after = (json.loads((f / "config.json").read_text()) for f in (GOLDEN / name, tmp_path / "again"))
-    left_out = {"transformers_version", "attn_pdrop", "embd_pdrop", "resid_pdrop", "dropout_rate", "tie_word_embeddings", "sliding_window"}
+    left_out = {"transformers_version", "dropout_rate", "tie_word_embeddings", "sliding_window", "forced_eos_token_id"}
     for field in set(before) & set(after) - left_out:
         assert before[field] == after[field] or before[field] is None, field
 

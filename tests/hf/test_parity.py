@@ -1,30 +1,49 @@
 """Exported models in transformers: nothing missing, the same logits, the same texts."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 import tiny
+from safetensors.numpy import load_file
 
-from rgjax.config import DecodeConfig
+from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.template import Rendered
 from rgjax.decode.prompt import pad_left
 from rgjax.decode.writer import Writer
 from rgjax.hf import export
+from rgjax.hf.load import Pretrained
+from rgjax.models.build import ModelFactory
+from rgjax.parallel import mesh as mesh_lib
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
+GOLDEN = pathlib.Path(__file__).parent / "golden"
 NAMES = list(tiny.EXPORTED)
 
 
 def load(folder):
-    kind = transformers.AutoModelForSeq2SeqLM if "t5" in folder.name else transformers.AutoModelForCausalLM
+    kind = transformers.AutoModelForSeq2SeqLM if folder.name.startswith(("t5", "bart")) else transformers.AutoModelForCausalLM
     model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
     problems = {name: value for name, value in info.items() if value}
     assert not problems
     return model.eval()
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in GOLDEN.iterdir()))
+def test_what_torch_made_and_we_wrote_again_is_the_same_to_torch(tokenizer, tmp_path, name):
+    source = Pretrained.open(str(GOLDEN / name))
+    config = dataclasses.replace(ModelConfig(), **source.options, embeddings=source.folder.config["vocab_size"])
+    params = source.params(ModelFactory(config, config.embeddings), mesh_lib.make("data:1"))
+    export.write(tmp_path / name, params, config, tokenizer, family=source.family.name, token_ids=source.folder.token_ids())
+    given = {k: torch.tensor(v) for k, v in load_file(GOLDEN / name / "expected.safetensors").items()}
+    logits = given.pop("logits").numpy()
+    for folder in (GOLDEN / name, tmp_path / name):
+        with torch.no_grad():
+            np.testing.assert_allclose(load(folder)(**given).logits.numpy(), logits, atol=1e-5)
 
 
 def prompts_of(tokenizer, lengths, seed=0):
@@ -37,9 +56,12 @@ def our_logits(factory, params, batch):
     return tiny.hidden(factory, params, batch) * shrink @ np.asarray(head).T
 
 
-def their_batch(tokenizer, prompts):
+def their_batch(tokenizer, prompts, model):
+    """Padded on the left, but for BART on the right: its encoder counts positions from the first column, whatever is there."""
     tokens, lengths = pad_left(prompts, max(map(len, prompts)), tokenizer.pad_id)
     mask = np.arange(tokens.shape[1])[None] >= tokens.shape[1] - lengths[:, None]
+    if model.config.model_type == "bart":
+        tokens, mask = (np.stack([np.roll(row, n) for row, n in zip(x, lengths, strict=True)]) for x in (tokens, mask))
     return torch.tensor(tokens).long(), torch.tensor(mask).long()
 
 
@@ -47,7 +69,7 @@ def their_batch(tokenizer, prompts):
 def test_logits_are_equal_in_a_left_padded_batch(exported, tokenizer, name):
     factory, params, folder = exported(name)
     prompts, model = prompts_of(tokenizer, (9, 30, 1, 17)), load(folder)
-    tokens, mask = their_batch(tokenizer, prompts)
+    tokens, mask = their_batch(tokenizer, prompts, model)
     targets = prompts_of(tokenizer, (12,) * 4, seed=1)
     seq2seq = factory.config.architecture == "seq2seq"
     with torch.no_grad():
@@ -82,7 +104,7 @@ def letters(tokenizer):
 
 
 def generated(model, tokenizer, prompts, suppress, **options):
-    tokens, mask = their_batch(tokenizer, prompts)
+    tokens, mask = their_batch(tokenizer, prompts, model)
     options = {"max_new_tokens": 10, "do_sample": False, "suppress_tokens": suppress} | options
     out = model.generate(tokens, attention_mask=mask, output_scores=True, return_dict_in_generate=True, **options)
     start = 1 if model.config.is_encoder_decoder else tokens.shape[1]
@@ -92,7 +114,7 @@ def generated(model, tokenizer, prompts, suppress, **options):
     return texts, getattr(out, "sequences_scores", None)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "gpt2", "t5_geglu", "t5_relu"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "gpt2", "bart", "t5_geglu", "t5_relu"])
 def test_greedy_texts_are_equal(exported, tokenizer, letters, name):
     factory, params, folder = exported(name)
     prompts = prompts_of(tokenizer, (9, 30, 2, 17))
