@@ -1,6 +1,7 @@
 """Trains a reason generator, or continues the run in --workdir.
 
     python -m launch.train --flagfile=configs/demo.cfg --dataset=DATASET --workdir=W
+    python -m launch.train --init_from=FOLDER --dataset=DATASET --workdir=W    (begins with a Hugging Face model)
 
 An existing workdir is continued from its last checkpoint; flags that are left out then keep the run's values. Decoding flags
 are kept with the run, as what launch.generate and launch.evaluate do by default.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 from rgjax.hf.table import Family
 
 SHOWN = (
@@ -13,11 +15,13 @@ SHOWN = (
 def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family, prompt: str) -> str:
     """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}, `prompt` an input as the model reads it."""
     synthetic = "**The training data is synthetic (a generated shop); do not use the model for real shoppers.**\n\n" if facts["synthetic"] else ""
+    begun = facts["train"].init_from
+    origin = f"from the weights of `{pathlib.PurePath(begun).name}`" if begun else "from scratch"
     tag = "text2text-generation" if family.seq2seq else "text-generation"
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [recommendation, explanation]\n---\n\n"
         f"# Recommendation reasons: {facts['dataset_name']}\n\n{synthetic}"
-        f"A {family.name} model of {parameters:,} parameters, trained from scratch with rgjax for {step:,} steps on the dataset "
+        f"A {family.name} model of {parameters:,} parameters, trained {origin} with rgjax for {step:,} steps on the dataset "
         f"`{facts['dataset_name']}`. It writes the short text beside a recommended product that says why it suits the shopper.\n\n"
         f"## Data\n\n{_data(facts)}\n\n## Scores\n\n{_scores(evaluation, step)}\n\n## Use\n\n{_use(facts, family, prompt)}\n\n"
         "## Limits\n\n"

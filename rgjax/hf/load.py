@@ -51,13 +51,13 @@ class Pretrained:
 
     def configure(self, given: ModelConfig, explicit: set[str], tokenizer: Tokenizer) -> ModelConfig:
         """`given` with the folder's architecture; raises UserError when an `explicit` option or the tokenizer contradicts it."""
-        for name in sorted(explicit & set(self.options)):
-            if getattr(given, name) != self.options[name]:
-                said = f"{self.folder.path}/config.json, which says {self.options[name]}"
-                raise UserError(f"--{name}={getattr(given, name)} contradicts {said}; leave the flag out.")
         self._check_tokenizer(tokenizer)
-        rows = max(self._rows(), tokenizer.vocab_size)
-        return dataclasses.replace(given, **self.options, embeddings=rows)
+        options = self.options | {"embeddings": max(self._rows(), tokenizer.vocab_size)}
+        for name in sorted(explicit & set(options)):
+            if getattr(given, name) != options[name]:
+                said = f"{self.folder.path}/config.json, which says {options[name]}"
+                raise UserError(f"--{name}={getattr(given, name)} contradicts {said}; leave the flag out.")
+        return dataclasses.replace(given, **options)
 
     def _rows(self) -> int:
         rows = self.folder.config.get("vocab_size")

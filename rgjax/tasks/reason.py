@@ -38,6 +38,8 @@ class ReasonTask:
         longest = max(input_config.length, input_config.target_length)
         if longest > model_config.max_positions:
             raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")
+        if 0 < model_config.embeddings < tokenizer.vocab_size:
+            raise UserError(f"--embeddings={model_config.embeddings} is less than the {tokenizer.vocab_size} tokens; leave it out or raise it.")
         self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
         self.template = Template(tokenizer, input_config, model_config.architecture)
         self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)

@@ -21,7 +21,7 @@ GPT2 = {"n_embd": 20, "n_inner": 28, "n_layer": 2, "n_head": 4, "n_positions": 4
 # name -> (class, fields of its configuration)
 MODELS = {
     "llama": ("Llama", ROTARY | {"head_dim": 6, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 500.0}),
-    "qwen2": ("Qwen2", ROTARY | {"num_attention_heads": 5, "num_key_value_heads": 1, "tie_word_embeddings": True, "rope_theta": 1e6}),
+    "qwen2": ("Qwen2", ROTARY | {"head_dim": 6, "num_key_value_heads": 1, "tie_word_embeddings": True, "rope_theta": 1e6}),
     "qwen3": ("Qwen3", ROTARY | {"head_dim": 6, "num_key_value_heads": 2, "tie_word_embeddings": False}),
     "mistral": ("Mistral", ROTARY | {"head_dim": 6, "num_key_value_heads": 2, "sliding_window": 40}),
     "gpt2": ("GPT2", GPT2),

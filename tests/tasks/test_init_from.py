@@ -72,6 +72,7 @@ def test_training_begins_with_the_folder_and_goes_on_without_it(folder, start_tr
     done = launch("export", workdir=workdir, output=tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert_same_weights(kept, tmp_path / "out")
+    assert "trained from the weights of `hf` with rgjax" in (tmp_path / "out" / "README.md").read_text()
     first, *others = tiny.logged_losses(workdir).values()
     assert first > 0 and len(others) == 3
 
@@ -79,6 +80,7 @@ def test_training_begins_with_the_folder_and_goes_on_without_it(folder, start_tr
 def test_what_contradicts_the_folder_stops_before_the_run_exists(folder, dataset_folder, tmp_path):
     flags = {"dataset": dataset_folder, "workdir": tmp_path / "run", "init_from": folder, "length": 96, "target_length": 32}
     refused(launch("train", **flags, width=48), "--width=48", str(folder), "32")
+    refused(launch("train", **flags, embeddings=1000), "--embeddings=1000", "600")
     (folder / "model.safetensors").write_bytes(b"short")
     refused(launch("train", **flags), "model.safetensors", "fetch it again")
     assert not (tmp_path / "run").exists()
