@@ -11,6 +11,9 @@ import time
 import pytest
 import tiny
 from environment import QUICK, ROOT
+from safetensors.numpy import load_file
+
+from rgjax.hf import export
 
 FLAGS = {
     "layers": 1, "width": 32, "heads": 2, "length": 192, "target_length": 64, "batch_size": 8, "dropout": 0, "packing": "false",
@@ -95,3 +98,16 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(usual, tmp_path):
     step = json.loads(out.splitlines()[-1])["step"]
     assert 0 < step < 100_000 and f"step {step} is saved" in err
     assert (workdir / "checkpoints" / str(step)).is_dir()
+
+
+def test_two_processes_begin_with_the_same_folder(usual, tokenizer, tmp_path):
+    """Each reads its own slices; at a learning rate of 0 the run still holds the folder's weights."""
+    made = tiny.factory("llama", tokenizer.vocab_size, layers=1, width=32, heads=2, kv_heads=2, head_dim=16, max_positions=256)
+    export.write(tmp_path / "hf", tiny.params(made, noise=0.02), made.config, tokenizer)
+    flags = {"workdir": tmp_path / "run", "init_from": tmp_path / "hf", "mesh": "data:1,fsdp:4", "learning_rate": 0, "samples": 0, "steps": 2}
+    end(begin(usual | flags, devices=2, processes=2))
+    exported = [sys.executable, "-m", "launch.export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
+    done = subprocess.run(exported, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("hf", "out"))
+    assert set(before) == set(after) and all((before[name] == after[name]).all() for name in before)
