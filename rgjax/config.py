@@ -115,7 +115,14 @@ class InputConfig:
 class ModelConfig:
     """The one transformer."""
 
-    architecture: str = option("causal", "Decoder-only ('causal') or encoder-decoder ('seq2seq').", choices=("causal", "seq2seq"))
+    architecture: str = option(
+        "causal",
+        "Decoder-only ('causal') or encoder-decoder ('seq2seq'); 'encoder' alone (BERT) writes no reasons.",
+        choices=("causal", "seq2seq", "encoder"),
+    )
+    encoder_head: str = option(
+        "masked", "Of an encoder alone: scores of masked tokens, or one vector from the first position.", choices=("masked", "pooled")
+    )
     layers: int = option(4, "Decoder layers.", low=1)
     encoder_layers: int = option(0, "Encoder layers (seq2seq); 0 takes as many as the decoder has.", low=0)
     width: int = option(256, "Width of the residual stream.", low=8)
@@ -147,6 +154,7 @@ class ModelConfig:
     dropout: float = option(0.1, "Dropout rate on embeddings, attention output and feed-forward output.", low=0.0, high=0.9)
     rope_theta: float = option(10000.0, "Base of the rotary frequencies.", low=1.0)
     max_positions: int = option(1024, "Longest sequence (the table's size for learned positions).", low=8)
+    token_types: int = option(0, "Vectors for kinds of token, of which the first is added everywhere (BERT has 2).", low=0)
     position_offset: int = option(0, "Unused rows before the first learned position (BART has 2).", low=0)
     relative_buckets: int = option(32, "Buckets of relative positions (T5).", low=4)
     relative_distance: int = option(128, "Distance from which relative positions share the last bucket (T5).", low=8)
@@ -262,7 +270,11 @@ class ExportConfig:
     init_from: str = option("", "Instead of a run: local Hugging Face folder to read and write again without training.")
     output: str = option("", "Folder to write.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
-    family: str = option("auto", "Hugging Face architecture to write.", choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5", "bart"))
+    family: str = option(
+        "auto",
+        "Hugging Face architecture to write.",
+        choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5", "bart", "bert"),
+    )
     export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
     overwrite: bool = option(False, "Replace an existing folder.")
 

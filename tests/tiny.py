@@ -23,6 +23,10 @@ FAMILIES = {
         "architecture": "seq2seq", "positions": "learned", "norm": "layernorm", "activation": "gelu", "bias": True, "post_norm": True,
         "embedding_norm": True, "position_offset": 2, "norm_eps": 1e-5, "head_dim": 5, "encoder_layers": 3,
     },
+    "bert": {
+        "architecture": "encoder", "positions": "learned", "norm": "layernorm", "activation": "gelu", "bias": True, "post_norm": True,
+        "embedding_norm": True, "token_types": 2, "norm_eps": 1e-12, "head_dim": 5,
+    },
     "seq2seq_rotary": {"architecture": "seq2seq", "kv_heads": 2},
 }  # fmt: skip
 
@@ -38,6 +42,7 @@ EXPORTED = {
     "gpt2": ("gpt2", {"head_dim": 5}),
     "gpt2_untied": ("gpt2", {"head_dim": 5, "tied": False, "activation": "gelu", "norm_eps": 1e-3}),
     "bart": ("bart", {}),
+    "bert": ("bert", {}),
     "t5_geglu": ("t5", {}),
     "t5_geglu_tied": ("t5", {"tied": True}),
     "t5_relu": ("t5_tied_relu", {}),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
-from rgjax.hf import bart, gpt2, llama, mistral, qwen2, qwen3, t5
+from rgjax.hf import bart, bert, gpt2, llama, mistral, qwen2, qwen3, t5
 from rgjax.hf.table import Family
 
-FAMILIES: dict[str, Family] = {m.FAMILY.name: m.FAMILY for m in (llama, qwen2, qwen3, mistral, gpt2, t5, bart)}
+FAMILIES: dict[str, Family] = {m.FAMILY.name: m.FAMILY for m in (llama, qwen2, qwen3, mistral, gpt2, t5, bart, bert)}
 
 
 def choose(config: ModelConfig, name: str) -> Family:

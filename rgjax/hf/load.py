@@ -145,13 +145,14 @@ class Pretrained:
 
 
 def _by_token(rule: Rule) -> bool:
-    return rule.ours in ("embedding.tokens", "embedding.output")
+    return rule.ours in ("embedding.tokens", "embedding.output", "b_vocab")
 
 
 def _extended(tensor: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ...], seed: int) -> np.ndarray:
     """Rows of a table, those beyond its end drawn about the mean of the others: alike on every process."""
-    old = np.asarray(tensor[:, index[1]], np.float32)
-    new = np.random.default_rng([seed, 1]).standard_normal((shape[0] - len(old), shape[1]), np.float32)[:, index[1]]
+    span = (slice(None), *index[1:])
+    old = np.asarray(tensor[span], np.float32)
+    new = np.random.default_rng([seed, 1]).standard_normal((shape[0] - len(old), *shape[1:]), np.float32)[span]
     rows = np.concatenate([old, old.mean(0) + NOISE * old.std(0) * new])
     return rows[index[0]]
 

@@ -77,7 +77,7 @@ def _folded(group: tuple[int, ...], spans: list[range], shape: tuple[int, ...]) 
 # What a family does not say otherwise in `shape`.
 PLAIN = {
     "architecture": "causal", "bias": False, "qkv_bias": False, "qk_norm": False, "post_norm": False, "embedding_norm": False,
-    "position_offset": 0,
+    "position_offset": 0, "token_types": 0,
 }  # fmt: skip
 
 
@@ -119,12 +119,12 @@ class Family:
 
     def refuses(self, config: ModelConfig) -> str | None:
         """Why a model of ours is not of this family, or None."""
+        c, named = resolved(config), self.fields.values()
         for name, wanted in (PLAIN | self.shape).items():
-            if getattr(config, name) != wanted:
+            if name not in named and getattr(config, name) != wanted:
                 return f"it has --{name}={getattr(config, name)}, not {wanted}"
         if self.activations and config.activation not in self.activations.values():
             return f"it has --activation={config.activation}, not one of {', '.join(self.activations.values())}"
-        c, named = resolved(config), self.fields.values()
         if c.kv_heads != c.heads and "kv_heads" not in named:
             return "it has grouped key heads"
         return None if "head_dim" in named or c.head_dim * c.heads == c.width else "its heads together are not as wide as the model"

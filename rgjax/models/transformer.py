@@ -108,12 +108,16 @@ class Entrance(nnx.Module):
         self.config, rows = config, config.max_positions + config.position_offset
         learned = config.positions == "learned"
         self.places = param.normal(key, (rows, config.width), (None, "embed"), 0.01) if learned else None
+        typed = config.token_types > 0
+        self.types = param.normal(key, (config.token_types, config.width), (None, "embed"), config.init_std) if typed else None
         self.norm = Norm(config.width, config.norm, config.norm_eps) if config.embedding_norm else None
 
     def enter(self, x_BTD: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
         """[B, T, D] in the compute type."""
         if self.places is not None:
             x_BTD = x_BTD + self.places[...][positions_BT + self.config.position_offset]
+        if self.types is not None:
+            x_BTD = x_BTD + self.types[0]
         if self.norm is not None:
             x_BTD = self.norm(x_BTD)
         return dropout(x_BTD.astype(self.config.dtype), self.config.dropout, key)

@@ -35,6 +35,8 @@ class ReasonTask:
     """Ties a tokenizer, the template and the model's configuration together."""
 
     def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig):
+        if model_config.architecture == "encoder":
+            raise UserError("--architecture=encoder writes no text; take 'causal' or 'seq2seq', or another --init_from.")
         longest = max(input_config.length, input_config.target_length)
         if longest > model_config.max_positions:
             raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")

@@ -7,7 +7,7 @@ import optax
 
 from rgjax.config import OptimizerConfig
 
-UNDECAYED = ("scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "relative", "places")
+UNDECAYED = ("scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "b_head", "b_vocab", "relative", "places", "types")
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -17,6 +17,7 @@ VOCAB, LENGTH, TARGETS = 47, 12, 9
 ROTARY = {"hidden_size": 20, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 40}
 T5 = {"d_model": 20, "d_kv": 6, "d_ff": 28, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
 BART = {"d_model": 20, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+BERT = {"hidden_size": 20, "intermediate_size": 28, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 40}
 GPT2 = {"n_embd": 20, "n_inner": 28, "n_layer": 2, "n_head": 4, "n_positions": 40, "bos_token_id": 1, "eos_token_id": 2}
 # name -> (class, fields of its configuration)
 MODELS = {
@@ -30,15 +31,17 @@ MODELS = {
     "t5_v1_1": ("T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "t5_v1_1_tied": ("T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),  # tied, as transformers 5 makes them
     "bart": ("Bart", BART | {"encoder_ffn_dim": 28, "decoder_ffn_dim": 28, "max_position_embeddings": 40}),
+    "bert": ("Bert", BERT),
+    "bert_pooled": ("Bert", BERT | {"hidden_act": "gelu_new", "layer_norm_eps": 1e-3}),
 }
-HEADS = {"T5": "T5ForConditionalGeneration", "Bart": "BartForConditionalGeneration", "GPT2": "GPT2LMHeadModel"}
+HEADS = {"T5": "T5ForConditionalGeneration", "Bart": "BartForConditionalGeneration", "GPT2": "GPT2LMHeadModel", "Bert": "BertForMaskedLM"}
 
 
 def model_of(name: str, **changes) -> torch.nn.Module:
     """The named model, in evaluation, with random parameters that depend on the name only."""
     kind, fields = MODELS[name]
     config = getattr(transformers, kind + "Config")(vocab_size=VOCAB, dtype="float32", **fields | changes)
-    model = getattr(transformers, HEADS.get(kind, kind + "ForCausalLM"))(config).eval()
+    model = getattr(transformers, "BertModel" if name == "bert_pooled" else HEADS.get(kind, kind + "ForCausalLM"))(config).eval()
     if name == "t5_v1_1":
         model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -50,18 +53,23 @@ def model_of(name: str, **changes) -> torch.nn.Module:
 
 
 def expected(model: torch.nn.Module) -> dict[str, np.ndarray]:
-    """Inputs of two rows, the first padded on the left, and the logits; an encoder-decoder's targets are not padded."""
+    """Inputs of two rows, the first padded on the left (an encoder's on the right), and the logits (or what BertModel pools).
+
+    An encoder-decoder's targets are not padded.
+    """
     rng = np.random.default_rng(7)
     ids, mask = rng.integers(3, VOCAB, (2, LENGTH)), np.ones((2, LENGTH), np.int64)
     mask[0, :5] = 0
+    if model.config.model_type == "bert":
+        mask = np.ascontiguousarray(mask[:, ::-1])
     given = {"input_ids": ids, "attention_mask": mask}
     if model.config.is_encoder_decoder:
         given["decoder_input_ids"] = rng.integers(3, VOCAB, (2, TARGETS))
     else:
         given["position_ids"] = np.maximum(mask.cumsum(1) - 1, 0)
     with torch.no_grad():
-        logits = model(**{name: torch.tensor(value) for name, value in given.items()}).logits.float().numpy()
-    return given | {"logits": logits}
+        out = model(**{name: torch.tensor(value) for name, value in given.items()})
+    return given | {"logits": out.get("logits", out.get("pooler_output")).numpy()}
 
 
 def make(name: str) -> None:

@@ -8,11 +8,12 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-from rgjax.config import ModelConfig
+from rgjax.config import InputConfig, ModelConfig
 from rgjax.data.tokenizer import train_bpe
 from rgjax.errors import UserError
 from rgjax.hf.load import Pretrained
 from rgjax.models.build import ModelFactory
+from rgjax.tasks.reason import ReasonTask
 
 
 @pytest.fixture
@@ -102,6 +103,8 @@ def test_an_index_names_files_of_its_own_folder(folder, tokenizer, place):
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, ("sliding_attention",)),
         ("gpt2", {"activation_function": "silu"}, ("activation_function='silu'", "gelu_new")),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, ("scale_attn_by_inverse_layer_idx",)),
+        ("bert", {"architectures": ["BertForSequenceClassification"]}, ("BertForSequenceClassification", "BertForMaskedLM")),
+        ("bert", {"type_vocab_size": 3}, ("token_type_embeddings.weight", "[3, 20]")),
         ("t5_relu", {"feed_forward_proj": "gated-silu"}, ("feed_forward_proj='gated-silu'", "gated-gelu")),
         ("t5_geglu", {"scale_decoder_outputs": True}, ("lm_head.weight differs from shared.weight",)),
     ],
@@ -133,6 +136,11 @@ def test_another_vocabulary_is_refused_with_both_sizes(folder, tokenizer):
     refused(path, other, f"{other.vocab_size} tokens", f"{tokenizer.vocab_size} tokens", f"--tokenizer={path}")
     (path / "tokenizer.json").unlink()
     refused(path, tokenizer, "tokenizer.json")
+
+
+def test_an_encoder_alone_trains_no_reasons(tokenizer):
+    with pytest.raises(UserError, match="--architecture=encoder writes no text"):
+        ReasonTask(tokenizer, InputConfig(), tiny.config("bert"))
 
 
 def test_a_flag_that_contradicts_the_folder_is_refused(folder, tokenizer):

@@ -50,7 +50,7 @@ def test_a_segment_does_not_see_the_other(family):
     np.testing.assert_array_equal(before[0, len(A) : len(A + B)], after[0, len(A) : len(A + B)])
 
 
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("family", [f for f in ALL if f != "bert"])
 def test_a_token_does_not_see_the_future(family):
     made = tiny.factory(family)
     tree = tiny.params(made)
