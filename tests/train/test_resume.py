@@ -8,6 +8,7 @@ import time
 
 import pytest
 import tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def kill_at(process, workdir, step: int, how: int) -> None:
@@ -35,6 +36,8 @@ def test_killed_runs_continue_with_the_same_losses(start_training, unbroken_run,
     assert sorted(found) == sorted(expected) == list(range(1, 13))
     assert found == pytest.approx(expected, rel=1e-6)
     assert len(set(expected.values())) == 12
+    board = EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    assert [e.step for e in board.Tensors("loss")] == list(range(1, 13))
 
 
 def test_a_run_continues_on_another_mesh(start_training, unbroken_run, tmp_path):
