@@ -102,7 +102,7 @@ def run(main: Callable[[], dict | None], doc: str) -> None:
             print(json.dumps(result, ensure_ascii=False), flush=True)
         return 0
 
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)  # what fails in a library's thread is raised here as well, and told in one sentence
     sys.modules["__main__"].__doc__ = doc
     app.run(wrapped, flags_parser=_parse)
 

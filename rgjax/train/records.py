@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import resource
+import shutil
 
 import jax
 from rich.console import Console
@@ -26,17 +27,26 @@ class RunLog:
         logging.getLogger("tensorboard").setLevel(logging.ERROR)
         from tensorboard.summary import Writer  # slow to import, wanted by training only
 
-        self._file = (self.workdir / "metrics.jsonl").open("a", buffering=1, encoding="utf-8")
+        # Event files can't be cut, so TensorBoard is told again what metrics.jsonl still holds.
+        shutil.rmtree(self.workdir / "tensorboard", ignore_errors=True)
         self._board = Writer(str(self.workdir / "tensorboard"))
+        if (self.workdir / "metrics.jsonl").exists():
+            for line in (self.workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+                values = json.loads(line)
+                self._plot(values.pop("step"), values)
+        self._file = (self.workdir / "metrics.jsonl").open("a", buffering=1, encoding="utf-8")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """One line in metrics.jsonl, one point per value in TensorBoard, one line on screen."""
         if not self.active:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._plot(step, values)
+        self._show(step, values)
+
+    def _plot(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        self._show(step, values)
 
     def _show(self, step: int, v: dict[str, float]) -> None:
         text = f"loss {v['loss']:.4f}  |g| {v['grad_norm']:.2f}  lr {v['learning_rate']:.1e}"

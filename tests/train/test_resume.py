@@ -8,6 +8,7 @@ import time
 
 import pytest
 import tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def kill_at(process, workdir, step: int, how: int) -> None:
@@ -35,6 +36,18 @@ def test_killed_runs_continue_with_the_same_losses(start_training, unbroken_run,
     assert sorted(found) == sorted(expected) == list(range(1, 13))
     assert found == pytest.approx(expected, rel=1e-6)
     assert len(set(expected.values())) == 12
+    board = EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    assert [e.step for e in board.Tensors("loss")] == list(range(1, 13))
+
+
+def test_a_run_continues_on_another_mesh(start_training, unbroken_run, tmp_path):
+    """One device, then 2 x 2 x 2, then 4: the checkpoint is laid out anew each time, and the losses do not notice."""
+    workdir, expected = tmp_path / "moving", tiny.logged_losses(unbroken_run)
+    kill_at(start_training(workdir, save_every=2), workdir, 4, signal.SIGKILL)
+    kill_at(start_training(workdir, devices=8, mesh="data:2,fsdp:2,tensor:2", save_every=2), workdir, 8, signal.SIGKILL)
+    out, errors = start_training(workdir, devices=4, mesh="fsdp:4").communicate(timeout=240)
+    assert json.loads(out.splitlines()[-1])["step"] == 12, errors
+    assert tiny.logged_losses(workdir) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_flag_that_would_change_the_run_is_refused_by_name(start_training, unbroken_run):
