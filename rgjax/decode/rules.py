@@ -83,12 +83,16 @@ class Rules:
         return cls(tokenizer.eos_id, *per_token, tuple(names), table, *limits, once)
 
     def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
-        """The slots of each row's input; at least one column, so that shapes stay valid without slots."""
+        """The slots of each row's input; at least one column, so that shapes stay valid without slots.
+
+        Of several slots with one text only the first may be written: training texts point at no other.
+        """
         width = max(1, len(self.slot_names))
         allowed, units = np.zeros((len(surfaces), width), bool), np.zeros((len(surfaces), width), np.int32)
         for r, filled in enumerate(surfaces):
+            first = {text: name for name, text in reversed(filled.items())}
             for i, name in enumerate(self.slot_names):
-                if text := filled.get(name):
+                if (text := filled.get(name)) and first[text] == name:
                     allowed[r, i] = True
                     units[r, i] = {"tokens": 0, "words": max(length_of(text, "words") - 1, 0), "characters": len(text)}[unit]
         return RowRules(jnp.asarray(allowed), jnp.asarray(units))

@@ -149,7 +149,14 @@ def test_units_count_words_and_characters(tokenizer):
 def test_a_history_slot_is_written_once(method, writer, prompts, tokenizer):
     slots = [tokenizer.id_of(t) for t in ("<h0>", "<h1>", "<item>")]
     made = writer(allowed=slots, method=method, n_best=2, beams=2, cite_once=True, max_new_tokens=12)
-    filled = [dataclasses.replace(p, surfaces=dict.fromkeys(("<h0>", "<h1>", "<item>"), "x")) for p in prompts(4)]
+    filled = [dataclasses.replace(p, surfaces={"<h0>": "Fargo", "<h1>": "Heat", "<item>": "Ronin"}) for p in prompts(4)]
     texts = [h.ids for hypotheses in made.write(filled) for h in hypotheses]
     assert all(ids.count(slot) <= 1 for ids in texts for slot in slots[:2])
     assert any(ids.count(slots[2]) > 1 for ids in texts)  # the item itself may be named again
+
+
+def test_of_equal_titles_only_the_first_slot_is_open(tokenizer):
+    rules = Rules.of(DecodeConfig(), tokenizer)
+    row = rules.rows([{"<item>": "Heat", "<h0>": "Fargo", "<h1>": "Heat", "<h2>": "Fargo"}, {"<h1>": "Heat", "<h2>": "Big"}], "words")
+    allowed = [{rules.slot_names[i] for i in np.flatnonzero(r)} for r in np.asarray(row.slot_allowed)]
+    assert allowed == [{"<item>", "<h0>"}, {"<h1>", "<h2>"}]
