@@ -102,9 +102,15 @@ def run(main: Callable[[], dict | None], doc: str) -> None:
             print(json.dumps(result, ensure_ascii=False), flush=True)
         return 0
 
-    logging.set_verbosity(logging.FATAL)  # what fails in a library's thread is raised here as well, and told in one sentence
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().addFilter(_told_elsewhere)
     sys.modules["__main__"].__doc__ = doc
     app.run(wrapped, flags_parser=_parse)
+
+
+def _told_elsewhere(record) -> bool:
+    """Leaves out what Orbax's saving threads log before they hand it on: the same error is raised here, and told in one sentence."""
+    return "orbax" not in record.pathname or record.levelname not in ("ERROR", "CRITICAL")
 
 
 def _os_sentence(error: OSError) -> str:

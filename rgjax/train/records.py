@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import resource
-import shutil
 
 import jax
 from rich.console import Console
@@ -28,7 +27,8 @@ class RunLog:
         from tensorboard.summary import Writer  # slow to import, wanted by training only
 
         # Event files can't be cut, so TensorBoard is told again what metrics.jsonl still holds.
-        shutil.rmtree(self.workdir / "tensorboard", ignore_errors=True)
+        for stale in (self.workdir / "tensorboard").glob("events.out.tfevents*"):
+            stale.unlink()
         self._board = Writer(str(self.workdir / "tensorboard"))
         if (self.workdir / "metrics.jsonl").exists():
             for line in (self.workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():

@@ -15,7 +15,7 @@ SECTIONS = {"input": InputConfig, "model": ModelConfig, "optimizer": OptimizerCo
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
     "dataset", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep",
-    "patience", "samples", "compilation_cache", "scan", "remat", *(f.name for f in dataclasses.fields(DecodeConfig)),
+    "patience", "samples", "compilation_cache", "scan", "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
 

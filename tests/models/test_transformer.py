@@ -93,6 +93,27 @@ def test_scan_and_remat_change_neither_loss_nor_gradient(family, changes):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3), tree, other_tree)
 
 
+def matrix_products(jaxpr) -> int:
+    """Matrix products in a traced program, those of its inner programs included."""
+    count = 0
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        inner = [v for v in jax.tree.leaves(list(equation.params.values())) if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
+        count += (equation.primitive.name == "dot_general") + sum(map(matrix_products, inner))
+    return count
+
+
+def test_what_a_policy_saves_is_not_computed_again():
+    def products(remat):
+        made = tiny.factory("llama", remat=remat, scan=False, attention="plain")
+        batch, tree = tiny.training_batch(made, 2, 16), tiny.params(made)
+        return matrix_products(jax.make_jaxpr(jax.grad(lambda p: sums(made.model(p), batch, None)["loss"]))(tree))
+
+    none, dots, full = products("none"), products("dots"), products("full")
+    layers = tiny.config("llama").layers
+    assert dots - none == 2 * layers  # scores and weighted values of each attention
+    assert full - none >= 8 * layers  # and queries, keys, values, output, three of the feed-forward but one that nothing needs
+
+
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_bfloat16_computes_in_halves_and_keeps_float32_parameters(family):
     made, exact = tiny.factory(family, dtype="bfloat16"), tiny.factory(family)
