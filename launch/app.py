@@ -70,14 +70,15 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 class _Lines:
     def __init__(self, what: str):
-        self.what, self.began, self.shown = what, time.monotonic(), 0.0
+        self.what, self.first, self.shown = what, None, 0.0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
+        began, before = self.first = self.first or (now, done)  # what an earlier run wrote took this one no time
         if done == total or now - self.shown > 10:
             self.shown = now
-            left = (now - self.began) / done * (total - done)
-            print(f"{self.what} {done:,} of {total:,}, {left:.0f} s left", file=sys.stderr, flush=True)
+            left = f", {(now - began) / (done - before) * (total - done):.0f} s left" if done > before else ""
+            print(f"{self.what} {done:,} of {total:,}{left}", file=sys.stderr, flush=True)
 
 
 def run(main: Callable[[], dict | None], doc: str) -> None:
