@@ -139,7 +139,7 @@ class ModelConfig:
     attention: str = option(
         "auto",
         "How a whole sequence is attended: all rows of the batch at once ('plain'), or one row after another with the scores "
-        "recomputed ('rows': less memory, twice as fast on CPU); 'auto' takes rows on a single CPU device.",
+        "recomputed ('rows': less memory, a little faster on CPU); 'auto' takes rows on a single CPU device.",
         choices=("auto", "plain", "rows"),
     )
     norm: str = option("rmsnorm", "Normalisation.", choices=("rmsnorm", "layernorm"))

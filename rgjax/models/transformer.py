@@ -12,7 +12,6 @@ from rgjax.nn import param, positions
 from rgjax.nn.attention import Attention, LayerCache
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
-from rgjax.nn.linear import SAVED
 from rgjax.nn.norms import Norm
 
 
@@ -46,7 +45,7 @@ class Block(nnx.Module):
         return after(self.norm_mlp, x, self.mlp(before(self.norm_mlp, x)), keys[2]), cache
 
 
-REMAT = {"dots": jax.checkpoint_policies.save_only_these_names(SAVED), "full": jax.checkpoint_policies.nothing_saveable}
+REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}
 
 
 class Stack(nnx.Module):

@@ -1,4 +1,4 @@
-"""The matrix product with its own backward pass, against einsum."""
+"""The folded matrix product, against einsum."""
 
 import jax
 import jax.numpy as jnp

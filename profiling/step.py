@@ -1,0 +1,101 @@
+"""What two choices inside the training step are worth on this device.
+
+    python -m profiling.step --dataset=DATASET --flagfile=configs/llmxrec_small.cfg
+
+Times the flagfile's whole training step on one real batch with --attention=plain and with --attention=rows, and a gated feed-forward
+with its gradients once through `rgjax.nn.linear` and once through einsum. The two sides take turns, so that a
+machine's load meets both; compilation is told apart, medians are printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+from absl import flags
+
+from launch import app
+from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+
+flags.DEFINE_integer("rounds", 9, "Rounds whose median is taken.", lower_bound=3)
+
+
+def take_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
+    """`compile_seconds` (the first call) and the median `seconds` of each side, called in turn."""
+    import jax
+
+    def timed(call) -> float:
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        return time.perf_counter() - began
+
+    first = {name: timed(call) for name, call in sides.items()}
+    found = [{name: timed(call) for name, call in sides.items()} for _ in range(rounds)]
+    return {name: {"compile_seconds": first[name], "seconds": statistics.median(f[name] for f in found)} for name in sides}
+
+
+def step_call(tokenizer, dataset, sections: dict, attention: str) -> Callable[[], object]:
+    """One training step on the run's first batch, its state carried on from call to call."""
+    from rgjax.parallel import mesh as mesh_lib
+    from rgjax.parallel import sharding
+    from rgjax.tasks import reason
+    from rgjax.train import optimizer, state, step
+
+    config, mesh = sections["optimizer"], mesh_lib.make(sections["train"].mesh)
+    task = reason.ReasonTask(tokenizer, sections["input"], dataclasses.replace(sections["model"], attention=attention))
+    batch = sharding.put(next(task.training_data(dataset, sections["train"].seed)), mesh, config.accumulate)
+    tx = optimizer.make(config, sections["train"].steps)
+    run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
+    now = [state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)]
+
+    def call():
+        now[0], metrics = run(now[0], batch)
+        return now[0], metrics
+
+    return call
+
+
+def feed_forward_calls(rows: int, length: int, width: int, hidden: int) -> dict[str, Callable[[], object]]:
+    """A gated feed-forward and its gradients through `linear` and through einsum, on random activations [rows, length, width]."""
+    import jax
+    import jax.numpy as jnp
+
+    from rgjax.nn.linear import linear
+
+    keys, shapes = jax.random.split(jax.random.key(0), 4), ((rows, length, width), (width, hidden), (width, hidden), (hidden, width))
+    arrays = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+
+    def side(product):
+        def loss(x, w_in, w_gate, w_out):
+            return jnp.sum(product(jax.nn.silu(product(x, w_gate)) * product(x, w_in), w_out) ** 2)
+
+        compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))
+        return lambda: compiled(*arrays)
+
+    return {"linear": side(linear), "einsum": side(lambda x, w: jnp.einsum("btd,df->btf", x, w))}
+
+
+def main() -> dict:
+    """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
+    sections = {"input": app.read(InputConfig), "model": app.read(ModelConfig), "optimizer": app.read(OptimizerConfig)}
+    sections["train"] = app.read(TrainConfig)
+    app.require(dataset=sections["input"].dataset)
+
+    from rgjax.nn.feedforward import hidden_width
+    from rgjax.tasks import reason
+
+    dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
+    steps = {f"step, attention {a}": step_call(tokenizer, dataset, sections, a) for a in ("plain", "rows")}
+    shape = (sections["input"].batch_size, sections["input"].length, sections["model"].width, hidden_width(sections["model"]))
+    products = feed_forward_calls(*shape)
+    found = take_turns(steps, app.FLAGS.rounds) | take_turns({f"feed-forward, {n}": c for n, c in products.items()}, app.FLAGS.rounds)
+    for name, times in found.items():
+        print(f"{name:<24} {times['seconds'] * 1000:>9.1f} ms   (first call with compilation {times['compile_seconds']:.1f} s)")
+    return {"medians": found}
+
+
+if __name__ == "__main__":
+    app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+    app.run(main, __doc__)
