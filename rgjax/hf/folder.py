@@ -18,11 +18,11 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """`config` is config.json; `tensors` are read from disk only where they are sliced."""
+    """`config` is config.json; `tensors` are read from disk only where they are sliced. One that holds no floats is its type's name."""
 
     path: pathlib.Path
     config: dict
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray | str]
 
     @classmethod
     def open(cls, path: str | pathlib.Path) -> Folder:
@@ -58,7 +58,7 @@ def read_json(path: pathlib.Path) -> dict:
     return found
 
 
-def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     if (folder / "model.safetensors").is_file():
         return _mapped(folder / "model.safetensors")
     if (folder / _INDEX).is_file():
@@ -69,7 +69,7 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
     raise UserError(f"{folder} holds no model.safetensors and no {_INDEX}; give a folder with weights.")
 
 
-def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     places = read_json(folder / _INDEX).get("weight_map")
     if not isinstance(places, dict):
         raise UserError(f"{folder}/{_INDEX} is damaged (no weight_map); fetch it again.")
@@ -84,7 +84,7 @@ def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: tensor for tensors in files.values() for name, tensor in tensors.items()}
 
 
-def _mapped(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _mapped(path: pathlib.Path) -> dict[str, np.ndarray | str]:
     """Views into one memory-mapped file (safe_open itself has no bfloat16 for NumPy, but checks that the file is whole)."""
     try:
         with safe_open(path, "numpy"):
@@ -99,7 +99,8 @@ def _mapped(path: pathlib.Path) -> dict[str, np.ndarray]:
         if name == "__metadata__":
             continue
         if entry["dtype"] not in _TYPES:
-            raise UserError(f"{path}: the tensor {name} is of type {entry['dtype']}, not a float; use the model's float weights.")
+            found[name] = entry["dtype"]
+            continue
         first, last = (start + offset for offset in entry["data_offsets"])
         found[name] = data[first:last].view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
     return found

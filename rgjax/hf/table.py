@@ -91,7 +91,8 @@ class Family:
     `more(config)` are further fields to write; `options(body)` further options read from config.json, and raises UserError for
     what we do not compute. `buffers(rows)` are tensors of zeros, by shape; `copies` maps duplicates of tied tensors to their
     originals; `stand_ins` maps tensors that may be missing to what is read instead; `ignored` end names of tensors that hold no
-    parameter; `prefix` is left out of the names when only the base model was saved; `tokenizer_class` loads the tokenizer.
+    parameter; `prefix` is left out of the names when only the base model was saved; `endings` maps ends of names in old files to
+    today's; `classes` are further values of `architectures` with the same tensors; `tokenizer_class` loads the tokenizer.
     """
 
     name: str
@@ -110,12 +111,19 @@ class Family:
     stand_ins: dict[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     prefix: str = ""
+    endings: dict[str, str] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     tokenizer_class: str = "AutoTokenizer"
 
     @property
     def seq2seq(self) -> bool:
         """Whether it is an encoder-decoder."""
         return self.shape.get("architecture") == "seq2seq"
+
+    def renamed(self, name: str) -> str:
+        """A tensor's name with an ending of old files as it is today."""
+        old = next((end for end in self.endings if name.endswith(end)), "")
+        return name.removesuffix(old) + self.endings.get(old, "")
 
     def refuses(self, config: ModelConfig) -> str | None:
         """Why a model of ours is not of this family, or None."""

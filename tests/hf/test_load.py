@@ -117,7 +117,7 @@ def test_half_types_and_shards_become_float32(tmp_path, kind):
         np.testing.assert_array_equal(array, arrays[name].astype(np.float32), err_msg=name)
 
 
-def test_both_forms_of_the_rotary_base_and_names_without_prefix_are_read(tmp_path):
+def test_both_forms_of_the_rotary_base_are_read(tmp_path):
     folder = tmp_path / "old"
     shutil.copytree(GOLDEN / "llama", folder)
     config = json.loads((folder / "config.json").read_text())
@@ -125,14 +125,68 @@ def test_both_forms_of_the_rotary_base_and_names_without_prefix_are_read(tmp_pat
     (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": None}))
     assert Pretrained.open(str(folder)).options == Pretrained.open(str(GOLDEN / "llama")).options
     assert Pretrained.open(str(folder)).options["rope_theta"] == 500.0
-    folder = tmp_path / "base"
-    shutil.copytree(GOLDEN / "gpt2", folder)
+
+
+def renamed(tmp_path, name, change):
+    """A copy of a golden folder with `change` made to its dict of tensors."""
+    folder = tmp_path / name
+    shutil.copytree(GOLDEN / name, folder)
     arrays = load_file(folder / "model.safetensors")
-    bare = {name.removeprefix("transformer."): array for name, array in arrays.items()}
-    bare["h.0.attn.bias"] = np.tril(np.ones((1, 1, 40, 40), np.float32))  # the mask that old folders carry
-    bare["lm_head.weight"] = arrays["transformer.wte.weight"]
-    save_file(bare, folder / "model.safetensors")
-    assert_equal_trees(read(folder)[2], read(GOLDEN / "gpt2")[2])
+    save_file(change(arrays) or arrays, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, prefix", [("llama", "model."), ("qwen2", "model."), ("mistral", "model."), ("gpt2", "transformer."), ("bart", "model."), ("bert", "bert.")]
+)  # fmt: skip
+def test_names_without_the_prefix_of_the_base_model_are_read(tmp_path, name, prefix):
+    folder = renamed(tmp_path, name, lambda a: {n.removeprefix(prefix): array for n, array in a.items()})
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+def test_a_base_model_with_the_names_of_a_whole_one_is_read(tmp_path):
+    folder = renamed(tmp_path, "bert_pooled", lambda a: {"bert." + n: array for n, array in a.items()})
+    assert_equal_trees(read(folder)[2], read(GOLDEN / "bert_pooled")[2])
+
+
+@pytest.mark.parametrize(
+    "name, buffers",
+    [
+        ("gpt2", {"transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 40, 40), bool)), "transformer.h.1.attn.bias": np.ones(4, np.uint8)}),
+        ("gpt2", {"h.0.attn.bias": np.tril(np.ones((1, 1, 40, 40), np.float32)), "h.0.attn.masked_bias": np.float32(-1e4)}),
+        ("bert", {"bert.embeddings.position_ids": np.arange(40)[None]}),
+        ("bert_pooled", {"embeddings.position_ids": np.arange(40)[None]}),
+    ],
+)
+def test_constant_buffers_of_any_type_are_ignored(tmp_path, name, buffers):
+    folder = renamed(tmp_path, name, lambda a: a.update({n: np.asarray(b) for n, b in buffers.items()}))
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+@pytest.mark.parametrize(
+    "name, ours, theirs",
+    [
+        ("gpt2", "transformer.wte.weight", "lm_head.weight"),
+        ("qwen2", "model.embed_tokens.weight", "lm_head.weight"),
+        ("bart", "model.shared.weight", "model.decoder.embed_tokens.weight"),
+        ("bart", "model.shared.weight", "encoder.embed_tokens.weight"),
+        ("t5", "shared.weight", "decoder.embed_tokens.weight"),
+        ("t5_v1_1", "shared.weight", "encoder.embed_tokens.weight"),
+        ("t5_v1_1_tied", "shared.weight", "encoder.embed_tokens.weight"),
+        ("bert", "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+        ("bert", "cls.predictions.bias", "cls.predictions.decoder.bias"),
+    ],
+)
+def test_a_tied_tensor_is_read_under_any_of_its_names(tmp_path, name, ours, theirs):
+    folder = renamed(tmp_path, name, lambda a: a.update({theirs: a.pop(ours)}))
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_pooled"])
+def test_norms_of_old_bert_files_are_read(tmp_path, name):
+    old = lambda n: n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    folder = renamed(tmp_path, name, lambda a: {old(n): array for n, array in a.items()})
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
 
 
 @pytest.mark.parametrize("kind", ["as_is", *KINDS])

@@ -99,6 +99,7 @@ def test_an_index_names_files_of_its_own_folder(folder, tokenizer, place):
         ("llama", {"num_hidden_layers": 0}, ("layers=0",)),
         ("llama", {"tie_word_embeddings": True}, ("lm_head.weight differs from model.embed_tokens.weight",)),
         ("mistral", {"sliding_window": 64}, ("sliding_window=64", "max_position_embeddings=128")),
+        ("mistral", {"sliding_window": "gone", "max_position_embeddings": 8192}, ("sliding_window=4096", "max_position_embeddings=8192")),
         ("qwen2", {"use_sliding_window": True}, ("use_sliding_window=True",)),
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, ("sliding_attention",)),
         ("gpt2", {"activation_function": "silu"}, ("activation_function='silu'", "gelu_new")),
@@ -125,6 +126,9 @@ def test_tensors_that_do_not_fit(folder, tokenizer):
     refused(path, tokenizer, "model.layers.2.extra", "llama")
     rewritten(path, lambda a: (a.pop("model.layers.2.extra"), a.update({down: np.ones((20, 28), np.int32)})))
     refused(path, tokenizer, down, "I32")
+    path = folder("gpt2_untied")
+    rewritten(path, lambda a: a.pop("transformer.wte.weight"))
+    refused(path, tokenizer, "lacks the tensor transformer.wte.weight")  # the untied lm_head.weight is no copy of it
     path = folder("gpt2")
     rewritten(path, lambda a: a.update({"transformer.wte.weight": a["transformer.wte.weight"][:-1]}))
     refused(path, tokenizer, "transformer.wte.weight", f"[{tokenizer.vocab_size}, 20]")
