@@ -14,6 +14,7 @@ from rgjax.errors import UserError
 
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 _INDEX = "model.safetensors.index.json"
+_UNSAID = {"decoder_start_token_id": 2, "forced_eos_token_id": 2}  # of a BART that does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +39,11 @@ class Folder:
         return cls(path, config, _tensors(path))
 
     def token_ids(self) -> dict:
-        """The begin, end, padding and start ids that the folder generates with."""
-        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        """The begin, end, padding, start and forced ids that the folder generates with."""
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
         generation = self.path / "generation_config.json"
-        said = self.config | (read_json(generation) if generation.is_file() else {})
+        unsaid = _UNSAID if self.config.get("model_type") == "bart" else {}
+        said = unsaid | self.config | (read_json(generation) if generation.is_file() else {})
         return {name: said[name] for name in names if said.get(name) is not None}
 
 
@@ -71,8 +73,8 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
 
 def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     places = read_json(folder / _INDEX).get("weight_map")
-    if not isinstance(places, dict):
-        raise UserError(f"{folder}/{_INDEX} is damaged (no weight_map); fetch it again.")
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise UserError(f"{folder}/{_INDEX} is damaged (no weight_map of file names); fetch it again.")
     files = {}
     for file in sorted(set(places.values())):
         if pathlib.PurePath(file).name != file or not (folder / file).is_file():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -74,6 +75,9 @@ def _folded(group: tuple[int, ...], spans: list[range], shape: tuple[int, ...]) 
     return slice(spans[group[0]].start * inner, spans[group[0]].stop * inner)
 
 
+_HEAD = "(ForCausalLM|LMHeadModel|ForConditionalGeneration|ForMaskedLM)$"  # of a class that generates; its base model's ends in Model
+
+_USUAL = ModelConfig()
 # What a family does not say otherwise in `shape`.
 PLAIN = {
     "architecture": "causal", "bias": False, "qkv_bias": False, "qk_norm": False, "post_norm": False, "embedding_norm": False,
@@ -148,13 +152,19 @@ class Family:
 
     def read(self, body: dict) -> dict:
         """Our options for a config.json; raises UserError at a field we do not compute, KeyError at one that is missing."""
+        known = (self.model_class, re.sub(_HEAD, "Model", self.model_class), *self.classes)
+        if (named := (body.get("architectures") or known)[0]) not in known:
+            raise UserError(f"config.json says architectures {named!r}, and rgjax reads {', '.join(known)} of this type only; use one of them.")
         for field, value in self.fixed.items():
             if body.get(field, value) != value:
                 raise UserError(f"config.json says {field}={body[field]!r}, and rgjax computes {self.name} with {value!r} only; use another model.")
         options = dict(self.shape)
         for field, ours in self.fields.items():
             value = body.get(field)
-            options[ours] = self.defaults[field] if value is None and field in self.defaults else body[field]
+            value = options[ours] = self.defaults[field] if value is None and field in self.defaults else body[field]
+            kind = type(getattr(_USUAL, ours))
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise TypeError(f"{field}={value!r}")
         if self.activations:
             act = body.get(self.activation_field) or self.defaults[self.activation_field]
             if act not in self.activations:

@@ -17,6 +17,7 @@ from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode.writer import Writer
 from rgjax.hf import export
+from rgjax.hf.families import FAMILIES
 from rgjax.hf.folder import Folder
 from rgjax.hf.load import Pretrained
 from rgjax.hf.table import KINDS, Rule, flat, tensors
@@ -84,7 +85,7 @@ def test_a_folder_written_again_holds_the_same_tensors(name, tokenizer, tmp_path
     assert_equal_trees(params, other)
     assert again.options == source.options
     before, after = (json.loads((f / "config.json").read_text()) for f in (GOLDEN / name, tmp_path / "again"))
-    left_out = {"transformers_version", "dropout_rate", "tie_word_embeddings", "sliding_window", "forced_eos_token_id"}
+    left_out = {"transformers_version", "dropout_rate", "tie_word_embeddings", "sliding_window"}
     for field in set(before) & set(after) - left_out:
         assert before[field] == after[field] or before[field] is None, field
 
@@ -180,6 +181,37 @@ def test_constant_buffers_of_any_type_are_ignored(tmp_path, name, buffers):
 def test_a_tied_tensor_is_read_under_any_of_its_names(tmp_path, name, ours, theirs):
     folder = renamed(tmp_path, name, lambda a: a.update({theirs: a.pop(ours)}))
     assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+@pytest.mark.parametrize(
+    "said, forced, start", [({}, 2, 2), ({"decoder_start_token_id": 5, "forced_bos_token_id": 0}, 2, 5), ({"forced_eos_token_id": None}, None, 2)]
+)
+def test_the_ids_a_bart_generates_with_are_kept(tmp_path, tokenizer, said, forced, start):
+    folder = renamed(tmp_path, "bart", lambda a: a)
+    config = json.loads((folder / "config.json").read_text())
+    config = {k: v for k, v in config.items() if k not in ("decoder_start_token_id", "forced_eos_token_id")} | said
+    (folder / "config.json").write_text(json.dumps(config))
+    source, factory, params = read(folder)
+    export.write(tmp_path / "again", params, factory.config, tokenizer, family="bart", token_ids=source.folder.token_ids())
+    for file in ("config.json", "generation_config.json"):
+        again = json.loads((tmp_path / "again" / file).read_text())
+        assert (again["decoder_start_token_id"], again.get("forced_eos_token_id")) == (start, forced)
+        assert again.get("forced_bos_token_id") == said.get("forced_bos_token_id")
+
+
+@pytest.mark.parametrize(
+    "scale, tie, tied", [(None, True, True), (None, False, False), (False, True, False), (None, None, True), ("gone", False, False)]
+)
+def test_whether_a_t5_is_tied(scale, tie, tied):
+    body = json.loads((GOLDEN / "t5" / "config.json").read_text()) | {"scale_decoder_outputs": scale, "tie_word_embeddings": tie}
+    assert FAMILIES["t5"].read({k: v for k, v in body.items() if v != "gone"})["tied"] == tied
+
+
+@pytest.mark.parametrize("name, base", [("llama", "LlamaModel"), ("gpt2", "GPT2Model"), ("t5", "T5Model"), ("bart", "BartModel")])
+def test_the_base_class_or_none_may_be_named(name, base):
+    body = json.loads((GOLDEN / name / "config.json").read_text())
+    options = FAMILIES[name].read(body | {"architectures": [base]})
+    assert options == FAMILIES[name].read(body | {"architectures": None})
 
 
 @pytest.mark.parametrize("name", ["bert", "bert_pooled"])
