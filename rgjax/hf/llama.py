@@ -34,7 +34,7 @@ def options(body: dict) -> dict:
     for part in (found, old, {"partial_rotary_factor": body.get("partial_rotary_factor") or 1.0}):
         if not isinstance(part, dict):
             raise UserError(f"config.json says rope scaling {part!r}, and rgjax computes plain rotary positions only; use a model without it.")
-        kind = part.get("rope_type", part.get("type", "default"))
+        kind = part.get("rope_type") or part.get("type") or "default"
         if (factor := part.get("partial_rotary_factor", 1.0)) != 1.0:
             raise UserError(f"config.json says partial_rotary_factor={factor!r}, and rgjax computes 1.0 only; use another model.")
         if kind != "default":

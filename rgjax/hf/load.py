@@ -35,7 +35,7 @@ class Pretrained:
         """Raises UserError when the folder is unusable or its architecture is none of ours."""
         folder = Folder.open(path)
         kind = folder.config.get("model_type")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             raise UserError(f"{path}/config.json has model_type {kind!r}, which rgjax does not read; use one of {', '.join(FAMILIES)}.")
         family = FAMILIES[kind]
         folder = dataclasses.replace(folder, tensors={family.renamed(name): tensor for name, tensor in folder.tensors.items()})
@@ -64,7 +64,7 @@ class Pretrained:
     def _rows(self) -> int:
         rows = self.folder.config.get("vocab_size")
         if not isinstance(rows, int):
-            raise UserError(f"{self.folder.path}/config.json lacks vocab_size; fetch it again.")
+            raise UserError(f"{self.folder.path}/config.json lacks vocab_size as a whole number; fetch it again.")
         return rows
 
     def _check_tokenizer(self, tokenizer: Tokenizer) -> None:

@@ -153,6 +153,8 @@ class Family:
     def read(self, body: dict) -> dict:
         """Our options for a config.json; raises UserError at a field we do not compute, KeyError at one that is missing."""
         known = (self.model_class, re.sub(_HEAD, "Model", self.model_class), *self.classes)
+        if not isinstance(body.get("architectures") or [], list):
+            raise TypeError(f"architectures={body['architectures']!r}")
         if (named := (body.get("architectures") or known)[0]) not in known:
             raise UserError(f"config.json says architectures {named!r}, and rgjax reads {', '.join(known)} of this type only; use one of them.")
         for field, value in self.fixed.items():
