@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 
 from launch import app
@@ -18,17 +19,24 @@ def main() -> dict:
     config = app.read(ExportConfig)
     if config.workdir and config.init_from:
         raise UserError("--workdir and --init_from are both given; export one of them.")
+    if config.init_from and "checkpoint" in app.given(ExportConfig):
+        raise UserError("--checkpoint is given, and a Hugging Face folder has none to choose from; leave it out with --init_from.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
+    check_apart(config.output, config.init_from or config.workdir)
     summary = rewrite(config) if config.init_from else export_run(config)
     if summary["family"] == "qwen2":
         print("note: load the tokenizer with PreTrainedTokenizerFast; for qwen2, AutoTokenizer splits text in Qwen's own way", file=sys.stderr)
     return summary
 
 
+def check_apart(output: str, source: str) -> None:
+    """Raises UserError when writing `output` would replace what is read."""
+    if pathlib.Path(source).resolve().is_relative_to(pathlib.Path(output).resolve()):
+        raise UserError(f"--output={output} is or holds {source}, which is read; give another folder.")
+
+
 def export_run(config: ExportConfig) -> dict:
     """Exports a training run."""
-    import pathlib
-
     import jax
 
     from rgjax.hf import card, export, families
@@ -57,6 +65,11 @@ def rewrite(config: ExportConfig) -> dict:
 
     source, tokenizer = Pretrained.open(config.init_from), Tokenizer.load(config.init_from)
     model = source.configure(ModelConfig(), set(), tokenizer)
+    if tokenizer.vocab_size > (rows := source.folder.config["vocab_size"]):
+        raise UserError(
+            f"{config.init_from} has {tokenizer.vocab_size} tokens in tokenizer.json and vocab_size={rows} in config.json, and untrained rows are "
+            "not written; train with --init_from, or mend the folder."
+        )
     factory = ModelFactory(model, model.embeddings)
     params = source.params(factory, mesh_lib.make("data:1"))
     family = export.write(

@@ -269,7 +269,7 @@ class ExportConfig:
     workdir: str = option("", "Folder of a training run.")
     init_from: str = option("", "Instead of a run: local Hugging Face folder to read and write again without training.")
     output: str = option("", "Folder to write.")
-    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    checkpoint: str = option("best", "Which checkpoint of the workdir: the best on validation, or the last.", choices=("best", "last"))
     family: str = option(
         "auto",
         "Hugging Face architecture to write.",

@@ -99,18 +99,38 @@ class Tokenizer:
 
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
-    file = folder / "tokenizer_config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
-        raise UserError(f"{file} is not JSON; write it again.") from None
-    text = lambda t: t.get("content") if isinstance(t, dict) else t  # older files nest the token
-    eos = text(config.get("eos_token")) or text(config.get("sep_token")) or EOS
-    names = {"eos": eos, "bos": text(config.get("bos_token")) or eos, "pad": text(config.get("pad_token")) or eos}
+    """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends."""
+    named = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
+    numbered = [_read(folder / "generation_config.json"), _read(folder / "config.json")]
+
+    def found(role: str) -> str | None:
+        for config in named:
+            token = config.get(f"{role}_token")
+            if token := token.get("content") if isinstance(token, dict) else token:  # older files nest it
+                return token
+        for config in numbered:
+            i = config.get(f"{role}_token_id")
+            i = i[0] if isinstance(i, list) and i else i
+            if isinstance(i, int) and i >= 0 and (token := backend.id_to_token(i)):
+                return token
+        return None
+
+    usual = next((t for t in (EOS, "[SEP]") if backend.token_to_id(t) is not None), EOS)
+    eos = found("eos") or found("sep") or usual
+    names = {"eos": eos, "bos": found("bos") or eos, "pad": found("pad") or eos}
     for role, name in names.items():
         if backend.token_to_id(name) is None:
             raise UserError(f"{folder} has no {role} token '{name}' in its vocabulary; set {role}_token in tokenizer_config.json.")
     return names
+
+
+def _read(file: pathlib.Path) -> dict:
+    """The object in a JSON file, or an empty one where there is no file."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        raise UserError(f"{file} is not JSON; write it again.") from None
+    return found if isinstance(found, dict) else {}
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, slots: int, controls: dict[str, list[str]]) -> Tokenizer:

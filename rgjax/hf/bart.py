@@ -54,4 +54,5 @@ FAMILY = Family(
     activations={"gelu": "gelu", "gelu_new": "gelu_new", "relu": "relu"}, more=more, options=options,
     buffers=lambda rows: {"final_logits_bias": (1, rows)},
     copies=dict.fromkeys(("lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"), "model.shared.weight"),
+    prefix="model.",
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rgjax.config import ModelConfig
-from rgjax.errors import UserError
 from rgjax.hf.table import Family, Rule, attention_rules, linear_rules, norm_rules
 
 HEADS = {"BertForMaskedLM": "masked", "BertForPreTraining": "masked", "BertModel": "pooled"}
@@ -28,11 +27,8 @@ def more(c: ModelConfig) -> dict:
 
 
 def options(body: dict) -> dict:
-    """Which head; raises UserError where it is another task's."""
-    named = (body.get("architectures") or ["BertModel"])[0]
-    if named not in HEADS:
-        raise UserError(f"config.json says architectures {named}, and rgjax reads {', '.join(HEADS)} of this type only; use one of them.")
-    return {"encoder_head": HEADS[named]}
+    """Which head."""
+    return {"encoder_head": HEADS[(body.get("architectures") or ["BertModel"])[0]]}
 
 
 def rules(c: ModelConfig) -> list[Rule]:
@@ -65,5 +61,5 @@ FAMILY = Family(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
     ignored=("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias"),
-    prefix="bert.",
+    prefix="bert.", classes=("BertForPreTraining",), endings={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
 )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from rgjax.config import ModelConfig
@@ -20,6 +21,7 @@ from rgjax.hf.families import choose
 from rgjax.hf.table import Family, tensors
 
 SHARD_BYTES = 4 * 2**30
+METADATA = {"format": "pt", "written_by": "rgjax"}  # of every weight file; transformers wants the first
 
 
 def write(
@@ -56,8 +58,18 @@ def _check_replaceable(output: pathlib.Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"--output={output} exists; give another folder, or --overwrite.")
-    if not (output / "generation_config.json").is_file() or (output / "checkpoints").exists():
-        raise UserError(f"--output={output} is not an exported model, so --overwrite leaves it alone; give another folder.")
+    if not _written_here(output) or (output / "checkpoints").exists():
+        raise UserError(f"--output={output} is not a model that rgjax exported, so --overwrite leaves it alone; give another folder.")
+
+
+def _written_here(folder: pathlib.Path) -> bool:
+    """Whether the folder's weights say that `write` wrote them."""
+    file = min(folder.glob("model*.safetensors"), default=None)
+    try:
+        with safe_open(file, "numpy") as opened:
+            return opened.metadata() == METADATA
+    except (SafetensorError, OSError, TypeError):
+        return False
 
 
 def _write_files(folder, params, config, tokenizer, family, dtype, max_new_tokens, card, shard_bytes, token_ids) -> None:
@@ -82,12 +94,12 @@ def _weights(folder: pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]], dty
             shards.append({})
         shards[-1][name] = array
     if len(shards) == 1:
-        save_file(shards[0], folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(shards[0], folder / "model.safetensors", metadata=METADATA)
         return
     places = {}
     for i, shard in enumerate(shards):
         file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        save_file(shard, folder / file, metadata=METADATA)
         places |= dict.fromkeys(shard, file)
     total = sum(a.nbytes for shard in shards for a in shard.values())
     _json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})

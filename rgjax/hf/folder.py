@@ -14,15 +14,16 @@ from rgjax.errors import UserError
 
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 _INDEX = "model.safetensors.index.json"
+_UNSAID = {"decoder_start_token_id": 2, "forced_eos_token_id": 2}  # of a BART that does not say
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """`config` is config.json; `tensors` are read from disk only where they are sliced."""
+    """`config` is config.json; `tensors` are read from disk only where they are sliced. One that holds no floats is its type's name."""
 
     path: pathlib.Path
     config: dict
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray | str]
 
     @classmethod
     def open(cls, path: str | pathlib.Path) -> Folder:
@@ -38,10 +39,11 @@ class Folder:
         return cls(path, config, _tensors(path))
 
     def token_ids(self) -> dict:
-        """The begin, end, padding and start ids that the folder generates with."""
-        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        """The begin, end, padding, start and forced ids that the folder generates with."""
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
         generation = self.path / "generation_config.json"
-        said = self.config | (read_json(generation) if generation.is_file() else {})
+        unsaid = _UNSAID if self.config.get("model_type") == "bart" else {}
+        said = unsaid | self.config | (read_json(generation) if generation.is_file() else {})
         return {name: said[name] for name in names if said.get(name) is not None}
 
 
@@ -58,7 +60,7 @@ def read_json(path: pathlib.Path) -> dict:
     return found
 
 
-def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     if (folder / "model.safetensors").is_file():
         return _mapped(folder / "model.safetensors")
     if (folder / _INDEX).is_file():
@@ -69,10 +71,10 @@ def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
     raise UserError(f"{folder} holds no model.safetensors and no {_INDEX}; give a folder with weights.")
 
 
-def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     places = read_json(folder / _INDEX).get("weight_map")
-    if not isinstance(places, dict):
-        raise UserError(f"{folder}/{_INDEX} is damaged (no weight_map); fetch it again.")
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise UserError(f"{folder}/{_INDEX} is damaged (no weight_map of file names); fetch it again.")
     files = {}
     for file in sorted(set(places.values())):
         if pathlib.PurePath(file).name != file or not (folder / file).is_file():
@@ -84,7 +86,7 @@ def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: tensor for tensors in files.values() for name, tensor in tensors.items()}
 
 
-def _mapped(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _mapped(path: pathlib.Path) -> dict[str, np.ndarray | str]:
     """Views into one memory-mapped file (safe_open itself has no bfloat16 for NumPy, but checks that the file is whole)."""
     try:
         with safe_open(path, "numpy"):
@@ -99,7 +101,8 @@ def _mapped(path: pathlib.Path) -> dict[str, np.ndarray]:
         if name == "__metadata__":
             continue
         if entry["dtype"] not in _TYPES:
-            raise UserError(f"{path}: the tensor {name} is of type {entry['dtype']}, not a float; use the model's float weights.")
+            found[name] = entry["dtype"]
+            continue
         first, last = (start + offset for offset in entry["data_offsets"])
         found[name] = data[first:last].view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
     return found

@@ -30,10 +30,14 @@ def rope(c: ModelConfig) -> dict:
 
 def options(body: dict) -> dict:
     """The rotary base; raises UserError on rescaled frequencies and on layers that attend to a window."""
-    found = body.get("rope_parameters") or {}
-    for part in (found, body.get("rope_scaling") or {}):  # transformers 5, and 4
-        kind = part.get("rope_type", part.get("type", "default"))
-        if kind != "default" or part.get("partial_rotary_factor", 1.0) != 1.0:
+    found, old = body.get("rope_parameters") or {}, body.get("rope_scaling") or {}  # transformers 5, and 4
+    for part in (found, old, {"partial_rotary_factor": body.get("partial_rotary_factor") or 1.0}):
+        if not isinstance(part, dict):
+            raise UserError(f"config.json says rope scaling {part!r}, and rgjax computes plain rotary positions only; use a model without it.")
+        kind = part.get("rope_type") or part.get("type") or "default"
+        if (factor := part.get("partial_rotary_factor", 1.0)) != 1.0:
+            raise UserError(f"config.json says partial_rotary_factor={factor!r}, and rgjax computes 1.0 only; use another model.")
+        if kind != "default":
             raise UserError(f"config.json says rope scaling '{kind}', and rgjax computes plain rotary positions only; use a model without it.")
     if other := sorted(set(body.get("layer_types") or ()) - {"full_attention"}):
         raise UserError(f"config.json says layer_types '{other[0]}', and rgjax computes full_attention only; use another model.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -34,9 +35,10 @@ class Pretrained:
         """Raises UserError when the folder is unusable or its architecture is none of ours."""
         folder = Folder.open(path)
         kind = folder.config.get("model_type")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             raise UserError(f"{path}/config.json has model_type {kind!r}, which rgjax does not read; use one of {', '.join(FAMILIES)}.")
         family = FAMILIES[kind]
+        folder = dataclasses.replace(folder, tensors={family.renamed(name): tensor for name, tensor in folder.tensors.items()})
         try:
             options = family.read(folder.config)
             config_lib.check(config := dataclasses.replace(ModelConfig(), **options))
@@ -45,7 +47,7 @@ class Pretrained:
             raise UserError(f"{path}: {error}") from None
         except KeyError as error:
             raise UserError(f"{path}/config.json lacks {error.args[0]}; fetch it again.") from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}/config.json has a value of the wrong type ({error}); fetch it again.") from None
         return cls(folder, family, options)
 
@@ -62,7 +64,7 @@ class Pretrained:
     def _rows(self) -> int:
         rows = self.folder.config.get("vocab_size")
         if not isinstance(rows, int):
-            raise UserError(f"{self.folder.path}/config.json lacks vocab_size; fetch it again.")
+            raise UserError(f"{self.folder.path}/config.json lacks vocab_size as a whole number; fetch it again.")
         return rows
 
     def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
@@ -83,11 +85,14 @@ class Pretrained:
         for name, shape in wanted.items():
             if (tensor := self._tensor(name)) is None:
                 raise UserError(f"{where} lacks the tensor {name}; fetch the weights again, or mend config.json.")
+            if isinstance(tensor, str):
+                raise UserError(f"{where}: the tensor {name} is of type {tensor}, not a float; use the model's float weights.")
             if tensor.shape != shape:
                 raise UserError(f"{where}: the tensor {name} has shape {list(tensor.shape)}, config.json makes it {list(shape)}; mend one of them.")
-        copies, buffers = self.family.copies, self.family.buffers(self._rows())
+        copies, buffers = self._copies, self.family.buffers(self._rows())
+        known = {*wanted, *copies, *buffers}
         for name, tensor in found.items():
-            name = name if name in {*wanted, *copies, *buffers} else self.family.prefix + name.removeprefix(self.family.prefix)
+            name = next((n for n in self._variants(name) if n in known), name)
             if name in wanted or name.endswith(self.family.ignored):
                 continue
             if name in copies:
@@ -110,10 +115,24 @@ class Pretrained:
                 shapes[rule.theirs] = (self._rows(), *shape[1:]) if _by_token(rule) else rule.shape(shape)
         return shapes
 
-    def _tensor(self, name: str) -> np.ndarray | None:
-        """The tensor of this name, also where only the base model was saved and the names lack its prefix; or its stand-in."""
-        names = (name, name.removeprefix(self.family.prefix), self.family.stand_ins.get(name, ""))
-        return next((self.folder.tensors[n] for n in names if n in self.folder.tensors), None)
+    @functools.cached_property
+    def _copies(self) -> dict[str, str]:
+        """The family's duplicates of tied tensors, without those that are parameters of this model."""
+        wanted = {rule.theirs for rule in self.family.rules(dataclasses.replace(ModelConfig(), **self.options))}
+        return {copy: original for copy, original in self.family.copies.items() if copy not in wanted}
+
+    def _variants(self, name: str) -> tuple[str, str, str]:
+        """The name, also as a base model saved alone has it, and as a model around it has."""
+        prefix = self.family.prefix
+        return name, name.removeprefix(prefix), prefix + name
+
+    def _tensor(self, name: str) -> np.ndarray | str | None:
+        """The tensor of this name, or the first duplicate tied to it, or its stand-in."""
+        names = (name, *(copy for copy, original in self._copies.items() if original == name))
+        found = next((n for each in names for n in self._variants(each) if n in self.folder.tensors), None)
+        if found is None and name in self.family.stand_ins:
+            return self._tensor(self.family.stand_ins[name])
+        return self.folder.tensors.get(found)
 
     def params(self, factory: ModelFactory, mesh: jax.sharding.Mesh, seed: int = 0) -> dict:
         """The parameters as float32 arrays on `mesh`; each process reads what its devices hold. Raises UserError as `check`."""

@@ -14,8 +14,8 @@ def more(c: ModelConfig) -> dict:
 
 
 def options(body: dict) -> dict:
-    """As Llama's; raises UserError when the window is shorter than the longest sequence."""
-    window, longest = body.get("sliding_window"), body["max_position_embeddings"]
+    """As Llama's; raises UserError when the window, 4096 if not named, is shorter than the longest sequence."""
+    window, longest = body.get("sliding_window", 4096), body["max_position_embeddings"]
     if window is not None and window < longest:
         raise UserError(
             f"config.json says sliding_window={window} below max_position_embeddings={longest}, and rgjax attends to all; "

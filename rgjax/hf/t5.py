@@ -34,7 +34,8 @@ def more(c: ModelConfig) -> dict:
 
 def options(body: dict) -> dict:
     """A scaled output is tied. (Transformers 5 always says tied, and omits the head of v1.1 as long as it equals the embedding.)"""
-    tied = body.get("scale_decoder_outputs", body.get("tie_word_embeddings", True))
+    said = (body.get("scale_decoder_outputs"), body.get("tie_word_embeddings"), True)
+    tied = next(value for value in said if value is not None)
     return {"layers": body.get("num_decoder_layers") or body["num_layers"], "tied": tied}
 
 
@@ -61,6 +62,6 @@ FAMILY = Family(
     defaults=DEFAULTS, activation_field="feed_forward_proj",
     activations={"gated-gelu": "geglu", "relu": "relu", "gelu_new": "gelu_new"}, more=more, options=options,
     copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight"),
-    stand_ins={"lm_head.weight": "shared.weight"},
+    stand_ins={"lm_head.weight": "shared.weight"}, classes=("T5WithLMHeadModel",),
     ignored=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),  # unused, in the first published models
 )  # fmt: skip

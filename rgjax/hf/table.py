@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -74,6 +75,9 @@ def _folded(group: tuple[int, ...], spans: list[range], shape: tuple[int, ...]) 
     return slice(spans[group[0]].start * inner, spans[group[0]].stop * inner)
 
 
+_HEAD = "(ForCausalLM|LMHeadModel|ForConditionalGeneration|ForMaskedLM)$"  # of a class that generates; its base model's ends in Model
+
+_USUAL = ModelConfig()
 # What a family does not say otherwise in `shape`.
 PLAIN = {
     "architecture": "causal", "bias": False, "qkv_bias": False, "qk_norm": False, "post_norm": False, "embedding_norm": False,
@@ -91,7 +95,8 @@ class Family:
     `more(config)` are further fields to write; `options(body)` further options read from config.json, and raises UserError for
     what we do not compute. `buffers(rows)` are tensors of zeros, by shape; `copies` maps duplicates of tied tensors to their
     originals; `stand_ins` maps tensors that may be missing to what is read instead; `ignored` end names of tensors that hold no
-    parameter; `prefix` is left out of the names when only the base model was saved; `tokenizer_class` loads the tokenizer.
+    parameter; `prefix` is left out of the names when only the base model was saved; `endings` maps ends of names in old files to
+    today's; `classes` are further values of `architectures` with the same tensors; `tokenizer_class` loads the tokenizer.
     """
 
     name: str
@@ -110,12 +115,19 @@ class Family:
     stand_ins: dict[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     prefix: str = ""
+    endings: dict[str, str] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     tokenizer_class: str = "AutoTokenizer"
 
     @property
     def seq2seq(self) -> bool:
         """Whether it is an encoder-decoder."""
         return self.shape.get("architecture") == "seq2seq"
+
+    def renamed(self, name: str) -> str:
+        """A tensor's name with an ending of old files as it is today."""
+        old = next((end for end in self.endings if name.endswith(end)), "")
+        return name.removesuffix(old) + self.endings.get(old, "")
 
     def refuses(self, config: ModelConfig) -> str | None:
         """Why a model of ours is not of this family, or None."""
@@ -140,13 +152,21 @@ class Family:
 
     def read(self, body: dict) -> dict:
         """Our options for a config.json; raises UserError at a field we do not compute, KeyError at one that is missing."""
+        known = (self.model_class, re.sub(_HEAD, "Model", self.model_class), *self.classes)
+        if not isinstance(body.get("architectures") or [], list):
+            raise TypeError(f"architectures={body['architectures']!r}")
+        if (named := (body.get("architectures") or known)[0]) not in known:
+            raise UserError(f"config.json says architectures {named!r}, and rgjax reads {', '.join(known)} of this type only; use one of them.")
         for field, value in self.fixed.items():
             if body.get(field, value) != value:
                 raise UserError(f"config.json says {field}={body[field]!r}, and rgjax computes {self.name} with {value!r} only; use another model.")
         options = dict(self.shape)
         for field, ours in self.fields.items():
             value = body.get(field)
-            options[ours] = self.defaults[field] if value is None and field in self.defaults else body[field]
+            value = options[ours] = self.defaults[field] if value is None and field in self.defaults else body[field]
+            kind = type(getattr(_USUAL, ours))
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise TypeError(f"{field}={value!r}")
         if self.activations:
             act = body.get(self.activation_field) or self.defaults[self.activation_field]
             if act not in self.activations:

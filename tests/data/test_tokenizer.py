@@ -83,6 +83,37 @@ def test_a_foreign_folder_without_begin_or_padding_takes_the_end_token(trained, 
     assert (loaded.bos_id, loaded.pad_id) == (loaded.eos_id, loaded.eos_id)
 
 
+@pytest.mark.parametrize(
+    "files, ids",
+    [
+        ({"special_tokens_map": {"eos_token": {"content": "<|user|>"}, "pad_token": "<|item|>"}}, {"eos": 3, "bos": 3, "pad": 5}),
+        ({"config": {"bos_token_id": 4, "eos_token_id": 3}}, {"eos": 3, "bos": 4, "pad": 3}),
+        ({"config": {"eos_token_id": 3}, "generation_config": {"eos_token_id": [5, 4], "pad_token_id": -1}}, {"eos": 5, "bos": 5, "pad": 5}),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "config": {"pad_token_id": 0, "eos_token_id": 3}}, {"eos": 1, "bos": 1, "pad": 0}),
+        ({"tokenizer_config": {"eos_token": "</s>", "bos_token": None}, "config": {"pad_token_id": None}}, {"eos": 1, "bos": 1, "pad": 1}),
+        ({"tokenizer_config": {"do_lower_case": True}, "config": {"pad_token_id": 0}}, {"eos": 1, "bos": 1, "pad": 0}),
+    ],
+)
+def test_special_tokens_are_found_where_a_folder_names_or_numbers_them(trained, tmp_path, files, ids):
+    write(tmp_path, trained)
+    for name, body in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(body))
+    loaded = Tokenizer.load(tmp_path)
+    assert {"eos": loaded.eos_id, "bos": loaded.bos_id, "pad": loaded.pad_id} == ids
+
+
+def test_a_bert_that_names_no_token_ends_with_its_separator_and_others_are_refused(trained, tmp_path):
+    write(tmp_path, trained)
+    (tmp_path / "config.json").write_text(json.dumps({"pad_token_id": 0}))
+    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(text.replace('"</s>"', '"[SEP]"'), encoding="utf-8")
+    loaded = Tokenizer.load(tmp_path)
+    assert (loaded.eos, loaded.eos_id, loaded.pad_id) == ("[SEP]", 1, 0)
+    (tmp_path / "tokenizer.json").write_text(text.replace('"</s>"', '"<end>"'), encoding="utf-8")
+    with pytest.raises(UserError, match="no eos token '</s>' in its vocabulary; set eos_token in tokenizer_config.json"):
+        Tokenizer.load(tmp_path)
+
+
 @pytest.mark.parametrize("named", [{"eos_token": "<none>"}, {"bos_token": "<none>"}, {"pad_token": "<none>"}])
 def test_a_named_token_that_the_vocabulary_lacks_is_refused(trained, tmp_path, named):
     write(tmp_path, trained, **named)

@@ -1,11 +1,12 @@
 """The written folder: whole or not at all, refusals by name, and shapes as the other side wants them (no torch needed)."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tiny
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from rgjax.errors import UserError
 from rgjax.hf import export, families
@@ -73,7 +74,7 @@ def test_shards_hold_every_tensor_once(exported, tokenizer, tmp_path):
 
 
 def test_an_existing_folder_is_kept_unless_told_otherwise(exported, tokenizer, tmp_path):
-    factory, params, _ = exported("llama")
+    factory, params, written = exported("llama")
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "precious").write_text("x")
@@ -83,10 +84,15 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(exported, tokenizer, t
     with pytest.raises(UserError):
         export.write(tmp_path / "half", {"embedding": params["embedding"]}, factory.config, tokenizer)
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
-    with pytest.raises(UserError, match="not an exported model"):
+    with pytest.raises(UserError, match="not a model that rgjax exported"):
         export.write(folder, params, factory.config, tokenizer, overwrite=True)
     assert (folder / "precious").exists()
     (folder / "generation_config.json").write_text("{}")
+    save_file({"x": np.ones(1)}, folder / "model.safetensors", metadata={"format": "pt"})  # a model, but someone else's
+    with pytest.raises(UserError, match="not a model that rgjax exported"):
+        export.write(folder, params, factory.config, tokenizer, overwrite=True)
+    (folder / "model.safetensors").unlink()
+    shutil.copyfile(written / "model.safetensors", folder / "model.safetensors")
     export.write(folder, params, factory.config, tokenizer, overwrite=True)
     assert not (folder / "precious").exists() and (folder / "model.safetensors").exists()
 

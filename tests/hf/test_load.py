@@ -17,6 +17,7 @@ from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode.writer import Writer
 from rgjax.hf import export
+from rgjax.hf.families import FAMILIES
 from rgjax.hf.folder import Folder
 from rgjax.hf.load import Pretrained
 from rgjax.hf.table import KINDS, Rule, flat, tensors
@@ -84,7 +85,7 @@ def test_a_folder_written_again_holds_the_same_tensors(name, tokenizer, tmp_path
     assert_equal_trees(params, other)
     assert again.options == source.options
     before, after = (json.loads((f / "config.json").read_text()) for f in (GOLDEN / name, tmp_path / "again"))
-    left_out = {"transformers_version", "dropout_rate", "tie_word_embeddings", "sliding_window", "forced_eos_token_id"}
+    left_out = {"transformers_version", "dropout_rate", "tie_word_embeddings", "sliding_window"}
     for field in set(before) & set(after) - left_out:
         assert before[field] == after[field] or before[field] is None, field
 
@@ -117,7 +118,7 @@ def test_half_types_and_shards_become_float32(tmp_path, kind):
         np.testing.assert_array_equal(array, arrays[name].astype(np.float32), err_msg=name)
 
 
-def test_both_forms_of_the_rotary_base_and_names_without_prefix_are_read(tmp_path):
+def test_both_forms_of_the_rotary_base_are_read(tmp_path):
     folder = tmp_path / "old"
     shutil.copytree(GOLDEN / "llama", folder)
     config = json.loads((folder / "config.json").read_text())
@@ -125,14 +126,99 @@ def test_both_forms_of_the_rotary_base_and_names_without_prefix_are_read(tmp_pat
     (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": None}))
     assert Pretrained.open(str(folder)).options == Pretrained.open(str(GOLDEN / "llama")).options
     assert Pretrained.open(str(folder)).options["rope_theta"] == 500.0
-    folder = tmp_path / "base"
-    shutil.copytree(GOLDEN / "gpt2", folder)
+
+
+def renamed(tmp_path, name, change):
+    """A copy of a golden folder with `change` made to its dict of tensors."""
+    folder = tmp_path / name
+    shutil.copytree(GOLDEN / name, folder)
     arrays = load_file(folder / "model.safetensors")
-    bare = {name.removeprefix("transformer."): array for name, array in arrays.items()}
-    bare["h.0.attn.bias"] = np.tril(np.ones((1, 1, 40, 40), np.float32))  # the mask that old folders carry
-    bare["lm_head.weight"] = arrays["transformer.wte.weight"]
-    save_file(bare, folder / "model.safetensors")
-    assert_equal_trees(read(folder)[2], read(GOLDEN / "gpt2")[2])
+    save_file(change(arrays) or arrays, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, prefix", [("llama", "model."), ("qwen2", "model."), ("mistral", "model."), ("gpt2", "transformer."), ("bart", "model."), ("bert", "bert.")]
+)  # fmt: skip
+def test_names_without_the_prefix_of_the_base_model_are_read(tmp_path, name, prefix):
+    folder = renamed(tmp_path, name, lambda a: {n.removeprefix(prefix): array for n, array in a.items()})
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+def test_a_base_model_with_the_names_of_a_whole_one_is_read(tmp_path):
+    folder = renamed(tmp_path, "bert_pooled", lambda a: {"bert." + n: array for n, array in a.items()})
+    assert_equal_trees(read(folder)[2], read(GOLDEN / "bert_pooled")[2])
+
+
+@pytest.mark.parametrize(
+    "name, buffers",
+    [
+        ("gpt2", {"transformer.h.0.attn.bias": np.tril(np.ones((1, 1, 40, 40), bool)), "transformer.h.1.attn.bias": np.ones(4, np.uint8)}),
+        ("gpt2", {"h.0.attn.bias": np.tril(np.ones((1, 1, 40, 40), np.float32)), "h.0.attn.masked_bias": np.float32(-1e4)}),
+        ("bert", {"bert.embeddings.position_ids": np.arange(40)[None]}),
+        ("bert_pooled", {"embeddings.position_ids": np.arange(40)[None]}),
+    ],
+)
+def test_constant_buffers_of_any_type_are_ignored(tmp_path, name, buffers):
+    folder = renamed(tmp_path, name, lambda a: a.update({n: np.asarray(b) for n, b in buffers.items()}))
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+@pytest.mark.parametrize(
+    "name, ours, theirs",
+    [
+        ("gpt2", "transformer.wte.weight", "lm_head.weight"),
+        ("qwen2", "model.embed_tokens.weight", "lm_head.weight"),
+        ("bart", "model.shared.weight", "model.decoder.embed_tokens.weight"),
+        ("bart", "model.shared.weight", "encoder.embed_tokens.weight"),
+        ("t5", "shared.weight", "decoder.embed_tokens.weight"),
+        ("t5_v1_1", "shared.weight", "encoder.embed_tokens.weight"),
+        ("t5_v1_1_tied", "shared.weight", "encoder.embed_tokens.weight"),
+        ("bert", "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+        ("bert", "cls.predictions.bias", "cls.predictions.decoder.bias"),
+    ],
+)
+def test_a_tied_tensor_is_read_under_any_of_its_names(tmp_path, name, ours, theirs):
+    folder = renamed(tmp_path, name, lambda a: a.update({theirs: a.pop(ours)}))
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
+
+
+@pytest.mark.parametrize(
+    "said, forced, start", [({}, 2, 2), ({"decoder_start_token_id": 5, "forced_bos_token_id": 0}, 2, 5), ({"forced_eos_token_id": None}, None, 2)]
+)
+def test_the_ids_a_bart_generates_with_are_kept(tmp_path, tokenizer, said, forced, start):
+    folder = renamed(tmp_path, "bart", lambda a: a)
+    config = json.loads((folder / "config.json").read_text())
+    config = {k: v for k, v in config.items() if k not in ("decoder_start_token_id", "forced_eos_token_id")} | said
+    (folder / "config.json").write_text(json.dumps(config))
+    source, factory, params = read(folder)
+    export.write(tmp_path / "again", params, factory.config, tokenizer, family="bart", token_ids=source.folder.token_ids())
+    for file in ("config.json", "generation_config.json"):
+        again = json.loads((tmp_path / "again" / file).read_text())
+        assert (again["decoder_start_token_id"], again.get("forced_eos_token_id")) == (start, forced)
+        assert again.get("forced_bos_token_id") == said.get("forced_bos_token_id")
+
+
+@pytest.mark.parametrize(
+    "scale, tie, tied", [(None, True, True), (None, False, False), (False, True, False), (None, None, True), ("gone", False, False)]
+)
+def test_whether_a_t5_is_tied(scale, tie, tied):
+    body = json.loads((GOLDEN / "t5" / "config.json").read_text()) | {"scale_decoder_outputs": scale, "tie_word_embeddings": tie}
+    assert FAMILIES["t5"].read({k: v for k, v in body.items() if v != "gone"})["tied"] == tied
+
+
+@pytest.mark.parametrize("name, base", [("llama", "LlamaModel"), ("gpt2", "GPT2Model"), ("t5", "T5Model"), ("bart", "BartModel")])
+def test_the_base_class_or_none_may_be_named(name, base):
+    body = json.loads((GOLDEN / name / "config.json").read_text())
+    options = FAMILIES[name].read(body | {"architectures": [base]})
+    assert options == FAMILIES[name].read(body | {"architectures": None})
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_pooled"])
+def test_norms_of_old_bert_files_are_read(tmp_path, name):
+    old = lambda n: n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    folder = renamed(tmp_path, name, lambda a: {old(n): array for n, array in a.items()})
+    assert_equal_trees(read(folder)[2], read(GOLDEN / name)[2])
 
 
 @pytest.mark.parametrize("kind", ["as_is", *KINDS])

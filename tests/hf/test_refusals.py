@@ -79,6 +79,8 @@ def test_an_index_names_files_of_its_own_folder(folder, tokenizer, place):
     index = path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": dict.fromkeys(arrays, place)}))
     refused(path, tokenizer, place, "index")
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(arrays, 1)}))
+    refused(path, tokenizer, "model.safetensors.index.json", "fetch it again")
     index.write_text(json.dumps({"weight_map": dict.fromkeys([*arrays, "more"], "spare.safetensors")}))
     refused(path, tokenizer, "lacks the tensor more", "spare.safetensors")
 
@@ -96,9 +98,23 @@ def test_an_index_names_files_of_its_own_folder(folder, tokenizer, place):
         ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}}, ("rope", "'llama3'")),
         ("llama", {"hidden_size": "gone"}, ("config.json lacks hidden_size",)),
         ("llama", {"hidden_size": "wide"}, ("wrong type",)),
+        ("llama", {"num_hidden_layers": 2.0}, ("wrong type", "num_hidden_layers=2.0")),
+        ("llama", {"tie_word_embeddings": 1}, ("wrong type", "tie_word_embeddings=1")),
+        ("llama", {"model_type": ["llama"]}, ("model_type ['llama']",)),
+        ("llama", {"vocab_size": 600.0}, ("vocab_size", "whole number")),
+        ("llama", {"architectures": "LlamaForCausalLM"}, ("wrong type", "architectures='LlamaForCausalLM'")),
+        ("llama", {"architectures": [["LlamaForCausalLM"]]}, ("architectures ['LlamaForCausalLM']",)),
+        ("llama", {"rope_scaling": "linear"}, ("rope", "'linear'")),
+        ("llama", {"partial_rotary_factor": 0.5}, ("partial_rotary_factor=0.5",)),
+        ("qwen3", {"rope_parameters": {"rope_theta": 5e5, "partial_rotary_factor": 0.5}}, ("partial_rotary_factor=0.5",)),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, ("LlamaForSequenceClassification", "LlamaForCausalLM")),
+        ("gpt2", {"architectures": ["GPT2ForSequenceClassification"]}, ("GPT2ForSequenceClassification", "GPT2LMHeadModel")),
+        ("bart", {"architectures": ["BartForSequenceClassification"]}, ("BartForSequenceClassification", "BartForConditionalGeneration")),
+        ("t5_relu", {"architectures": ["T5EncoderModel"]}, ("T5EncoderModel", "T5ForConditionalGeneration")),
         ("llama", {"num_hidden_layers": 0}, ("layers=0",)),
         ("llama", {"tie_word_embeddings": True}, ("lm_head.weight differs from model.embed_tokens.weight",)),
         ("mistral", {"sliding_window": 64}, ("sliding_window=64", "max_position_embeddings=128")),
+        ("mistral", {"sliding_window": "gone", "max_position_embeddings": 8192}, ("sliding_window=4096", "max_position_embeddings=8192")),
         ("qwen2", {"use_sliding_window": True}, ("use_sliding_window=True",)),
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, ("sliding_attention",)),
         ("gpt2", {"activation_function": "silu"}, ("activation_function='silu'", "gelu_new")),
@@ -125,6 +141,9 @@ def test_tensors_that_do_not_fit(folder, tokenizer):
     refused(path, tokenizer, "model.layers.2.extra", "llama")
     rewritten(path, lambda a: (a.pop("model.layers.2.extra"), a.update({down: np.ones((20, 28), np.int32)})))
     refused(path, tokenizer, down, "I32")
+    path = folder("gpt2_untied")
+    rewritten(path, lambda a: a.pop("transformer.wte.weight"))
+    refused(path, tokenizer, "lacks the tensor transformer.wte.weight")  # the untied lm_head.weight is no copy of it
     path = folder("gpt2")
     rewritten(path, lambda a: a.update({"transformer.wte.weight": a["transformer.wte.weight"][:-1]}))
     refused(path, tokenizer, "transformer.wte.weight", f"[{tokenizer.vocab_size}, 20]")

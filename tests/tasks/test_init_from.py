@@ -12,6 +12,7 @@ import tiny
 from environment import ROOT
 from safetensors.numpy import load_file
 
+from rgjax.data.tokenizer import Tokenizer
 from rgjax.hf import export
 
 
@@ -56,6 +57,13 @@ def test_a_folder_is_written_again_without_training(folder, tmp_path):
     assert json.loads((folder / "config.json").read_text()) == json.loads((again / "config.json").read_text())
     refused(launch("export", init_from=folder, workdir=tmp_path, output=tmp_path / "more"), "--workdir", "--init_from")
     refused(launch("export", init_from=tmp_path, output=tmp_path / "more"), "config.json", "missing")
+    refused(launch("export", init_from=folder, output=tmp_path / "more", checkpoint="last"), "--checkpoint", "--init_from")
+    refused(launch("export", init_from=folder, output=folder / ".." / "hf", overwrite=True), "--output", "which is read")
+    larger = Tokenizer.load(folder)
+    larger.backend.add_tokens(["<|added|>"])
+    larger.save(folder)
+    refused(launch("export", init_from=folder, output=tmp_path / "more"), "601 tokens", "vocab_size=600")
+    assert not (tmp_path / "more").exists()
 
 
 def test_training_begins_with_the_folder_and_goes_on_without_it(folder, start_training, tmp_path):
