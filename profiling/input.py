@@ -75,12 +75,12 @@ def time_steps(task, stream, sections: dict, steps: int) -> dict[str, float]:
     config, mesh = sections["optimizer"], mesh_lib.make(sections["train"].mesh)
     tx = optimizer.make(config, sections["train"].steps)
     run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
-    now = state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)
+    now, _ = state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)
     batches, compiled, rates = list(itertools.islice(stream, steps)), set(), []
     for batch in batches + batches:  # the first round compiles each shape
         placed = jax.block_until_ready(sharding.put(batch, mesh, config.accumulate))
         began = time.perf_counter()
-        now, metrics = run(now, placed)
+        now, metrics = run(now, step.NOTHING_FIXED, placed)
         jax.block_until_ready((now, metrics))
         if batch["tokens"].shape in compiled:
             rates.append(count(batch)["tokens"] / (time.perf_counter() - began))

@@ -48,10 +48,10 @@ def step_call(tokenizer, dataset, sections: dict, attention: str) -> Callable[[]
     batch = sharding.put(next(task.training_data(dataset, sections["train"].seed)), mesh, config.accumulate)
     tx = optimizer.make(config, sections["train"].steps)
     run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
-    now = [state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)]
+    now = [state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)[0]]
 
     def call():
-        now[0], metrics = run(now[0], batch)
+        now[0], metrics = run(now[0], step.NOTHING_FIXED, batch)
         return now[0], metrics
 
     return call

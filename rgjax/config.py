@@ -169,6 +169,49 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """Which parameters are trained: all, some, or an adapter's beside a frozen model"""
+
+    adapter: str = option(
+        "none",
+        "Small trained part on the frozen model of --init_from: low-rank matrices ('lora'; 'adalora' spends a budget of ranks where they "
+        "count), trained keys and values ('prefix') or embeddings ('prompt'), embeddings computed from precomputed vectors of shopper and "
+        "item ('vectors'), rescaled activations ('ia3'), 'bottleneck' layers; or 'none'.",
+        choices=("none", "lora", "adalora", "prefix", "prompt", "vectors", "ia3", "bottleneck"),
+    )
+    adapter_from: str = option("", "Folder of an adapter in PEFT's or AdapterHub's format whose values to begin with.")
+    targets: str = option(
+        "",
+        "Matrices that lora, adalora and ia3 act on, a regular expression found in a parameter's path, as 'attention.w[qv]$'; empty takes all "
+        "of the layers (ia3: keys, values and the feed-forward's output).",
+    )
+    rank: int = option(8, "Rank of lora; ranks per matrix that adalora ends with, on average.", low=1)
+    alpha: float = option(16.0, "The low-rank term is scaled by alpha / rank.", low=0.0)
+    adapter_dropout: float = option(0.0, "Dropout on the input of the low-rank term.", low=0.0, high=0.9)
+    rslora: bool = option(False, "Scale by alpha / sqrt(rank) instead.")
+    dora: bool = option(False, "Train the magnitude of each column apart from its direction (lora).")
+    initial_rank: int = option(12, "Ranks per matrix that adalora begins with.", low=1)
+    budget_start: int = option(0, "adalora: step at which pruning begins; 0 takes a tenth of the steps.", low=0)
+    budget_end: int = option(0, "adalora: steps at the end without pruning; 0 takes three tenths of the steps.", low=0)
+    budget_every: int = option(10, "adalora: steps between two prunings.", low=1)
+    orthogonal: float = option(0.5, "adalora: weight of the penalty that keeps both sides orthogonal.", low=0.0)
+    importance_decay: float = option(0.85, "adalora: decay of the averages of importance and of its uncertainty.", low=0.0, high=0.9999)
+    virtual_tokens: int = option(16, "Virtual tokens of prefix, prompt and vectors.", low=1, high=1024)
+    bottleneck: str = option(
+        "houlsby",
+        "Bottleneck layers after attention and feed-forward ('houlsby'), or one a block after both ('pfeiffer').",
+        choices=("houlsby", "pfeiffer"),
+    )
+    reduction: int = option(16, "A bottleneck is the model's width divided by this.", low=1)
+    freeze: str = option("", "Parameters of --init_from that stay as they are, a regular expression found in their paths.")
+    unfreeze: str = option("", "Parameters of the model that are trained beside the adapter, a regular expression found in their paths.")
+    base_from: int = option(0, "First stage: until this step only the adapter moves, then --unfreeze's parameters too.", low=0)
+
+
+NO_ADAPTER = AdapterConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW and its schedule."""
 
@@ -191,7 +234,7 @@ class TrainConfig:
     """The training run."""
 
     workdir: str = option("", "Folder of the run; an existing one is continued.")
-    init_from: str = option("", "Local Hugging Face folder whose weights to begin with; its config.json decides the model.")
+    init_from: str = option("", "Local Hugging Face folder, or workdir of another run, whose weights to begin with; it decides the model.")
     steps: int = option(1000, "Optimizer steps.", low=1)
     seed: int = option(0, "Seed of initial weights, dropout and data order.", low=0)
     mesh: str = option("data:1", "Device mesh, e.g. 'data:2,fsdp:2,tensor:2'; one axis may be -1 (all remaining devices).")

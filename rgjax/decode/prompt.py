@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rgjax.models.causal import CausalLM
 from rgjax.nn.attention import MASKED, LayerCache
 
 
@@ -50,7 +49,7 @@ def prefill(model, tokens_BS: jax.Array, lengths_B: jax.Array) -> Prefilled:
     b, s = tokens_BS.shape
     present = jnp.arange(s)[None] >= s - lengths_B[:, None]
     positions = jnp.maximum(jnp.cumsum(present, axis=1) - 1, 0)
-    if isinstance(model, CausalLM):
+    if model.config.architecture == "causal":
         order = jnp.arange(s)
         mask = jnp.where(present[:, None, :] & (order[None, None, :] <= order[None, :, None]), 0.0, MASKED)[:, None]
         hidden, caches = model.decode(tokens_BS, positions, mask, empty_caches(model, b, s), jnp.int32(0))

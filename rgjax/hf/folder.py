@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 
@@ -37,6 +38,17 @@ class Folder:
         if config.get("quantization_config"):
             raise UserError(f"{path}/config.json has quantization_config; use the model's float weights instead.")
         return cls(path, config, _tensors(path))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over config.json and each tensor's name, type, shape, first and last values: tells weights apart without reading all."""
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(name.encode())
+            if not isinstance(tensor, str):
+                ends = tensor.reshape(-1)[[*range(min(64, tensor.size)), *range(max(tensor.size - 64, 0), tensor.size)]]
+                digest.update(f"{tensor.dtype}{tensor.shape}".encode() + ends.tobytes())
+        return digest.hexdigest()
 
     def token_ids(self) -> dict:
         """The begin, end, padding, start and forced ids that the folder generates with."""

@@ -10,12 +10,13 @@ import numpy as np
 from flax import nnx
 
 from rgjax import config as config_lib
+from rgjax import trees
 from rgjax.config import ModelConfig
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf.families import FAMILIES
 from rgjax.hf.folder import Folder
-from rgjax.hf.table import Family, Rule, flat, resolved
+from rgjax.hf.table import Family, Rule, resolved
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
 
@@ -50,6 +51,11 @@ class Pretrained:
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}/config.json has a value of the wrong type ({error}); fetch it again.") from None
         return cls(folder, family, options)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the weights."""
+        return self.folder.fingerprint
 
     def configure(self, given: ModelConfig, explicit: set[str], tokenizer: Tokenizer) -> ModelConfig:
         """`given` with the folder's architecture; raises UserError when an `explicit` option or the tokenizer contradicts it."""
@@ -106,7 +112,7 @@ class Pretrained:
 
     def _shapes(self, factory: ModelFactory) -> dict[str, tuple[int, ...]]:
         """The tensors that the folder must hold, with their shapes."""
-        ours, shapes = {name: leaf.shape for name, leaf in flat(nnx.to_pure_dict(factory.abstract))}, {}
+        ours, shapes = {name: leaf.shape for name, leaf in trees.flat(nnx.to_pure_dict(factory.abstract))}, {}
         for rule in self.family.rules(factory.config):
             shape = ours[rule.ours]
             if "{i}" in rule.theirs:
@@ -138,12 +144,12 @@ class Pretrained:
         """The parameters as float32 arrays on `mesh`; each process reads what its devices hold. Raises UserError as `check`."""
         self.check(factory)
         rules = {rule.ours: rule for rule in self.family.rules(factory.config)}
-        placed = dict(flat(sharding.parameters(factory.abstract, mesh)))
+        placed = dict(trees.flat(sharding.parameters(factory.abstract, mesh)))
         arrays = {}
-        for name, leaf in flat(nnx.to_pure_dict(factory.abstract)):
+        for name, leaf in trees.flat(nnx.to_pure_dict(factory.abstract)):
             read = self._reader(rules[name], leaf.shape, seed)
             arrays[name] = jax.make_array_from_callback(leaf.shape, placed[name], read, dtype=np.float32)
-        return _nested(arrays)
+        return trees.nested(arrays.items())
 
     def _reader(self, rule: Rule, shape: tuple[int, ...], seed: int):
         """A function from an index of our array to its values there."""
@@ -174,14 +180,3 @@ def _extended(tensor: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ..
     new = np.random.default_rng([seed, 1]).standard_normal((shape[0] - len(old), *shape[1:]), np.float32)[span]
     rows = np.concatenate([old, old.mean(0) + NOISE * old.std(0) * new])
     return rows[index[0]]
-
-
-def _nested(arrays: dict[str, jax.Array]) -> dict:
-    tree: dict = {}
-    for path, array in arrays.items():
-        *parents, name = path.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = array
-    return tree

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from rgjax import trees
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
 from rgjax.nn.feedforward import hidden_width
@@ -186,7 +187,7 @@ def resolved(c: ModelConfig) -> ModelConfig:
 
 def tensors(params: dict, rules: list[Rule]) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array) of every exported tensor; raises UserError when a parameter has no rule."""
-    left = dict(flat(params))
+    left = dict(trees.flat(params))
     for name, parts in itertools.groupby(rules, key=lambda rule: rule.theirs):
         arrays = [(rule, np.asarray(_taken(left, rule))) for rule in parts]
         if "{i}" in name:
@@ -202,15 +203,6 @@ def _taken(left: dict, rule: Rule):
     if rule.ours not in left:
         raise UserError(f"The checkpoint lacks the parameter {rule.ours}; it is of another architecture than its configuration.")
     return left.pop(rule.ours)
-
-
-def flat(tree: dict, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """(dotted path, leaf) of every leaf of nested dicts."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def attention_rules(ours: str, theirs: str, names: str = "q_proj k_proj v_proj o_proj", bias: str = "") -> list[Rule]:

@@ -26,15 +26,20 @@ class ModelFactory:
         abstract = nnx.eval_shape(lambda: build(config, vocab_size, jax.random.key(0)))
         self.graph, self.abstract = nnx.split(abstract, nnx.Param)
 
-    def model(self, params: dict):
-        """The model holding `params`."""
+    @property
+    def base(self) -> ModelFactory:
+        """Itself: the factory of the model's own parameters."""
+        return self
+
+    def model(self, params: dict, vectors_BMZ: jax.Array | None = None):
+        """The model holding `params`; `vectors_BMZ` mean nothing to it."""
         state = jax.tree.map(lambda v: v, self.abstract)
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(self.graph, state)
 
-    def fresh(self, key: jax.Array) -> dict:
-        """Fresh parameters as a plain dict."""
-        return nnx.to_pure_dict(nnx.state(build(self.config, self.vocab_size, key), nnx.Param))
+    def fresh(self, key: jax.Array, given: dict | None = None) -> dict:
+        """The parameters `given`, or fresh ones, as a plain dict."""
+        return given or nnx.to_pure_dict(nnx.state(build(self.config, self.vocab_size, key), nnx.Param))
 
     def count(self) -> int:
         """Number of parameters."""

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import jax
 
 
-def linear(x: jax.Array, w: jax.Array, axes: int = 1) -> jax.Array:
+class Matrix(Protocol):
+    """What may stand for a weight array in `linear`: a matrix kept in another form (low-rank terms beside it, scaled, quantized)."""
+
+    def product(self, x: jax.Array, axes: int) -> jax.Array:
+        """As `linear(x, w, axes)`."""
+
+    def dense(self) -> jax.Array:
+        """The weight array w [*I, *O] that `product` multiplies by, float32."""
+
+
+def linear(x: jax.Array, w: jax.Array | Matrix, axes: int = 1) -> jax.Array:
     """x [..., *I] times w [*I, *O], over the `axes` axes I that both share; w is cast to x's type. Returns [..., *O].
 
     Both are folded into matrices first: for the gradient of the weights of an einsum over [B, T, D], XLA's CPU backend writes
     transposed copies on one core, and a gated feed-forward takes nearly twice as long (`profiling/step.py`).
     """
+    if not hasattr(w, "dtype"):
+        return w.product(x, axes)
     inner, outer = w.shape[:axes], w.shape[axes:]
     size = math.prod(inner)
     y = x.reshape(-1, size) @ w.astype(x.dtype).reshape(size, -1)
     return y.reshape(*x.shape[: x.ndim - axes], *outer)
+
+
+def dense(w: jax.Array | Matrix) -> jax.Array:
+    """The array of a weight in whatever form."""
+    return w if hasattr(w, "dtype") else w.dense()

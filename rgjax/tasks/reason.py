@@ -9,14 +9,16 @@ from collections.abc import Iterator
 
 import jax
 
-from rgjax.config import DecodeConfig, InputConfig, ModelConfig
+from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
 from rgjax.data import pipeline
 from rgjax.data.dataset import Dataset
+from rgjax.data.placeholders import WithPlaceholders
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
+from rgjax.models.adapted import PREPENDED, AdaptedFactory
 from rgjax.models.build import ModelFactory
 from rgjax.train.loss import cross_entropy_sums
 
@@ -34,17 +36,22 @@ def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0) -> d
 class ReasonTask:
     """Ties a tokenizer, the template and the model's configuration together."""
 
-    def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig):
+    def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig, adapter: AdapterConfig = NO_ADAPTER):
         if model_config.architecture == "encoder":
             raise UserError("--architecture=encoder writes no text; take 'causal' or 'seq2seq', or another --init_from.")
-        longest = max(input_config.length, input_config.target_length)
+        longest = max(input_config.length, input_config.target_length) + (adapter.virtual_tokens if adapter.adapter == "prefix" else 0)
         if longest > model_config.max_positions:
             raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")
         if 0 < model_config.embeddings < tokenizer.vocab_size:
             raise UserError(f"--embeddings={model_config.embeddings} is less than the {tokenizer.vocab_size} tokens; leave it out or raise it.")
         self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
-        self.template = Template(tokenizer, input_config, model_config.architecture)
+        room = adapter.virtual_tokens if adapter.adapter in PREPENDED else 0
+        self.template = Template(tokenizer, dataclasses.replace(input_config, length=input_config.length - room), model_config.architecture)
+        if room:
+            self.template = WithPlaceholders(self.template, room)
         self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)
+        if adapter.adapter != "none":
+            self.factory = AdaptedFactory(self.factory, adapter)
 
     def loss(self, smoothing: float):
         """The step's loss function."""

@@ -9,10 +9,14 @@ import pathlib
 
 import jax
 
-from rgjax.config import DecodeConfig
+from rgjax import trees
+from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
+from rgjax.hf.load import Pretrained
+from rgjax.models import merge
+from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks.reason import ReasonTask
@@ -20,12 +24,16 @@ from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.state import abstract_state
 from rgjax.train.step import make_eval_step
+from rgjax.train.tuning import Tuning
+
+COMPUTED = ("dropout", "dtype", "remat", "scan", "attention")  # options of a model that its weights leave open
 
 
 @dataclasses.dataclass
 class Run:
     """`facts` is config.json; `params` are those to use (averaged where the run keeps an average); `step` is theirs."""
 
+    folder: str
     facts: dict
     task: ReasonTask
     params: dict
@@ -33,23 +41,32 @@ class Run:
     mesh: jax.sharding.Mesh
 
     @classmethod
-    def open(cls, folder: str | pathlib.Path, which: str = "best") -> Run:
-        """Loads the best or last checkpoint of a run; raises UserError when there is none or it can't be read."""
+    def open(cls, folder: str | pathlib.Path, which: str = "best", base: str = "") -> Run:
+        """Loads the best or last checkpoint of a run, and what it did not train from the folder it began with (or `base`, if that was
+        moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
         mesh_lib.start(facts["train"].compilation_cache)
         tokenizer = Tokenizer.load(pathlib.Path(folder) / "tokenizer")
         if tokenizer.vocab_size != facts["vocab_size"]:
             raise UserError(f"{folder}/tokenizer has {tokenizer.vocab_size} tokens, the model {facts['vocab_size']}; restore the run's own.")
-        task = ReasonTask(tokenizer, facts["input"], facts["model"])
+        task = ReasonTask(tokenizer, facts["input"], facts["model"], facts["adapter"])
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         step = checkpoints.best if which == "best" else checkpoints.latest
         if step is None:
             raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
-        mesh, tx = mesh_lib.make("data:1"), optimizer.make(facts["optimizer"], facts["train"].steps)
-        abstract = abstract_state(task.factory, tx, mesh, facts["optimizer"].ema > 0, facts["train"].seed)
+        mesh, tuning = mesh_lib.make("data:1"), Tuning(facts["adapter"])
+        tx = optimizer.make(facts["optimizer"], facts["train"].steps, facts["adapter"])
+        abstract = abstract_state(task.factory, tx, mesh, facts["optimizer"].ema > 0, facts["train"].seed, tuning.trained)
         params = checkpoints.load_params(step, abstract)
         checkpoints.close()
-        return cls(facts, task, params, step, mesh)
+        if tuning.freezes:
+            own = original(folder, facts, base).params(task.factory.base, mesh, facts["train"].seed)
+            params = trees.join(params, trees.divide(own, tuning.trained)[1])
+        return cls(str(folder), facts, task, params, step, mesh)
+
+    def own(self) -> dict:
+        """The model's own parameters, an adapter merged into them; raises UserError where that can't be."""
+        return merge.merged(self.task.factory, self.params) if "adapter" in self.params else self.params
 
     @property
     def controls(self) -> dict[str, list[str]]:
@@ -73,6 +90,52 @@ class Run:
         loss = totals["nll"] / totals["tokens"]
         accuracy = totals["correct"] / totals["tokens"]
         return {"perplexity": math.exp(loss), "loss": loss, "token_accuracy": accuracy, "target_tokens": totals["tokens"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """A run whose weights another begins with; used as `Pretrained`."""
+
+    run: Run
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the weights."""
+        facts, run = self.run.facts, self.run
+        return f"{facts['dataset_fingerprint'][:16]}-seed-{facts['train'].seed}-step-{run.step}-of-{facts['train'].steps}"
+
+    def configure(self, given: ModelConfig, explicit: set[str], tokenizer: Tokenizer) -> ModelConfig:
+        """The run's model, computed as `given` says; raises UserError when an `explicit` option or the tokenizer contradicts it."""
+        model, folder = self.run.facts["model"], self.run.folder
+        if tokenizer.checksum() != self.run.task.tokenizer.checksum():
+            raise UserError(f"The dataset's tokenizer is not that of {folder}; prepare the dataset again with --tokenizer={folder}/tokenizer.")
+        for name in sorted(explicit - set(COMPUTED)):
+            if getattr(given, name) != getattr(model, name):
+                raise UserError(f"--{name}={getattr(given, name)} contradicts {folder}, which has {getattr(model, name)}; leave the flag out.")
+        return dataclasses.replace(model, **{name: getattr(given, name) for name in explicit & set(COMPUTED)})
+
+    def check(self, factory: ModelFactory) -> None:
+        """Nothing can be missing: the run was opened whole."""
+
+    def params(self, factory: ModelFactory, mesh: jax.sharding.Mesh, seed: int = 0) -> dict:
+        """The parameters as float32 arrays on `mesh`."""
+        return jax.device_put(self.run.own(), sharding.parameters(factory.abstract, mesh))
+
+
+def open_source(path: str) -> Pretrained | Earlier:
+    """What --init_from names: a run's folder or a Hugging Face folder; raises UserError when it is neither, or is unusable."""
+    return Earlier(Run.open(path)) if (pathlib.Path(path) / "checkpoints").is_dir() else Pretrained.open(path)
+
+
+def original(folder: str | pathlib.Path, facts: dict, moved: str = "") -> Pretrained | Earlier:
+    """What a run began with, for the part of it that was not trained; raises UserError when it is gone or has changed since."""
+    path = moved or facts["train"].init_from
+    if not pathlib.Path(path).is_dir():
+        raise UserError(f"{folder} was trained on the frozen weights of {path}, which is gone; restore it, or name its new place with --base.")
+    source = open_source(path)
+    if source.fingerprint != facts["base_fingerprint"]:
+        raise UserError(f"{path} is not what {folder} was trained on (its weights differ); restore it, or name the right folder with --base.")
+    return source
 
 
 def parse_control(text: str, declared: dict[str, list[str]]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from rgjax import trees
 from rgjax.config import OptimizerConfig, TrainConfig
 from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
@@ -22,6 +23,7 @@ from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import TrainState, abstract_state, create
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
+from rgjax.train.tuning import ALL, Tuning
 
 STEPS_BETWEEN_CALLS = 8
 
@@ -39,17 +41,14 @@ class Loop:
         config: TrainConfig,
         optimizer_config: OptimizerConfig,
         mesh: jax.sharding.Mesh,
-        initial: Callable[[], dict] | None = None,
+        tuning: Tuning = ALL,
     ):
-        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons.
-
-        `initial()` returns the parameters to begin with, on the mesh; it is called only where there is no checkpoint.
-        """
+        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons."""
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
-        self.config, self.optimizer_config, self.mesh, self.initial = config, optimizer_config, mesh, initial
+        self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
-        tx = optimizer.make(optimizer_config, config.steps)
-        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config)
+        tx = optimizer.make(optimizer_config, config.steps, tuning.config)
+        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty)
         self.eval_step = make_eval_step(factory, sums_fn)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
         self.progress = {"best": math.inf, "stale": 0}
@@ -59,12 +58,18 @@ class Loop:
         self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
-        ema, latest = self.optimizer_config.ema > 0, self.checkpoints.latest
+        ema, latest, tuning = self.optimizer_config.ema > 0, self.checkpoints.latest, self.tuning
         self.step = latest or 0
         if latest is None:
-            return create(self.factory, tx, self.mesh, ema, self.config.seed, self.initial and self.initial())
-        abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed)
+            own = tuning.initial and tuning.initial()
+            extras = tuning.extras(own)
+            state, frozen = create(self.factory, tx, self.mesh, ema, self.config.seed, own, tuning.trained)
+            self.fixed = {"weights": frozen, **extras}
+            return state
+        abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed, tuning.trained)
         state, progress = self.checkpoints.restore(latest, abstract, self.data)
+        frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
+        self.fixed = {"weights": frozen, **tuning.extras(None)}
         self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}
         return state
 
@@ -80,7 +85,7 @@ class Loop:
                 batch = self.meter.wait_for(self.data)
                 placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
                 with jax.transfer_guard("disallow"):
-                    self.state, metrics = self.train_step(self.state, placed)
+                    self.state, metrics = self.train_step(self.state, self.fixed, placed)
                 self.step += 1
                 if pending:
                     self._report(pending[0], self._read(*pending))
@@ -139,16 +144,20 @@ class Loop:
         paused, val_loss = time.perf_counter(), found.get("val_loss")
         improved = val_loss is not None and val_loss < self.progress["best"]
         if val_loss is not None:
-            self.log.samples(self.sample(self.state.ema or self.state.params, self.step))
+            self.log.samples(self.sample(self.weights(), self.step))
             stale = 0 if improved else self.progress["stale"] + 1
             self.progress |= {"best": min(val_loss, self.progress["best"]), "stale": stale}
         if improved or self._due(self.config.save_every):
             self._save(val_loss)
         self.meter.skip(time.perf_counter() - paused)
 
+    def weights(self) -> dict:
+        """All parameters as they are used: averaged where an average is kept, and with those that are not trained."""
+        return trees.join(self.state.ema or self.state.params, self.fixed["weights"])
+
     def evaluate(self) -> dict[str, float]:
         """`val_loss` per target token (nats), `val_perplexity` and `val_accuracy` of the averaged parameters; {} without a validation split."""
-        params, totals = self.state.ema or self.state.params, None
+        params, totals = self.weights(), None
         for batch in self.validation():
             sums = self.eval_step(params, sharding.put(batch, self.mesh))
             totals = sums if totals is None else jax.tree.map(lambda a, b: a + b, totals, sums)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from rgjax.config import OptimizerConfig
+from rgjax.config import NO_ADAPTER, AdapterConfig, OptimizerConfig
+from rgjax.train import adalora
 
-UNDECAYED = ("scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "b_head", "b_vocab", "relative", "places", "types")
+UNDECAYED = (
+    "scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "b_head", "b_vocab", "relative", "places", "types",
+    "b_down", "b_up", "l", "e", "m", "k", "v", "table",
+)  # fmt: skip
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -30,10 +35,23 @@ def decay_mask(params: dict) -> dict:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in UNDECAYED, params)
 
 
-def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The configured AdamW over a plain dict of parameters."""
+def make(config: OptimizerConfig, steps: int, adapter: AdapterConfig = NO_ADAPTER) -> optax.GradientTransformation:
+    """The configured AdamW over a plain dict of parameters, with what an adapter's method adds to it."""
     clip = [optax.clip_by_global_norm(config.clip)] if config.clip else []
     adamw = optax.adamw(
         schedule(config, steps), config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decay_mask
     )
-    return optax.chain(*clip, adamw)
+    tx = optax.chain(*clip, adamw)
+    if adapter.base_from:
+        tx = optax.chain(tx, _later(adapter.base_from))
+    return adalora.allocating(tx, adapter, steps) if adapter.adapter == "adalora" else tx
+
+
+def _later(step: int) -> optax.GradientTransformation:
+    """Holds the model's own parameters still before `step` (two stages: the adapter first, then all)."""
+
+    def update(updates, count, params=None):
+        hold = lambda path, u: u if path[0].key == "adapter" else jnp.where(count < step, 0.0, u)
+        return jax.tree_util.tree_map_with_path(hold, updates), count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)

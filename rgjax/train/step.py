@@ -8,38 +8,47 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rgjax import trees
 from rgjax.config import OptimizerConfig
 from rgjax.models.build import ModelFactory
 from rgjax.train.state import TrainState
 
 # A task's loss: (model, batch, dropout key or None) -> dict of float32 sums; "loss" and "tokens" are required.
 SumsFn = Callable[..., dict[str, jax.Array]]
+NOTHING_FIXED: dict = {"weights": {}}  # what is not trained, where all is
 
 
-def make_train_step(factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTransformation, config: OptimizerConfig):
-    """`train_step(state, batch) -> (state, metrics)`; batch leaves are [accumulate, rows, ...].
+def make_train_step(
+    factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTransformation, config: OptimizerConfig,
+    penalty: Callable[[dict, dict], jax.Array] | None = None,
+):  # fmt: skip
+    """`train_step(state, fixed, batch) -> (state, metrics)`; batch leaves are [accumulate, rows, ...].
 
-    The gradient is that of (sum of losses) / (number of target tokens), both over all micro-batches and devices, so the
-    same examples give the same step however they are laid out.
+    `fixed` holds what is not trained: the other parameters as "weights", and arrays for `penalty(trained, fixed)`. The gradient is
+    that of (sum of losses) / (number of target tokens) + penalty, the sums over all micro-batches and devices, so the same
+    examples give the same step however they are laid out.
     """
 
-    def loss(params, batch, key):
-        sums = sums_fn(factory.model(params), batch, key)
+    def loss(params, fixed, batch, key):
+        sums = sums_fn(factory.model(trees.join(params, fixed["weights"])), batch, key)
+        if penalty is not None:
+            sums["penalty"] = penalty(params, fixed) * jnp.maximum(sums["tokens"], 1.0)
+            sums["loss"] += sums["penalty"]
         return sums["loss"], sums
 
-    def micro(params, key, carry, batch_and_index):
+    def micro(params, fixed, key, carry, batch_and_index):
         grads, sums = carry
         batch, index = batch_and_index
-        (_, new_sums), new_grads = jax.value_and_grad(loss, has_aux=True)(params, batch, jax.random.fold_in(key, index))
+        (_, new_sums), new_grads = jax.value_and_grad(loss, has_aux=True)(params, fixed, batch, jax.random.fold_in(key, index))
         return (jax.tree.map(jnp.add, grads, new_grads), jax.tree.map(jnp.add, sums, new_sums)), None
 
-    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+    def train_step(state: TrainState, fixed: dict, batch: dict) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         first = jax.tree.map(lambda x: x[0], batch)
-        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, first, jax.random.fold_in(key, 0))
+        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, fixed, first, jax.random.fold_in(key, 0))
         if config.accumulate > 1:
             rest = jax.tree.map(lambda x: x[1:], batch)
-            body = lambda carry, xs: micro(state.params, key, carry, xs)
+            body = lambda carry, xs: micro(state.params, fixed, key, carry, xs)
             (grads, sums), _ = jax.lax.scan(body, (grads, sums), (rest, jnp.arange(1, config.accumulate)))
         tokens = jnp.maximum(sums["tokens"], 1.0)
         grads = jax.tree.map(lambda g: g / tokens, grads)

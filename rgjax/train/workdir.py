@@ -8,10 +8,13 @@ import os
 import pathlib
 
 from rgjax import config as config_lib
-from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.config import AdapterConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
 from rgjax.errors import UserError
 
-SECTIONS = {"input": InputConfig, "model": ModelConfig, "optimizer": OptimizerConfig, "train": TrainConfig, "decode": DecodeConfig}
+SECTIONS = {
+    "input": InputConfig, "model": ModelConfig, "adapter": AdapterConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
+    "decode": DecodeConfig,
+}  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
     "dataset", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep",
@@ -68,9 +71,13 @@ def check_same(workdir: str, stored: dict, now: dict) -> None:
     for name, what in (("vocab_size", "tokens in its vocabulary"), ("processes", "processes")):
         if name in stored and stored[name] != now[name]:
             raise UserError(f"{workdir} was started with {stored[name]} {what}, not {now[name]}; go on with as many, or give a new --workdir.")
+    if "base_fingerprint" in now and stored.get("base_fingerprint") != now["base_fingerprint"]:
+        raise UserError(f"{workdir} was started with other weights than --init_from={now['train'].init_from} holds; give those, or a new --workdir.")
     for section in SECTIONS:
         before, after = config_lib.to_json(stored[section]), config_lib.to_json(now[section])
         for name in before:
+            if name == "init_from" and "base_fingerprint" in now:  # the same weights may lie elsewhere by now
+                continue
             if before[name] != after[name] and name not in FREE:
                 raise UserError(
                     f"{workdir} was started with --{name}={before[name]}, not {after[name]}; leave the flag out to go on, or give a new --workdir."

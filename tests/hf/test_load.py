@@ -12,6 +12,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
+from rgjax import trees
 from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
@@ -20,7 +21,7 @@ from rgjax.hf import export
 from rgjax.hf.families import FAMILIES
 from rgjax.hf.folder import Folder
 from rgjax.hf.load import Pretrained
-from rgjax.hf.table import KINDS, Rule, flat, tensors
+from rgjax.hf.table import KINDS, Rule, tensors
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
 
@@ -55,7 +56,7 @@ def our_logits(factory, params, given):
 
 def assert_equal_trees(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    for (path, a), (_, b) in zip(flat(one), flat(other), strict=True):
+    for (path, a), (_, b) in zip(trees.flat(one), trees.flat(other), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=path)
 
 

@@ -13,7 +13,7 @@ from rgjax.parallel import sharding
 from rgjax.tasks.reason import sums
 from rgjax.train import optimizer
 from rgjax.train.state import TrainState, create
-from rgjax.train.step import make_train_step
+from rgjax.train.step import NOTHING_FIXED, make_train_step
 
 SGD = optax.sgd(1.0)
 MESH = mesh_lib.make("data:1")
@@ -28,7 +28,7 @@ def state_of(made, tx, ema=False):
 def after(made, batch, accumulate, tx=SGD, **options):
     config = OptimizerConfig(accumulate=accumulate, **options)
     step = make_train_step(made, sums, tx, config)
-    return step(state_of(made, tx, config.ema > 0), sharding.put(batch, MESH, accumulate))
+    return step(state_of(made, tx, config.ema > 0), NOTHING_FIXED, sharding.put(batch, MESH, accumulate))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_moving_average_in_closed_form(made):
     batch = sharding.put(tiny.training_batch(made, 2, 16), MESH, 1)
     expected = np.asarray(state.params["embedding"]["tokens"])
     for n in range(4):
-        state, _ = step(state, batch)
+        state, _ = step(state, NOTHING_FIXED, batch)
         keep = min(0.3, (1 + n) / (10 + n))
         expected = keep * expected + (1 - keep) * np.asarray(state.params["embedding"]["tokens"])
         np.testing.assert_allclose(state.ema["embedding"]["tokens"], expected, atol=1e-5)
@@ -91,9 +91,9 @@ def test_dropout_differs_by_step_and_micro_batch_and_repeats():
     step = make_train_step(made, sums, freeze, OptimizerConfig(accumulate=2))
     placed, state, losses = sharding.put(batch, MESH, 2), state_of(made, freeze), []
     for _ in range(2):
-        state, metrics = step(state, placed)
+        state, metrics = step(state, NOTHING_FIXED, placed)
         losses.append(float(metrics["loss"]))
-    _, again = step(state_of(made, freeze), placed)
+    _, again = step(state_of(made, freeze), NOTHING_FIXED, placed)
     assert losses[0] != losses[1] and losses[0] == float(again["loss"])
 
 
@@ -108,7 +108,7 @@ def test_label_smoothing_is_for_training_only(made):
 def test_bfloat16_keeps_the_state_in_float32():
     made, config = tiny.factory("llama", layers=1, dtype="bfloat16"), OptimizerConfig()
     tx = optimizer.make(config, 10)
-    state = create(made, tx, MESH, True, 0)
-    state, _ = make_train_step(made, sums, tx, config)(state, sharding.put(tiny.training_batch(made, 2, 16), MESH, 1))
+    state, _ = create(made, tx, MESH, True, 0)
+    state, _ = make_train_step(made, sums, tx, config)(state, NOTHING_FIXED, sharding.put(tiny.training_batch(made, 2, 16), MESH, 1))
     for part in (state.params, state.opt_state, state.ema):
         assert {a.dtype for a in jax.tree.leaves(part) if jnp.issubdtype(a.dtype, jnp.floating)} <= {np.dtype("float32")}

@@ -1,0 +1,100 @@
+"""A training run put together: data, model, what is trained of it, and the loop."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+
+import jax
+
+from rgjax.config import DecodeConfig
+from rgjax.data.dataset import Dataset
+from rgjax.errors import UserError
+from rgjax.hf import families
+from rgjax.parallel import mesh as mesh_lib
+from rgjax.parallel import sharding
+from rgjax.tasks import reason
+from rgjax.tasks.run import open_source
+from rgjax.train import adalora, tuning, workdir
+from rgjax.train.loop import Loop
+from rgjax.train.tuning import Tuning
+
+
+def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text: str) -> Loop:
+    """The loop of the configured run, its workdir written.
+
+    `sections` are those of `workdir.SECTIONS`, `stored` what the workdir holds already, `explicit` the model options that were given.
+    Raises UserError before anything is written when the parts do not fit each other or the stored run.
+    """
+    train, inputs = sections["train"], sections["input"]
+    mesh = mesh_lib.make(train.mesh)
+    sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
+    dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
+    source = _source(sections, stored)
+    if source and not stored:
+        sections["model"] = source.configure(sections["model"], explicit, tokenizer)
+    task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
+    if source and not stored:
+        source.check(task.factory.base)
+    how = _tuning(task, sections, source, mesh)
+    facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
+    facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
+    facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
+    facts |= {"base_fingerprint": source.fingerprint} if source else {}
+    if train.patience and not dataset.count("val"):
+        raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
+    data = task.training_data(dataset, train.seed)
+    if stored:
+        workdir.check_same(train.workdir, stored, facts)
+    _write(facts if source or not stored else {**stored, **facts}, dataset, flags_text)
+    if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
+        print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
+    validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches)  # never test: what chooses a checkpoint can't judge it
+    sample = _sampler(task, dataset, sections)
+    return Loop(task.factory, task.loss(sections["optimizer"].label_smoothing), data, validation, sample, train, sections["optimizer"], mesh, how)
+
+
+def _source(sections: dict, stored: dict | None):
+    """What --init_from names, where the run needs it: to begin with, or for what it does not train."""
+    path, freezes = sections["train"].init_from, Tuning(sections["adapter"]).freezes
+    if freezes and not path:
+        flag = "adapter" if sections["adapter"].adapter != "none" else "freeze"
+        raise UserError(f"--{flag}={getattr(sections['adapter'], flag)} needs a trained model to stand on; name its folder with --init_from.")
+    return open_source(path) if path and (freezes or not stored) else None
+
+
+def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh) -> Tuning:
+    """What is trained; raises UserError when a pattern names nothing."""
+    from flax import nnx
+
+    config = sections["adapter"]
+    tuning.check(config, nnx.to_pure_dict(task.factory.abstract))
+    initial = (lambda: source.params(task.factory.base, mesh, sections["train"].seed)) if source else None
+    penalty = adalora.orthogonality(config) if config.adapter == "adalora" else None
+    return Tuning(config, initial, penalty=penalty)
+
+
+def _write(facts: dict, dataset: Dataset, flags_text: str) -> None:
+    mesh_lib.meet("workdir read")  # nobody writes into it before
+    if jax.process_index() == 0:
+        folder = facts["train"].workdir
+        workdir.write(folder, facts, flags_text)
+        shutil.copytree(dataset.tokenizer_folder, f"{folder}/tokenizer", dirs_exist_ok=True)
+    mesh_lib.meet("workdir written")
+
+
+def _sampler(task: reason.ReasonTask, dataset: Dataset, sections: dict):
+    """`sample(params, step)`: rows of samples.jsonl for the first validation examples."""
+    count = sections["train"].samples if dataset.count("val") else 0
+    shown, writers = list(itertools.islice(dataset.examples("val"), count)) if count else [], []
+    decode = DecodeConfig(decode_batch=max(1, len(shown)), max_new_tokens=sections["input"].target_length)
+
+    def sample(params: dict, step: int) -> list[dict]:
+        if not shown:
+            return []
+        writer = writers[0] if writers else task.writer(params, decode)
+        writers[:] = [writer.using(params)]  # compiled once for all evaluations
+        return reason.sample_rows(shown, writer.write(shown), step)
+
+    return sample
