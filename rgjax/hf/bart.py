@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
-from rgjax.hf.table import Family, Rule, attention_rules, linear_rules, norm_rules
+from rgjax.hf.table import Family, Rule, attention_rules, bottleneck_places, linear_rules, norm_rules
 
 FIELDS = {
     "d_model": "width",
@@ -55,4 +55,5 @@ FAMILY = Family(
     buffers=lambda rows: {"final_logits_bias": (1, rows)},
     copies=dict.fromkeys(("lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"), "model.shared.weight"),
     prefix="model.",
+    bottlenecks={stack: bottleneck_places(f"model.{stack}.layers.{{i}}") for stack in ("encoder", "decoder")},
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rgjax.config import ModelConfig
-from rgjax.hf.table import Family, Rule, norm_rules
+from rgjax.hf.table import Family, Rule, bottleneck_places, norm_rules
 
 FIELDS = {
     "n_embd": "width",
@@ -43,4 +43,5 @@ FAMILY = Family(
     activation_field="activation_function",
     activations={"gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"},
     copies={"lm_head.weight": "transformer.wte.weight"}, ignored=(".attn.bias", ".attn.masked_bias"), prefix="transformer.",
+    bottlenecks={"decoder": bottleneck_places("transformer.h.{i}")},
 )  # fmt: skip

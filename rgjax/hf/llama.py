@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
-from rgjax.hf.table import Family, Rule, attention_rules
+from rgjax.hf.table import Family, Rule, attention_rules, bottleneck_places
 
 SHAPE = {"positions": "rotary", "norm": "rmsnorm", "activation": "swiglu"}
 FIELDS = {
@@ -62,4 +62,5 @@ def rules(c: ModelConfig) -> list[Rule]:
 FAMILY = Family(
     "llama", "LlamaForCausalLM", SHAPE, {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}, FIELDS, rules,
     defaults=DEFAULTS, more=rope, options=options, copies=COPIES, ignored=IGNORED, prefix="model.",
+    bottlenecks={"decoder": bottleneck_places("model.layers.{i}")},
 )  # fmt: skip

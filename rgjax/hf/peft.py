@@ -158,7 +158,8 @@ def _modules_of(folder, tensors: dict, factory, family: Family, endings: tuple[s
     return found
 
 
-def _expect(folder, name: str, array: np.ndarray, shape: tuple) -> np.ndarray:
+def expect(folder, name: str, array: np.ndarray, shape: tuple) -> np.ndarray:
+    """`array` as float32; raises UserError unless it has the shape (None: any size)."""
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
         wanted = [n if n is not None else "any" for n in shape]
         raise UserError(f"{folder}: the tensor {name} has shape {list(array.shape)}, this model needs {wanted}; it is an adapter for another base.")
@@ -166,8 +167,8 @@ def _expect(folder, name: str, array: np.ndarray, shape: tuple) -> np.ndarray:
 
 
 def _read_low_rank(folder, body: dict, tensors: dict, factory, family: Family, kind: str) -> tuple[AdapterConfig, dict]:
-    dot = "" if kind == "adalora" else ".weight"
-    ends = (f"lora_A{dot}", f"lora_B{dot}", *(("lora_E",) if kind == "adalora" else ()), *(("lora_magnitude_vector",) if body.get("use_dora") else ()))
+    ends = ("lora_A", "lora_B", "lora_E") if kind == "adalora" else ("lora_A.weight", "lora_B.weight")
+    ends += ("lora_magnitude_vector",) if body.get("use_dora") else ()
     found, values, scales = _modules_of(folder, tensors, factory, family, ends), {}, []
     for module, layers in found.items():
         columns = [_columns(folder, module, i, layer, ends, body) for i, layer in enumerate(layers)]
@@ -209,10 +210,10 @@ def _columns(folder, module: Linear, layer: int, found: dict, ends: tuple[str, .
         return [empty | {"b": np.zeros((1, width))} for width in module.outputs]
     if missing := [e for e in ends if e not in found]:
         raise UserError(f"{folder}/{WEIGHTS} lacks the tensor {name}.{missing[0]}; save the adapter again.")
-    a = _expect(folder, f"{name}.{ends[0]}", found[ends[0]], (None, module.inputs))
-    b = _expect(folder, f"{name}.{ends[1]}", found[ends[1]], (total, len(a)))
-    e = _expect(folder, f"{name}.lora_E", found["lora_E"], (len(a), 1))[:, 0] if "lora_E" in ends else None
-    m = _expect(folder, f"{name}.{ends[-1]}", found[ends[-1]], (total,)) if body.get("use_dora") else None
+    a = expect(folder, f"{name}.{ends[0]}", found[ends[0]], (None, module.inputs))
+    b = expect(folder, f"{name}.{ends[1]}", found[ends[1]], (total, len(a)))
+    e = expect(folder, f"{name}.lora_E", found["lora_E"], (len(a), 1))[:, 0] if "lora_E" in ends else None
+    m = expect(folder, f"{name}.{ends[-1]}", found[ends[-1]], (total,)) if body.get("use_dora") else None
     scale, parts, row = _scale(module.at(layer), len(a), body), [], 0
     for width in module.outputs:
         mine = slice(row, row + width)
@@ -239,7 +240,7 @@ def _read_scaled(folder, body: dict, tensors: dict, factory, family: Family, kin
         widths = (module.inputs,) if _by_input(module) else module.outputs
         shape = (1, sum(widths)) if _by_input(module) else (sum(widths), 1)
         ones = np.ones(shape)
-        read = [_expect(folder, f"{PREFIX}{module.at(i)}.ia3_l", layer.get("ia3_l", ones), shape).reshape(-1) for i, layer in enumerate(layers)]
+        read = [expect(folder, f"{PREFIX}{module.at(i)}.ia3_l", layer.get("ia3_l", ones), shape).reshape(-1) for i, layer in enumerate(layers)]
         for path, part in zip(module.parts, np.split(np.stack(read), np.cumsum(widths)[:-1], axis=1), strict=True):
             if len(module.parts) == 1 or np.any(part != 1):
                 trees.put(values, path, {"l": part})
@@ -254,7 +255,8 @@ def _read_virtual(folder, body: dict, tensors: dict, factory, family: Family, ki
     if found is None:
         raise UserError(f"{folder}/{WEIGHTS} lacks the tensor prompt_embeddings; save the adapter again.")
     if kind == "prompt":
-        table = _expect(folder, "prompt_embeddings", found[:n], (n, c.width))  # for an encoder-decoder PEFT keeps a second, unused half
+        table = expect(folder, "prompt_embeddings", found[:n], (n, c.width))  # for an encoder-decoder PEFT keeps a second, unused half
         return AdapterConfig(adapter="prompt", virtual_tokens=n), {"embedding": {"table": table}}
-    both = _expect(folder, "prompt_embeddings", found, (n, 2 * c.layers * kv * a)).reshape(n, c.layers, 2, kv, a).transpose(2, 1, 0, 3, 4)
-    return AdapterConfig(adapter="prefix", virtual_tokens=n), trees.nested([("decoder.blocks.attention.k", both[0]), ("decoder.blocks.attention.v", both[1])])
+    both = expect(folder, "prompt_embeddings", found, (n, 2 * c.layers * kv * a)).reshape(n, c.layers, 2, kv, a).transpose(2, 1, 0, 3, 4)
+    place = "decoder.blocks.attention"
+    return AdapterConfig(adapter="prefix", virtual_tokens=n), trees.nested([(f"{place}.k", both[0]), (f"{place}.v", both[1])])

@@ -12,5 +12,5 @@ from rgjax.hf import llama
 
 FAMILY = dataclasses.replace(
     llama.FAMILY, name="qwen2", model_class="Qwen2ForCausalLM", shape=llama.SHAPE | {"qkv_bias": True},
-    fixed={"hidden_act": "silu", "use_sliding_window": False}, tokenizer_class="PreTrainedTokenizerFast",
+    fixed={"hidden_act": "silu", "use_sliding_window": False}, tokenizer_class="PreTrainedTokenizerFast", bottlenecks={},
 )  # fmt: skip

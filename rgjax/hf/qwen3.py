@@ -16,5 +16,5 @@ def rules(c: ModelConfig) -> list[Rule]:
 
 FAMILY = dataclasses.replace(
     llama.FAMILY, name="qwen3", model_class="Qwen3ForCausalLM", shape=llama.SHAPE | {"qk_norm": True}, rules=rules,
-    fixed={"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}, defaults=llama.DEFAULTS | {"head_dim": 128},
+    fixed={"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}, defaults=llama.DEFAULTS | {"head_dim": 128}, bottlenecks={},
 )  # fmt: skip

@@ -63,5 +63,9 @@ FAMILY = Family(
     activations={"gated-gelu": "geglu", "relu": "relu", "gelu_new": "gelu_new"}, more=more, options=options,
     copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight"),
     stand_ins={"lm_head.weight": "shared.weight"}, classes=("T5WithLMHeadModel",),
-    ignored=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),  # unused, in the first published models
+    ignored=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),  # unused, in the first published models,
+    bottlenecks={
+        "encoder": {"attention": "encoder.block.{i}.layer.0", "mlp": "encoder.block.{i}.layer.1"},
+        "decoder": {"attention": "decoder.block.{i}.layer.0", "mlp": "decoder.block.{i}.layer.2"},
+    },
 )  # fmt: skip

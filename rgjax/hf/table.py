@@ -97,7 +97,8 @@ class Family:
     what we do not compute. `buffers(rows)` are tensors of zeros, by shape; `copies` maps duplicates of tied tensors to their
     originals; `stand_ins` maps tensors that may be missing to what is read instead; `ignored` end names of tensors that hold no
     parameter; `prefix` is left out of the names when only the base model was saved; `endings` maps ends of names in old files to
-    today's; `classes` are further values of `architectures` with the same tensors; `tokenizer_class` loads the tokenizer.
+    today's; `classes` are further values of `architectures` with the same tensors; `tokenizer_class` loads the tokenizer;
+    `bottlenecks` names, by stack and sub-layer, where AdapterHub keeps adapters.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Family:
     endings: dict[str, str] = dataclasses.field(default_factory=dict)
     classes: tuple[str, ...] = ()
     tokenizer_class: str = "AutoTokenizer"
+    bottlenecks: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def seq2seq(self) -> bool:
@@ -224,3 +226,8 @@ def norm_rules(ours: str, theirs: str) -> list[Rule]:
 def linear_rules(ours: str, name: str, theirs: str) -> list[Rule]:
     """Matrix and bias of one biased layer of a feed-forward."""
     return [Rule(f"{ours}.w_{name}", f"{theirs}.weight", "linear"), Rule(f"{ours}.b_{name}", f"{theirs}.bias")]
+
+
+def bottleneck_places(layer: str) -> dict[str, str]:
+    """Where most of AdapterHub's models keep the adapters of a layer."""
+    return {"attention": f"{layer}.attention_adapters", "mlp": f"{layer}.output_adapters"}

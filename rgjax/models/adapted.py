@@ -70,7 +70,7 @@ class AdaptedFactory:
             new = lowrank.parameters(name, shape, axes, c, one, base) if kind in LOW_RANK else scaled.parameters(name, shape, axes)
             trees.put(made, path, new)
         if kind == "bottleneck":
-            for i, (path, layers) in enumerate(_sublayers(self.base, c.bottleneck)):
+            for i, (path, layers) in enumerate(sublayers(self.base, c.bottleneck)):
                 trees.put(made, path, bottleneck.parameters(layers, width, c, jax.random.fold_in(key, i)))
         elif kind == "prefix":
             k, v = self._tokens_read(key, own)
@@ -149,7 +149,7 @@ def install(model: nnx.Module, factory: AdaptedFactory, values: dict, key: jax.A
                 setattr(parent, bias, Scaled(getattr(parent, bias), found["l"], 0, False))
         setattr(parent, name, wrapper)
     if kind == "bottleneck":
-        for path, _ in _sublayers(factory.base, c.bottleneck):
+        for path, _ in sublayers(factory.base, c.bottleneck):
             parent, name = parent_of(model, path)
             setattr(parent, name, Bottleneck(getattr(parent, name), trees.at(values, path), c.bottleneck))
     elif kind == "prefix":
@@ -167,7 +167,7 @@ def targets(base: ModelFactory, config: AdapterConfig) -> Iterator[tuple[str, nn
                 yield dotted, variable
 
 
-def _sublayers(base: ModelFactory, style: str) -> Iterator[tuple[str, int]]:
+def sublayers(base: ModelFactory, style: str) -> Iterator[tuple[str, int]]:
     """(path, layers) of what is followed by a bottleneck, parts before wholes."""
     c = base.config
     stacks = {"decoder": c.layers}
