@@ -2,6 +2,8 @@
 
     python -m launch.export --workdir=W --output=DIR
     python -m launch.export --init_from=FOLDER --output=DIR    (reads a Hugging Face folder and writes it again)
+    python -m launch.export --init_from=FOLDER --adapter=ADAPTER --output=DIR    (with an adapter merged into it)
+    python -m launch.export --workdir=W --adapter_only --output=DIR    (a run's adapter alone, as PEFT or AdapterHub load it)
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ def main() -> dict:
         raise UserError("--workdir and --init_from are both given; export one of them.")
     if config.init_from and "checkpoint" in app.given(ExportConfig):
         raise UserError("--checkpoint is given, and a Hugging Face folder has none to choose from; leave it out with --init_from.")
+    if config.adapter and not config.init_from:
+        raise UserError("--adapter is merged into --init_from, which is missing; a run's own adapter needs no flag.")
+    if config.adapter_only and config.init_from:
+        raise UserError("--adapter_only writes a run's adapter; give --workdir instead of --init_from.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
     check_apart(config.output, config.init_from or config.workdir)
     summary = rewrite(config) if config.init_from else export_run(config)
@@ -36,30 +42,40 @@ def check_apart(output: str, source: str) -> None:
 
 
 def export_run(config: ExportConfig) -> dict:
-    """Exports a training run."""
+    """Exports a training run: the model, with an adapter merged into it, or the adapter alone."""
     import jax
 
-    from rgjax.hf import card, export, families
+    from rgjax.hf import card, export
     from rgjax.tasks import run as run_lib
 
-    run = run_lib.Run.open(config.workdir, config.checkpoint)
-    family = families.choose(run.facts["model"], config.family)
+    run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
+    family, factory = run_lib.family_of(run, config.family), run.task.factory
     toy = {"item": {"title": "Second title", "attributes": {"genre": ["drama"]}}, "history": [{"title": "First title"}], "reason": ""}
     prompt = run.task.tokenizer.backend.decode(run.task.template.render(toy).prompt_ids, skip_special_tokens=False)
     scores = run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json")
-    text = card.render(run.facts, run.step, run.task.factory.count(), scores, family, prompt)
+    text = card.render(run.facts, run.step, factory.count(), scores, family, prompt, alone=config.adapter_only)
+    summary = {"output": config.output, "family": family.name, "step": run.step, "parameters": factory.count(), "dtype": "float32"}
+    if config.adapter_only:
+        values, base = run.adapter_alone(), run.facts["train"].init_from
+        tokenizer = run.task.tokenizer
+        export.write_adapter(
+            config.output, factory, jax.device_get(values), tokenizer, family=family, base=base, card=text, overwrite=config.overwrite
+        )
+        return summary | {"adapter": run.facts["adapter"].adapter, "parameters": sum(a.size for a in jax.tree.leaves(values))}
     export.write(
-        config.output, jax.device_get(run.params), run.facts["model"], run.task.tokenizer, family=family.name,
+        config.output, jax.device_get(run.own()), run.facts["model"], run.task.tokenizer, family=family.name,
         dtype=config.export_dtype, max_new_tokens=run.facts["decode"].max_new_tokens, card=text, overwrite=config.overwrite,
     )  # fmt: skip
-    return {"output": config.output, "family": family.name, "step": run.step, "parameters": run.task.factory.count(), "dtype": config.export_dtype}
+    return summary | {"parameters": factory.base.count(), "dtype": config.export_dtype}
 
 
 def rewrite(config: ExportConfig) -> dict:
-    """Reads a Hugging Face folder and writes the same model again."""
+    """Reads a Hugging Face folder and writes the same model again, with an adapter merged into it if one is given."""
     from rgjax.data.tokenizer import Tokenizer
-    from rgjax.hf import export
+    from rgjax.hf import adapter, export
     from rgjax.hf.load import Pretrained
+    from rgjax.models import merge
+    from rgjax.models.adapted import AdaptedFactory
     from rgjax.models.build import ModelFactory
     from rgjax.parallel import mesh as mesh_lib
 
@@ -71,11 +87,14 @@ def rewrite(config: ExportConfig) -> dict:
             "not written; train with --init_from, or mend the folder."
         )
     factory = ModelFactory(model, model.embeddings)
-    params = source.params(factory, mesh_lib.make("data:1"))
+    options, values = adapter.read(config.adapter, factory, source.family) if config.adapter else (None, None)
+    params, done = source.params(factory, mesh_lib.make("data:1")), "nothing was trained"
+    if config.adapter:
+        params, done = merge.merged(AdaptedFactory(factory, options), {**params, "adapter": values}), f"the adapter {config.adapter} was merged into it"
     family = export.write(
         config.output, params, model, tokenizer, family=source.family.name if config.family == "auto" else config.family,
         dtype=config.export_dtype, max_new_tokens=DecodeConfig().max_new_tokens, overwrite=config.overwrite,
-        card=f"# {source.folder.path.name}\n\nRead and written by rgjax; nothing was trained.\n", token_ids=source.folder.token_ids(),
+        card=f"# {source.folder.path.name}\n\nRead and written by rgjax; {done}.\n", token_ids=source.folder.token_ids(),
     )  # fmt: skip
     return {"output": config.output, "family": family.name, "parameters": factory.count(), "dtype": config.export_dtype}
 

@@ -285,6 +285,12 @@ class GenerateConfig:
     input: str = option("", "JSON lines of examples without reasons.")
     output: str = option("", "JSON lines to write, one per input line, in input order.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    base: str = option("", "The folder that an adapter's run began with, if it was moved.")
+    adapters: str = option(
+        "",
+        "Further adapters on the run's model, 'name=FOLDER,name=FOLDER' (PEFT or AdapterHub); an input line with \"adapter\": \"name\" is "
+        "written with that one, any other with the run's own.",
+    )
     control: str = option("", "Control codes for every input, 'name=value,name=value'; they override the input's own.")
     overwrite: bool = option(False, "Replace an existing output file.")
 
@@ -298,6 +304,7 @@ class EvaluateConfig:
     split: str = option("val", "Split to measure.", choices=("train", "val", "test"))
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
     limit: int = option(0, "Measure only the first examples; 0 measures all.", low=0)
+    base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     outputs: str = option("", "JSON lines with a 'reason' per example: score this file instead of generating.")
     against: str = option("", "Another system's outputs file for a paired bootstrap.")
     resamples: int = option(1000, "Bootstrap resamples.", low=100)
@@ -311,6 +318,9 @@ class ExportConfig:
 
     workdir: str = option("", "Folder of a training run.")
     init_from: str = option("", "Instead of a run: local Hugging Face folder to read and write again without training.")
+    adapter: str = option("", "Adapter folder (PEFT or AdapterHub) to merge into --init_from.")
+    adapter_only: bool = option(False, "Write a run's adapter alone, in PEFT's or AdapterHub's format; otherwise it is merged into its model.")
+    base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     output: str = option("", "Folder to write.")
     checkpoint: str = option("best", "Which checkpoint of the workdir: the best on validation, or the last.", choices=("best", "last"))
     family: str = option(

@@ -14,7 +14,7 @@ from rgjax.errors import UserError
 from rgjax.hf.folder import mapped, read_json
 from rgjax.hf.modules import stacked
 from rgjax.hf.peft import expect
-from rgjax.hf.table import Family
+from rgjax.hf.table import METADATA, Family
 from rgjax.models.adapted import AdaptedFactory, sublayers
 from rgjax.models.build import ModelFactory
 from rgjax.nn.adapters import bottleneck
@@ -35,7 +35,8 @@ def write(folder: pathlib.Path, factory: AdaptedFactory, family: Family, adapter
     """Writes the two files into an existing folder; `adapter` holds host arrays. Raises UserError where the library lacks the family."""
     c = factory.adapter
     width = next(leaf.shape[-1] for path, leaf in trees.flat(adapter) if path.endswith(".down"))
-    body = FIXED | UNSAID | STYLES[c.bottleneck] | {"non_linearity": bottleneck.ACTIVATION[c.bottleneck], "reduction_factor": factory.config.width / width}
+    own = {"non_linearity": bottleneck.ACTIVATION[c.bottleneck], "reduction_factor": factory.config.width / width}
+    body = FIXED | UNSAID | STYLES[c.bottleneck] | own
     about = {"hidden_size": factory.config.width, "model_class": family.model_class, "model_type": family.name, "model_name": "", "name": name}
     tensors = {}
     for path, layers in sublayers(factory.base, c.bottleneck):
@@ -46,7 +47,7 @@ def write(folder: pathlib.Path, factory: AdaptedFactory, family: Family, adapter
                 tensors[f"{place.format(i=i)}.adapters.{name}.{theirs}"] = np.ascontiguousarray(value.T)
     text = json.dumps({"config": body, **about, "version": "adapters.1.3.0"}, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "written_by": "rgjax"})
+    save_file(tensors, folder / WEIGHTS, metadata=METADATA)
 
 
 def _place(family: Family, path: str) -> str:

@@ -12,18 +12,23 @@ SHOWN = (
 )  # fmt: skip
 
 
-def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family, prompt: str) -> str:
-    """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}, `prompt` an input as the model reads it."""
+def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Family, prompt: str, alone: bool = False) -> str:
+    """Markdown text; `facts` is the run's config.json, `evaluation` its evaluation.json or {}, `prompt` an input as the model reads it.
+
+    `alone`: of an adapter without its model.
+    """
     synthetic = "**The training data is synthetic (a generated shop); do not use the model for real shoppers.**\n\n" if facts["synthetic"] else ""
-    begun = facts["train"].init_from
+    begun, kind = facts["train"].init_from, facts["adapter"].adapter
     origin = f"from the weights of `{pathlib.PurePath(begun).name}`" if begun else "from scratch"
+    origin += f" (the {kind} adapter alone{'' if alone else ', merged into them here'})" if kind != "none" else ""
+    library = ("adapter-transformers" if kind == "bottleneck" else "peft") if alone else "transformers"
     tag = "text2text-generation" if family.seq2seq else "text-generation"
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [recommendation, explanation]\n---\n\n"
+        f"---\nlibrary_name: {library}\npipeline_tag: {tag}\ntags: [recommendation, explanation]\n---\n\n"
         f"# Recommendation reasons: {facts['dataset_name']}\n\n{synthetic}"
         f"A {family.name} model of {parameters:,} parameters, trained {origin} with rgjax for {step:,} steps on the dataset "
         f"`{facts['dataset_name']}`. It writes the short text beside a recommended product that says why it suits the shopper.\n\n"
-        f"## Data\n\n{_data(facts)}\n\n## Scores\n\n{_scores(evaluation, step)}\n\n## Use\n\n{_use(facts, family, prompt)}\n\n"
+        f"## Data\n\n{_data(facts)}\n\n## Scores\n\n{_scores(evaluation, step)}\n\n## Use\n\n{_use(facts, family, prompt, alone)}\n\n"
         "## Limits\n\n"
         "- It knows the products and phrasing of its training data only; facts about a product that are not in the input are invented.\n"
         "- Slot tokens such as `<item>` and `<h0>` in its output stand for titles of the input and must be filled in before display.\n"
@@ -66,7 +71,7 @@ def _table(scores: dict) -> list[str]:
     return lines
 
 
-def _use(facts: dict, family: Family, prompt: str) -> str:
+def _use(facts: dict, family: Family, prompt: str, alone: bool) -> str:
     loader = "AutoModelForSeq2SeqLM" if family.seq2seq else "AutoModelForCausalLM"
     controls = "; ".join(f"{n}: {', '.join(v)}" for n, v in facts["controls"].items())
     declared = f"\n\nControl codes: {controls}. Write them as `<|control|><|name=value|>` before `<|reason|>`." if controls else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import ml_dtypes
 import numpy as np
@@ -17,11 +18,12 @@ from safetensors.numpy import save_file
 from rgjax.config import ModelConfig
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
+from rgjax.hf import adapter as adapter_lib
 from rgjax.hf.families import choose
-from rgjax.hf.table import Family, tensors
+from rgjax.hf.table import METADATA, Family, tensors
+from rgjax.models.adapted import AdaptedFactory
 
 SHARD_BYTES = 4 * 2**30
-METADATA = {"format": "pt", "written_by": "rgjax"}  # of every weight file; transformers wants the first
 
 
 def write(
@@ -34,14 +36,35 @@ def write(
     `params` is the nested dict of float32 arrays; `card` the text of README.md; `token_ids` (`eos_token_id` and its like) go
     before the tokenizer's. Raises UserError when the model fits no family or the folder exists.
     """
-    output, chosen = pathlib.Path(output), choose(config, family)
-    output = output.absolute()
+    chosen = choose(config, family)
+    with _staging(pathlib.Path(output).absolute(), overwrite) as fresh:
+        _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes, token_ids or {})
+    return chosen
+
+
+def write_adapter(
+    output: str | pathlib.Path, factory: AdaptedFactory, adapter: dict, tokenizer: Tokenizer, *, family: Family, base: str, card: str = "",
+    overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Writes an adapter alone, in PEFT's format or (bottlenecks) AdapterHub's, with the tokenizer and README.md, whole or not at all.
+
+    Arguments and errors as `hf.adapter.write`'s; also raises UserError when the folder exists.
+    """
+    with _staging(pathlib.Path(output).absolute(), overwrite) as fresh:
+        adapter_lib.write(fresh, factory, family, adapter, base)
+        tokenizer.save(fresh)
+        (fresh / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _staging(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
+    """A folder beside `output` that takes its place when the block succeeds and vanishes when it fails."""
     _check_replaceable(output, overwrite)
     fresh = output.with_name(f".{output.name}.writing")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes, token_ids or {})
+        yield fresh
         old = output.with_name(f".{output.name}.old")
         if output.exists():
             os.replace(output, old)
@@ -49,7 +72,6 @@ def write(
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return chosen
 
 
 def _check_replaceable(output: pathlib.Path, overwrite: bool) -> None:
@@ -64,7 +86,7 @@ def _check_replaceable(output: pathlib.Path, overwrite: bool) -> None:
 
 def _written_here(folder: pathlib.Path) -> bool:
     """Whether the folder's weights say that `write` wrote them."""
-    file = min(folder.glob("model*.safetensors"), default=None)
+    file = min([*folder.glob("model*.safetensors"), *folder.glob("adapter*.safetensors")], default=None)
     try:
         with safe_open(file, "numpy") as opened:
             return opened.metadata() == METADATA

@@ -15,7 +15,7 @@ from rgjax.errors import UserError
 from rgjax.hf import modules
 from rgjax.hf.folder import mapped, read_json
 from rgjax.hf.modules import Linear
-from rgjax.hf.table import Family
+from rgjax.hf.table import METADATA, Family
 from rgjax.models.adapted import AdaptedFactory
 from rgjax.nn.adapters import lowrank, scaled
 
@@ -40,7 +40,7 @@ def write(folder: pathlib.Path, factory: AdaptedFactory, family: Family, adapter
     text = json.dumps(body | more, indent=2, ensure_ascii=False) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
     arrays = {name: np.ascontiguousarray(a, np.float32) for name, a in tensors.items()}
-    save_file(arrays, folder / WEIGHTS, metadata={"format": "pt", "written_by": "rgjax"})
+    save_file(arrays, folder / WEIGHTS, metadata=METADATA)
 
 
 def _low_rank(factory: AdaptedFactory, family: Family, adapter: dict) -> tuple[dict, dict]:

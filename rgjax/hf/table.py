@@ -19,6 +19,8 @@ from rgjax.config import ModelConfig
 from rgjax.errors import UserError
 from rgjax.nn.feedforward import hidden_width
 
+METADATA = {"format": "pt", "written_by": "rgjax"}  # of every weight file that is written; transformers wants the first
+
 # For each kind, which of our axes, folded together, make each axis of theirs. Other kinds keep the array as it is.
 KINDS = {
     "linear": ((1,), (0,)),  # [in, out] against torch's Linear [out, in]

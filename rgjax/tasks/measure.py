@@ -21,7 +21,7 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
 
     Raises UserError for a missing split, a run that can't be opened, or an outputs file of another length.
     """
-    run = Run.open(config.workdir, config.checkpoint)
+    run = Run.open(config.workdir, config.checkpoint, config.base)
     dataset = run.dataset(config.dataset)
     examples = list(itertools.islice(dataset.examples(config.split), config.limit or None))
     train = list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT))

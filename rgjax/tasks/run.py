@@ -14,7 +14,9 @@ from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
+from rgjax.hf import families
 from rgjax.hf.load import Pretrained
+from rgjax.hf.table import Family
 from rgjax.models import merge
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
@@ -68,6 +70,18 @@ class Run:
         """The model's own parameters, an adapter merged into them; raises UserError where that can't be."""
         return merge.merged(self.task.factory, self.params) if "adapter" in self.params else self.params
 
+    def adapter_alone(self) -> dict:
+        """The adapter's values; raises UserError when they are not all that tells the run from its base."""
+        facts = self.facts
+        if "adapter" not in self.params:
+            raise UserError(f"{self.folder} has no adapter; leave --adapter_only out to export the model.")
+        if facts["adapter"].unfreeze:
+            raise UserError(f"{self.folder} also trained --unfreeze={facts['adapter'].unfreeze}; leave --adapter_only out to export all of it.")
+        source = original(self.folder, facts)
+        if isinstance(source, Pretrained) and source.folder.config["vocab_size"] < (facts["model"].embeddings or facts["vocab_size"]):
+            raise UserError(f"{self.folder} has tokens that {source.folder.path} lacks; leave --adapter_only out to export both together.")
+        return self.params["adapter"]
+
     @property
     def controls(self) -> dict[str, list[str]]:
         """Declared control codes and their values."""
@@ -120,6 +134,14 @@ class Earlier:
     def params(self, factory: ModelFactory, mesh: jax.sharding.Mesh, seed: int = 0) -> dict:
         """The parameters as float32 arrays on `mesh`."""
         return jax.device_put(self.run.own(), sharding.parameters(factory.abstract, mesh))
+
+
+def family_of(run: Run, name: str = "auto") -> Family:
+    """The Hugging Face family a run is written as: the named one, or what it began with, or the first that fits."""
+    begun = run.facts["train"].init_from
+    if name == "auto" and begun and (pathlib.Path(begun) / "config.json").is_file() and not (pathlib.Path(begun) / "checkpoints").is_dir():
+        name = read_json(pathlib.Path(begun) / "config.json").get("model_type", "auto")
+    return families.choose(run.facts["model"], name)
 
 
 def open_source(path: str) -> Pretrained | Earlier:

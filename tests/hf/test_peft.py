@@ -25,7 +25,7 @@ KINDS = {
     "prefix": {"adapter": "prefix", "virtual_tokens": 3},
     "prompt": {"adapter": "prompt", "virtual_tokens": 3},
 }
-BASES = {"llama": ("llama", {}), "qwen3": ("qwen3", {}), "gpt2": ("gpt2", {"head_dim": 5}), "t5": ("t5", {}), "bart": ("bart", {}), "bert": ("bert", {})}
+BASES = {name: (name, {"head_dim": 5} if name == "gpt2" else {}) for name in ("llama", "qwen3", "gpt2", "t5", "bart", "bert")}
 CASES = [
     (base, kind) for base in BASES for kind in KINDS
     if not (kind == "prefix" and base in ("t5", "bart", "bert")) and not (kind == "prompt" and base == "bert")
@@ -79,7 +79,8 @@ def inputs(factory, tokenizer):
 
 def our_logits(factory, weights, batch):
     if factory.config.architecture == "encoder":
-        return np.asarray(jax.jit(lambda w: factory.base.model({n: v for n, v in w.items() if n != "adapter"}).logits(factory.model(w)(batch)))(weights))
+        own = {name: value for name, value in weights.items() if name != "adapter"}
+        return np.asarray(jax.jit(lambda w: factory.base.model(own).logits(factory.model(w)(batch)))(weights))
     head, shrink = factory.model(weights).head()
     return np.asarray(jax.jit(lambda w: factory.model(w)(batch))(weights)) * shrink @ np.asarray(head).T
 
