@@ -90,7 +90,8 @@ def rewrite(config: ExportConfig) -> dict:
     options, values = adapter.read(config.adapter, factory, source.family) if config.adapter else (None, None)
     params, done = source.params(factory, mesh_lib.make("data:1")), "nothing was trained"
     if config.adapter:
-        params, done = merge.merged(AdaptedFactory(factory, options), {**params, "adapter": values}), f"the adapter {config.adapter} was merged into it"
+        params = merge.merged(AdaptedFactory(factory, options), {**params, "adapter": values})
+        done = f"the adapter {config.adapter} was merged into it"
     family = export.write(
         config.output, params, model, tokenizer, family=source.family.name if config.family == "auto" else config.family,
         dtype=config.export_dtype, max_new_tokens=DecodeConfig().max_new_tokens, overwrite=config.overwrite,

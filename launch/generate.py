@@ -17,18 +17,18 @@ def main() -> dict:
     config, given = app.read(GenerateConfig), app.read(DecodeConfig)
     app.require(workdir=config.workdir, input=config.input, output=config.output)
 
+    from rgjax.tasks import adapters, streaming
     from rgjax.tasks import run as run_lib
-    from rgjax.tasks import streaming
 
-    run = run_lib.Run.open(config.workdir, config.checkpoint)
+    run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
     decode = run_lib.decode_config(run.facts, given, app.given(DecodeConfig))
     override = run_lib.parse_control(config.control, run.controls)
-    writer = run.task.writer(run.params, decode)
-    settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override}
+    writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
+    settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override, "adapters": config.adapters}
     with app.progress("writing") as show:
         return streaming.generate_file(
             config.input, config.output, writer.write, settings=settings, controls=run.controls, override=override,
-            chunk=max(256, 4 * writer.writer.rows), overwrite=config.overwrite, progress=show,
+            chunk=max(256, 4 * writer.rows), overwrite=config.overwrite, progress=show, adapters=writer.names,
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from rgjax.errors import UserError
 
-_FIELDS = frozenset(("user", "history", "item", "control", "reason", "id"))
+_FIELDS = frozenset(("user", "history", "item", "control", "reason", "id", "adapter"))
 _USER = frozenset(("id", "profile", "attributes"))
 _EVENT = frozenset(("item", "title", "attributes", "event", "rating", "time"))
 _ITEM = frozenset(("id", "title", "attributes", "description", "vectors"))
@@ -68,6 +68,7 @@ def check(example: Any, controls: Controls | None = None, require_reason: bool =
     _history(example.get("history"))
     if controls is not None:
         _control(example.get("control"), controls)
+    _expect(example, "adapter", _TEXT, "", "text")
     reason = example.get("reason")
     if type(reason) not in _TEXT:
         raise RecordError(f"'reason' must be text, not {_kind(reason)}")

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from rgjax.data.cleaning import clean_example
 from rgjax.data.readers import jsonl
@@ -18,8 +18,11 @@ from rgjax.errors import UserError
 WriteFn = Callable[[list[dict], int], list[list[str]]]  # (examples, number of the first) -> reasons per example
 
 
-def read_examples(path: str | pathlib.Path, controls: dict, override: dict, start: int = 0) -> Iterator[dict]:
-    """Checked and cleaned examples of a JSON lines file from line `start` (from 0); raises UserError naming the first bad line."""
+def read_examples(path: str | pathlib.Path, controls: dict, override: dict, start: int = 0, adapters: Container[str] = ("",)) -> Iterator[dict]:
+    """Checked and cleaned examples of a JSON lines file from line `start` (from 0); raises UserError naming the first bad line.
+
+    `adapters` are the names that a line may choose; the empty one is the run's own.
+    """
     with open(path, "rb") as file:
         for number, raw in enumerate(itertools.islice(file, start, None), start + 1):
             try:
@@ -29,13 +32,16 @@ def read_examples(path: str | pathlib.Path, controls: dict, override: dict, star
                 check(example, controls, require_reason=False)
             except RecordError as error:
                 raise UserError(f"{path}, line {number}: {error}.") from None
+            if (name := example.get("adapter") or "") not in adapters:
+                known = ", ".join(filter(None, adapters)) or "none are given"
+                raise UserError(f"{path}, line {number}: 'adapter' is {name!r}, which --adapters does not name; its adapters: {known}.")
             # Cleaned as launch.prepare cleans, so that the model reads what it learnt to read.
-            yield clean_example(example | {"control": {**(example.get("control") or {}), **override}})
+            yield clean_example(example | {"control": {**(example.get("control") or {}), **override}}) | ({"adapter": name} if name else {})
 
 
 def generate_file(
     input: str, output: str, write: WriteFn, *, settings: dict, controls: dict, override: dict, chunk: int, overwrite: bool,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None], adapters: Container[str] = ("",),
 ) -> dict:  # fmt: skip
     """Writes one line per input line to `output`, through `output`.partial, which a later call with the same settings continues.
 
@@ -50,7 +56,7 @@ def generate_file(
     if target.exists() and not overwrite:
         raise UserError(f"--output={output} exists; give another file, or --overwrite.")
     total, digest = 0, hashlib.sha256()
-    for example in read_examples(input, controls, override):
+    for example in read_examples(input, controls, override, 0, adapters):
         total += 1
         digest.update(json.dumps(example, sort_keys=True).encode())
     if not total:
@@ -58,7 +64,7 @@ def generate_file(
     done = _resume(partial, settings | {"input_sha256": digest.hexdigest()})
     started, resumed = time.perf_counter(), done
     with partial.open("a", encoding="utf-8") as file:
-        examples = read_examples(input, controls, override, done)
+        examples = read_examples(input, controls, override, done, adapters)
         while batch := list(itertools.islice(examples, chunk)):
             for example, reasons in zip(batch, write(batch, done), strict=True):
                 file.write(json.dumps(output_row(example, reasons), ensure_ascii=False) + "\n")

@@ -7,11 +7,15 @@ import shutil
 import sys
 
 import jax
+from flax import nnx
 
-from rgjax.config import DecodeConfig
+from rgjax import trees
+from rgjax.config import AdapterConfig, DecodeConfig
 from rgjax.data.dataset import Dataset
 from rgjax.errors import UserError
+from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
+from rgjax.hf.load import Pretrained
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import reason
@@ -66,13 +70,39 @@ def _source(sections: dict, stored: dict | None):
 
 def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh) -> Tuning:
     """What is trained; raises UserError when a pattern names nothing."""
-    from flax import nnx
-
     config = sections["adapter"]
     tuning.check(config, nnx.to_pure_dict(task.factory.abstract))
-    initial = (lambda: source.params(task.factory.base, mesh, sections["train"].seed)) if source else None
+    values = _adapter_values(task, config, source)
+
+    def initial() -> dict:
+        own = source.params(task.factory.base, mesh, sections["train"].seed)
+        if not values:
+            return own
+        placed = sharding.parameters(task.factory.abstract, mesh)["adapter"]
+        return {**own, "adapter": jax.tree.map(jax.device_put, values, placed)}
+
     penalty = adalora.orthogonality(config) if config.adapter == "adalora" else None
-    return Tuning(config, initial, penalty=penalty)
+    return Tuning(config, initial if source else None, penalty=penalty)
+
+
+def _adapter_values(task: reason.ReasonTask, config: AdapterConfig, source) -> dict:
+    """The values of --adapter_from, {} without it; raises UserError unless they are of the configured adapter."""
+    if not config.adapter_from:
+        return {}
+    if config.adapter == "none":
+        raise UserError(f"--adapter_from={config.adapter_from} needs --adapter; name the adapter's kind.")
+    family = source.family if isinstance(source, Pretrained) else families.choose(task.factory.config, "auto")
+    _, values = adapter_lib.read(config.adapter_from, task.factory.base, family)
+    wanted = {path: leaf.shape for path, leaf in trees.flat(nnx.to_pure_dict(task.factory.abstract)["adapter"])}
+    found = {path: leaf.shape for path, leaf in trees.flat(values)}
+    for path in sorted(wanted.keys() | found.keys()):
+        if wanted.get(path) != found.get(path):
+            here, there = (f"has {list(s[path])}" if path in s else "is missing" for s in (wanted, found))
+            raise UserError(
+                f"--adapter_from={config.adapter_from} is not of the configured adapter: {path} {here} by the flags and {there} in the folder; "
+                "take the flags it was trained with."
+            )
+    return values
 
 
 def _write(facts: dict, dataset: Dataset, flags_text: str) -> None:

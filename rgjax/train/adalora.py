@@ -33,18 +33,19 @@ def allocating(inner: optax.GradientTransformation, config: AdapterConfig, steps
     decay = config.importance_decay
 
     def init(params: dict) -> AllocationState:
-        triplets = jax.tree.map(jnp.zeros_like, params["adapter"])
+        triplets = jax.tree.map(jnp.zeros_like, {"adapter": params["adapter"]})  # under their own paths, by which they are spread over devices
         return AllocationState(inner.init(params), jnp.zeros((), jnp.int32), triplets, jax.tree.map(jnp.copy, triplets))
 
     def update(grads, state: AllocationState, params):
         updates, inner_state = inner.update(grads, state.inner, params)
         step = state.count + 1
         learning = step < steps - last
-        found = jax.tree.map(lambda p, u, g: jnp.abs((p + u) * g), params["adapter"], updates["adapter"], grads["adapter"])
+        only = lambda tree: {"adapter": tree["adapter"]}
+        found = jax.tree.map(lambda p, u, g: jnp.abs((p + u) * g), only(params), only(updates), only(grads))
         mean = lambda old, new: jnp.where(learning, decay * old + (1 - decay) * new, old)
         sensitivity = jax.tree.map(mean, state.sensitivity, found)
         uncertainty = jax.tree.map(mean, state.uncertainty, jax.tree.map(lambda i, s: jnp.abs(i - s), found, sensitivity))
-        scores = importance(jax.tree.map(jnp.multiply, sensitivity, uncertainty))
+        scores = importance(jax.tree.map(jnp.multiply, sensitivity, uncertainty)["adapter"])
         total = sum(s.size for s in scores.values())
         budget, due = schedule(step, total, total * config.rank // config.initial_rank, (first, last, steps), config.budget_every)
         ordered = jnp.sort(jnp.concatenate([s.reshape(-1) for s in scores.values()]))
