@@ -107,6 +107,12 @@ class InputConfig:
         choices=("none", "titles", "all"),
     )
     control_dropout: float = option(0.0, "Share of training examples that lose their control codes.", low=0.0, high=1.0)
+    loss_on: str = option(
+        "reason",
+        "Which tokens of a training example carry loss: those of the reason, or 'all' of prompt and reason (decoder-only): "
+        "language-model training on item texts and histories too.",
+        choices=("reason", "all"),
+    )
     workers: int = option(0, "Worker processes that read and tokenize; 0 works in a thread of the main process.", low=0)
     prefetch: int = option(4, "Batches kept ready.", low=1)
 

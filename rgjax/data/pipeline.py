@@ -1,8 +1,8 @@
 """Dataset folder -> batches: shuffle, render, pack (or bucket), batch, prefetch. Everything is a grain dataset with exact state.
 
-A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, 0
-elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions` (restart with each example); the
-encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
+A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, or with
+--loss_on=all on every token of the example, 0 elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions`
+(restart with each example); the encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Shape:
         return Shape(max(8, int(self.length * share)), int(self.encoder_length * share))
 
 
-def features(rendered: Rendered, encoder: bool, start_id: int) -> dict[str, np.ndarray]:
-    """One example as unpadded int32 arrays (see the module's docstring)."""
+def features(rendered: Rendered, encoder: bool, start_id: int, loss_on: str = "reason") -> dict[str, np.ndarray]:
+    """One example as unpadded int32 arrays (see the module's docstring); `loss_on='all'` is for decoder-only rows."""
     prompt, target = rendered.prompt_ids, rendered.target_ids
     if encoder:
         rows = {"encoder_tokens": prompt, "tokens": [start_id] + target[:-1], "targets": target, "weights": [1] * len(target)}
     else:
         whole = prompt + target
-        weights = [0] * (len(prompt) - 1) + [1] * len(target)
+        weights = [int(loss_on == "all")] * (len(prompt) - 1) + [1] * len(target)
         rows = {"tokens": whole[:-1], "targets": whole[1:], "weights": weights}
     return {name: np.asarray(values, np.int32) for name, values in rows.items()}
 
@@ -71,7 +71,7 @@ def train_batches(
 
     def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
         keep = rng.random() >= config.control_dropout
-        return _fit(features(template.render(example, with_control=keep), encoder, start), shape)
+        return _fit(features(template.render(example, with_control=keep), encoder, start, config.loss_on), shape)
 
     source = dataset.source("train")
     if not config.packing:
@@ -200,7 +200,8 @@ def eval_batches(
     shape, encoder = Shape.of(config, architecture), architecture == "seq2seq"
     start, rows, made = template.tokenizer.pad_id, config.batch_size, 0
     packed: list[dict[str, np.ndarray]] = []
-    for row in _pack_rows((_fit(features(template.render(e), encoder, start), shape) for e in dataset.examples(split)), shape):
+    examples = (features(template.render(e), encoder, start, config.loss_on) for e in dataset.examples(split))
+    for row in _pack_rows((_fit(arrays, shape) for arrays in examples), shape):
         packed.append(row)
         if len(packed) == rows:
             yield _share(packed, rows, process, processes)

@@ -37,6 +37,8 @@ class ReasonTask:
     def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig):
         if model_config.architecture == "encoder":
             raise UserError("--architecture=encoder writes no text; take 'causal' or 'seq2seq', or another --init_from.")
+        if model_config.architecture == "seq2seq" and input_config.loss_on == "all":
+            raise UserError("--loss_on=all needs --architecture=causal; an encoder reads the prompt and predicts none of it.")
         longest = max(input_config.length, input_config.target_length)
         if longest > model_config.max_positions:
             raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")
@@ -55,12 +57,16 @@ class ReasonTask:
         where = {"process": jax.process_index(), "processes": jax.process_count()}
         return iter(pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where))
 
-    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0) -> Iterator[dict]:
-        """This process's rows of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty."""
+    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0, loss_on: str = "") -> Iterator[dict]:
+        """This process's rows of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty.
+
+        `loss_on` overrides the run's own choice of the tokens that are scored.
+        """
         if not dataset.count(split):
             return iter(())
+        config = dataclasses.replace(self.input, loss_on=loss_on or self.input.loss_on)
         where = {"process": jax.process_index(), "processes": jax.process_count()}
-        return pipeline.eval_batches(dataset, split, self.template, self.input, self.architecture, limit=limit, **where)
+        return pipeline.eval_batches(dataset, split, self.template, config, self.architecture, limit=limit, **where)
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""
