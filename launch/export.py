@@ -45,12 +45,13 @@ def export_run(config: ExportConfig) -> dict:
     run = run_lib.Run.open(config.workdir, config.checkpoint)
     family = families.choose(run.facts["model"], config.family)
     toy = {"item": {"title": "Second title", "attributes": {"genre": ["drama"]}}, "history": [{"title": "First title"}], "reason": ""}
-    prompt = run.task.tokenizer.backend.decode(run.task.template.render(toy).prompt_ids, skip_special_tokens=False)
+    prompt, ends = run.task.template.shown(toy), run.task.template.ends
     scores = run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json")
     text = card.render(run.facts, run.step, run.task.factory.count(), scores, family, prompt)
     export.write(
         config.output, jax.device_get(run.params), run.facts["model"], run.task.tokenizer, family=family.name,
         dtype=config.export_dtype, max_new_tokens=run.facts["decode"].max_new_tokens, card=text, overwrite=config.overwrite,
+        token_ids={"eos_token_id": list(ends)} if len(ends) > 1 else {},
     )  # fmt: skip
     return {"output": config.output, "family": family.name, "step": run.step, "parameters": run.task.factory.count(), "dtype": config.export_dtype}
 

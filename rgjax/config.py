@@ -107,6 +107,15 @@ class InputConfig:
         choices=("none", "titles", "all"),
     )
     control_dropout: float = option(0.0, "Share of training examples that lose their control codes.", low=0.0, high=1.0)
+    prompt: str = option(
+        "markers",
+        "How an example is written down: with this framework's section markers, or in words as one user message of the tokenizer's "
+        "own chat template ('chat': titles are written out, not copied through slots).",
+        choices=("markers", "chat"),
+    )
+    instruction: str = option(
+        "Write one short, personal reason why this item suits this shopper.", "What the user message asks for at its end (--prompt=chat)."
+    )
     loss_on: str = option(
         "reason",
         "Which tokens of a training example carry loss: those of the reason, or 'all' of prompt and reason (decoder-only): "

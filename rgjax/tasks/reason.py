@@ -11,6 +11,7 @@ import jax
 
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig
 from rgjax.data import pipeline
+from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
@@ -21,6 +22,7 @@ from rgjax.models.build import ModelFactory
 from rgjax.train.loss import cross_entropy_sums
 
 NAME = "reason"
+PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
 def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0) -> dict[str, jax.Array]:
@@ -45,7 +47,7 @@ class ReasonTask:
         if 0 < model_config.embeddings < tokenizer.vocab_size:
             raise UserError(f"--embeddings={model_config.embeddings} is less than the {tokenizer.vocab_size} tokens; leave it out or raise it.")
         self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
-        self.template = Template(tokenizer, input_config, model_config.architecture)
+        self.template = PROMPTS[input_config.prompt](tokenizer, input_config, model_config.architecture)
         self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)
 
     def loss(self, smoothing: float):
@@ -70,7 +72,8 @@ class ReasonTask:
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""
-        return ReasonWriter(self.template, Writer(self.factory, params, self.tokenizer, config), config)
+        writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
+        return ReasonWriter(self.template, writer, config)
 
 
 @dataclasses.dataclass
@@ -91,7 +94,8 @@ class ReasonWriter:
         rendered = [self.template.render({**e, "reason": ""}) for e in examples]
         out = []
         for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row), strict=True):
-            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in hypotheses]
+            spoken = [h._replace(ids=self.template.spoken(h.ids)) for h in hypotheses]
+            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in spoken]
             if self.config.method == "mbr":
                 texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
             out.append(_distinct(texts)[: self.config.n_best])
