@@ -52,7 +52,7 @@ def main() -> dict | None:
     from rgjax.hf.load import Pretrained
     from rgjax.parallel import sharding
     from rgjax.tasks import reason
-    from rgjax.train import workdir
+    from rgjax.train import groups, workdir
     from rgjax.train.loop import Loop
 
     mesh = mesh_lib.make(train.mesh)
@@ -64,6 +64,7 @@ def main() -> dict | None:
     task = reason.ReasonTask(tokenizer, inputs, sections["model"])
     if source:
         source.check(task.factory)
+    groups.check(sections["optimizer"], task.factory)
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}

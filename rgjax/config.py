@@ -195,6 +195,16 @@ class OptimizerConfig:
     weight_decay: float = option(0.1, "Decoupled weight decay, on matrices only (never on norms, biases or positions).", low=0.0)
     beta1: float = option(0.9, "Adam's first decay rate.", low=0.0, high=1.0)
     beta2: float = option(0.98, "Adam's second decay rate.", low=0.0, high=1.0)
+    lr_groups: str = option(
+        "",
+        "Factors on the learning rate and weight decay of groups of parameters, 'PATTERN=FACTOR;PATTERN=FACTOR': a regular expression "
+        "searched in paths such as decoder.blocks.attention.wq; the first that matches counts, and 0 keeps a group as it is.",
+    )
+    layer_decay: float = option(
+        1.0,
+        "Factor on learning rate and weight decay from each layer to the one below it: 1 at the output, least at the embedding.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
     clip: float = option(1.0, "Largest global gradient norm; 0 does not clip.", low=0.0)
     accumulate: int = option(1, "Micro-batches per step; gradients are weighted by their target tokens.", low=1)
     ema: float = option(0.0, "Decay of the exponential moving average of the parameters; 0 keeps none.", low=0.0, high=0.99999)

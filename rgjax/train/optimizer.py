@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019) with warm-up, a schedule, a decay mask and clipping."""
+"""AdamW (Loshchilov & Hutter 2019) with warm-up, a schedule, a decay mask, clipping and learning rates by group."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import jax
 import optax
 
 from rgjax.config import OptimizerConfig
+from rgjax.train import groups
 
 UNDECAYED = ("scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "b_head", "b_vocab", "relative", "places", "types")
 
@@ -36,4 +37,5 @@ def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     adamw = optax.adamw(
         schedule(config, steps), config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decay_mask
     )
-    return optax.chain(*clip, adamw)
+    scaled = [groups.scale(config)] if config.lr_groups or config.layer_decay != 1.0 else []
+    return optax.chain(*clip, adamw, *scaled)
