@@ -70,6 +70,7 @@ def main() -> dict | None:
     facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
+    loss = task.loss(sections["optimizer"].label_smoothing, sections["optimizer"].rdrop)
     data = task.training_data(dataset, train.seed)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
@@ -92,7 +93,6 @@ def main() -> dict | None:
         return reason.sample_rows(shown, writer.write(shown), step)
 
     validation = lambda: task.evaluation_data(dataset, split, train.eval_batches)
-    loss = task.loss(sections["optimizer"].label_smoothing)
     if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
     initial = (lambda: Pretrained.open(train.init_from).params(task.factory, mesh, train.seed)) if train.init_from else None

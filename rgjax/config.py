@@ -209,6 +209,12 @@ class OptimizerConfig:
     accumulate: int = option(1, "Micro-batches per step; gradients are weighted by their target tokens.", low=1)
     ema: float = option(0.0, "Decay of the exponential moving average of the parameters; 0 keeps none.", low=0.0, high=0.99999)
     label_smoothing: float = option(0.0, "Label smoothing in training.", low=0.0, high=0.9)
+    rdrop: float = option(
+        0.0,
+        "R-Drop: weight of the divergence between two passes over the same batch with different dropout; the loss is then the sum "
+        "of both cross entropies and it, and a step costs twice as much; 0 makes one pass.",
+        low=0.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,17 +19,22 @@ from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
-from rgjax.train.loss import cross_entropy_sums
+from rgjax.train.loss import cross_entropy_sums, rdrop_sums
 
 NAME = "reason"
 PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
-def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0) -> dict[str, jax.Array]:
-    """Float32 sums over target tokens: `loss` (smoothed in training), `nll`, `correct` and `tokens`."""
+def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0) -> dict[str, jax.Array]:
+    """Float32 sums over target tokens: `loss` (in training smoothed, and with R-Drop that of two passes), `nll`, `correct` and `tokens`."""
     head, shrink = model.head()
     smoothing = smoothing if key is not None else 0.0
-    found = cross_entropy_sums(model(batch, key), head, batch["targets"], batch["weights"], shrink, smoothing)
+    what = (head, batch["targets"], batch["weights"])
+    if rdrop and key is not None:
+        passes = [model(batch, one) for one in jax.random.split(key)]
+        found = rdrop_sums(*passes, *what, rdrop, shrink, smoothing)
+    else:
+        found = cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
     return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True))
 
 
@@ -50,9 +55,11 @@ class ReasonTask:
         self.template = PROMPTS[input_config.prompt](tokenizer, input_config, model_config.architecture)
         self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)
 
-    def loss(self, smoothing: float):
-        """The step's loss function."""
-        return functools.partial(sums, smoothing=smoothing)
+    def loss(self, smoothing: float, rdrop: float = 0.0):
+        """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one."""
+        if rdrop and not self.factory.config.dropout:
+            raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
+        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop)
 
     def training_data(self, dataset: Dataset, seed: int):
         """A checkpointable iterator of this process's training batches."""

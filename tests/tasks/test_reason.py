@@ -25,3 +25,11 @@ def test_references_are_measured_alone_whatever_carries_loss(tokenizer, dataset)
     assert weight() == filled
     reasons = [task.template.render(e).target_ids for e in dataset.examples("val")]
     assert weight(loss_on="reason") == sum(map(len, reasons)) < weight()
+
+
+def test_rdrop_needs_dropout(tokenizer):
+    task = ReasonTask(tokenizer, InputConfig(**SHORT), tiny.config("llama"))
+    with pytest.raises(UserError, match="--rdrop=2 .*--dropout is 0"):
+        task.loss(0.0, 2.0)
+    task.loss(0.0)
+    ReasonTask(tokenizer, InputConfig(**SHORT), tiny.config("llama", dropout=0.1)).loss(0.0, 2.0)
