@@ -71,7 +71,9 @@ def main() -> dict | None:
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
     loss = task.loss(sections["optimizer"].label_smoothing, sections["optimizer"].rdrop)
-    data = task.training_data(dataset, train.seed)
+    replay = task.replayed(dataset)
+    facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay]}
+    data = task.training_data(dataset, train.seed, replay)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     mesh_lib.meet("workdir read")  # nobody writes into it before

@@ -69,6 +69,11 @@ class PrepareConfig:
         "", "Declared control codes, 'name=value|value;name=value|value'; any other value in the data is an error."
     )
     tokenizer: str = option("", "Local Hugging Face folder whose tokenizer to use; empty trains a byte-level BPE on the train split.")
+    tokenizer_with: str = option(
+        "",
+        "Comma-separated dataset folders whose training texts the trained vocabulary learns too, with their control codes, so that "
+        "it serves all of them.",
+    )
     vocab_size: int = option(8000, "Size of the trained vocabulary, special tokens included.", low=300)
     slots: int = option(64, "History slots <h0>, <h1>, ... reserved in a trained tokenizer, for copying titles.", low=0, high=512)
     min_reason_chars: int = option(4, "Reasons shorter than this many characters are dropped.", low=1)
@@ -88,6 +93,12 @@ class InputConfig:
     """Dataset folder -> batches."""
 
     dataset: str = option("", "Dataset folder written by launch.prepare.")
+    replay: str = option(
+        "",
+        "Comma-separated dataset folders of earlier tasks, prepared with the same tokenizer, whose training examples are mixed in so "
+        "that what was learnt from them is kept.",
+    )
+    replay_share: float = option(0.1, "Share of the training examples that is drawn from --replay.", low=0.001, high=0.95)
     batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
     length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
     target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)

@@ -10,6 +10,8 @@ from rgjax.errors import UserError
 
 def settled(config: InputConfig, explicit: set[str]) -> InputConfig:
     """`config` with what its own choices decide; raises UserError for an `explicit` flag that would do nothing."""
+    if "replay_share" in explicit and not config.replay:
+        raise UserError(f"--replay_share={config.replay_share:g} is given and --replay names no dataset; add --replay, or leave it out.")
     if config.prompt != "chat":
         if "instruction" in explicit:
             raise UserError("--instruction is given and --prompt=markers asks for nothing in words; add --prompt=chat, or leave it out.")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig
 from rgjax.data import pipeline
 from rgjax.data.chat import ChatPrompt
-from rgjax.data.dataset import Dataset
+from rgjax.data.dataset import Dataset, folders
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import postprocess, rerank
@@ -61,9 +61,20 @@ class ReasonTask:
             raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
         return functools.partial(sums, smoothing=smoothing, rdrop=rdrop)
 
-    def training_data(self, dataset: Dataset, seed: int):
-        """A checkpointable iterator of this process's training batches."""
-        where = {"process": jax.process_index(), "processes": jax.process_count()}
+    def replayed(self, dataset: Dataset) -> list[Dataset]:
+        """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""
+        found = [Dataset.open(folder) for folder in folders(self.input.replay)]
+        for earlier in found:
+            if earlier.manifest["tokenizer"]["sha256"] != dataset.manifest["tokenizer"]["sha256"]:
+                raise UserError(
+                    f"--replay={earlier.folder} has another tokenizer than --dataset={dataset.folder}; prepare one of them again with "
+                    f"the other's, as --tokenizer={dataset.tokenizer_folder}."
+                )
+        return found
+
+    def training_data(self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = ()):
+        """A checkpointable iterator of this process's training batches, with the share of `replay` mixed in."""
+        where = {"process": jax.process_index(), "processes": jax.process_count(), "replay": replay}
         return iter(pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where))
 
     def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0, loss_on: str = "") -> Iterator[dict]:
