@@ -51,9 +51,11 @@ def factors(config: OptimizerConfig, params: dict) -> dict:
     """For each parameter a number, or float32 [L, 1, ...] where layers are stacked; nested like `params`."""
     leaves, tree = jax.tree_util.tree_flatten(params)
     groups, names = parse(config.lr_groups), _named(params)
-    depths = {name.partition(_BLOCKS)[0]: leaf.shape[0] for name, leaf in zip(names, leaves, strict=True) if _BLOCKS in name}
+    places = [name.removeprefix("adapter.") for name in names]  # what is added to a layer learns as the layer does
+    depths = {place.partition(_BLOCKS)[0]: leaf.shape[0] for place, leaf in zip(places, leaves, strict=True) if _BLOCKS in place}
     group = lambda name: next((factor for pattern, factor in groups if pattern.search(name)), 1.0)
-    found = [group(n) * _layer(n, leaf.ndim, depths, config.layer_decay) for n, leaf in zip(names, leaves, strict=True)]
+    layers = (_layer(place, leaf.ndim, depths, config.layer_decay) for place, leaf in zip(places, leaves, strict=True))
+    found = [group(name) * layer for name, layer in zip(names, layers, strict=True)]
     return jax.tree_util.tree_unflatten(tree, found)
 
 

@@ -76,6 +76,12 @@ def test_bart_s_two_entrances_are_below_their_own_stacks():
     assert found["entrance.places"] == 0.5**3
 
 
+def test_what_is_added_to_a_layer_learns_as_the_layer_does():
+    added = {"adapter": {"decoder": {"blocks": {"wq": {"a": np.ones((2, 3, 4))}}}, "embedding": {"table": np.ones((2, 3))}}}
+    found = groups.factors(OptimizerConfig(layer_decay=0.5, lr_groups="^adapter=2"), added)["adapter"]
+    assert found["decoder"]["blocks"]["wq"]["a"].ravel().tolist() == [0.5, 1.0] and found["embedding"]["table"] == 0.25
+
+
 def test_groups_by_name_the_first_match_counts_and_zero_freezes():
     def expected(name, layer):
         return 3.0 if "wq" in name else 0.0 if "attention" in name else 0.1 if name.startswith("embedding.") else 1.0
