@@ -108,7 +108,7 @@ def test_rdrop_is_the_dense_closed_form_in_value_and_gradient(alpha, smoothing, 
     found = []
     for function in (rdrop_sums, naive_rdrop):
         both = lambda *x, function=function: ((sums := function(*x, targets, weights, alpha, 0.5, smoothing))[0], sums)
-        found.append(jax.value_and_grad(both, argnums=(0, 1, 2), has_aux=True)(hidden, other, head))
+        found.append(jax.jit(jax.value_and_grad(both, argnums=(0, 1, 2), has_aux=True))(hidden, other, head))
     ((_, ours), grads), ((_, theirs), expected) = found
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
     for a, b in zip(grads, expected, strict=True):
@@ -119,3 +119,12 @@ def test_rdrop_of_equal_passes_is_twice_the_cross_entropy():
     hidden, *rest = case(0, 2, 40, 0.5)
     once, paired = cross_entropy_sums(hidden, *rest), rdrop_sums(hidden, hidden, *rest, 3.0)
     np.testing.assert_allclose(paired, [2 * once[0], *once[1:]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("function, passes", [(cross_entropy_sums, 1), (rdrop_sums, 2)])
+def test_the_logits_of_all_positions_are_never_held_at_once(function, passes):
+    """Neither as one array nor as the chunks' stacked residuals, in value and gradient."""
+    hidden, head, targets, weights = case(0, 2, 96, 0.5)
+    rest = (head, targets, weights) + (1.0,) * (passes - 1)
+    text = str(jax.make_jaxpr(jax.grad(lambda h: function(*[h] * passes, *rest)[0]))(hidden))
+    assert "f32[2,32,11]" in text and "f32[2,96,11]" not in text and "f32[3,2,32,11]" not in text
