@@ -1,5 +1,6 @@
 """A run with --prompt=chat as a user makes it: the template goes from the tokenizer's folder through training into the export."""
 
+import ast
 import json
 import subprocess
 
@@ -53,9 +54,8 @@ def test_a_chat_run_from_the_dataset_to_the_export(chat_dataset, dataset_folder,
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "apply_chat_template(messages, add_generation_prompt=True" in card and "说说为什么？" in card and "Slot tokens" not in card
     messages = next(line for line in card.splitlines() if line.startswith("messages = "))
-    space = {}
-    exec(messages, space)  # the snippet of the card that we wrote
-    ids = other.apply_chat_template(space["messages"], add_generation_prompt=True, return_dict=False)
+    said = ast.literal_eval(messages.removeprefix("messages = "))
+    ids = other.apply_chat_template(said, add_generation_prompt=True, return_dict=False)
     assert other.decode(ids).endswith("说说为什么？<|im_end|>\n<|im_start|>assistant\n")
 
     refused(launch("train", dataset=dataset_folder, workdir=tmp_path / "new", prompt="chat"), "--prompt=chat", "--tokenizer=FOLDER")
