@@ -51,7 +51,7 @@ def export_run(config: ExportConfig) -> dict:
     run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
     family, factory = run_lib.family_of(run, config.family), run.task.factory
     toy = {"item": {"title": "Second title", "attributes": {"genre": ["drama"]}}, "history": [{"title": "First title"}], "reason": ""}
-    prompt = run.task.tokenizer.backend.decode(run.task.template.render(toy).prompt_ids, skip_special_tokens=False)
+    prompt, ends = run.task.template.shown(toy), run.task.template.ends
     scores = run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json")
     text = card.render(run.facts, run.step, factory.count(), scores, family, prompt, alone=config.adapter_only)
     summary = {"output": config.output, "family": family.name, "step": run.step, "parameters": factory.count(), "dtype": "float32"}
@@ -65,6 +65,7 @@ def export_run(config: ExportConfig) -> dict:
     export.write(
         config.output, jax.device_get(run.own()), run.facts["model"], run.task.tokenizer, family=family.name,
         dtype=config.export_dtype, max_new_tokens=run.facts["decode"].max_new_tokens, card=text, overwrite=config.overwrite,
+        token_ids={"eos_token_id": list(ends)} if len(ends) > 1 else {},
     )  # fmt: skip
     return summary | {"parameters": factory.base.count(), "dtype": config.export_dtype}
 

@@ -20,13 +20,14 @@ from rgjax.config import AdapterConfig, DecodeConfig, InputConfig, ModelConfig, 
 
 def configs() -> tuple[dict, dict | None]:
     """The sections from the flags, and the workdir's own run if there is one: what is not given comes from it."""
+    from rgjax.data import choices
     from rgjax.train import workdir
 
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
         app.require(dataset=given["input"].dataset)
-        return given, None
+        return given | {"input": choices.settled(given["input"], app.given(InputConfig))}, None
     stored = workdir.read(given["train"].workdir)
     for name, cls in workdir.SECTIONS.items():
         explicit = {f: getattr(given[name], f) for f in app.given(cls)}

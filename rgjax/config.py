@@ -69,6 +69,11 @@ class PrepareConfig:
         "", "Declared control codes, 'name=value|value;name=value|value'; any other value in the data is an error."
     )
     tokenizer: str = option("", "Local Hugging Face folder whose tokenizer to use; empty trains a byte-level BPE on the train split.")
+    tokenizer_with: str = option(
+        "",
+        "Comma-separated dataset folders whose training texts the trained vocabulary learns too, with their control codes, so that "
+        "it serves all of them.",
+    )
     vocab_size: int = option(8000, "Size of the trained vocabulary, special tokens included.", low=300)
     slots: int = option(64, "History slots <h0>, <h1>, ... reserved in a trained tokenizer, for copying titles.", low=0, high=512)
     min_reason_chars: int = option(4, "Reasons shorter than this many characters are dropped.", low=1)
@@ -88,6 +93,12 @@ class InputConfig:
     """Dataset folder -> batches."""
 
     dataset: str = option("", "Dataset folder written by launch.prepare.")
+    replay: str = option(
+        "",
+        "Comma-separated dataset folders of earlier tasks, prepared with the same tokenizer, whose training examples are mixed in so "
+        "that what was learnt from them is kept.",
+    )
+    replay_share: float = option(0.1, "Share of the training examples that is drawn from --replay.", low=0.001, high=0.95)
     batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
     length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
     target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)
@@ -107,6 +118,21 @@ class InputConfig:
         choices=("none", "titles", "all"),
     )
     control_dropout: float = option(0.0, "Share of training examples that lose their control codes.", low=0.0, high=1.0)
+    prompt: str = option(
+        "markers",
+        "How an example is written down: with this framework's section markers, or in words as one user message of the tokenizer's "
+        "own chat template ('chat': titles are written out, not copied through slots).",
+        choices=("markers", "chat"),
+    )
+    instruction: str = option(
+        "Write one short, personal reason why this item suits this shopper.", "What the user message asks for at its end (--prompt=chat)."
+    )
+    loss_on: str = option(
+        "reason",
+        "Which tokens of a training example carry loss: those of the reason, or 'all' of prompt and reason (decoder-only): "
+        "language-model training on item texts and histories too.",
+        choices=("reason", "all"),
+    )
     workers: int = option(0, "Worker processes that read and tokenize; 0 works in a thread of the main process.", low=0)
     prefetch: int = option(4, "Batches kept ready.", low=1)
 
@@ -223,10 +249,26 @@ class OptimizerConfig:
     weight_decay: float = option(0.1, "Decoupled weight decay, on matrices only (never on norms, biases or positions).", low=0.0)
     beta1: float = option(0.9, "Adam's first decay rate.", low=0.0, high=1.0)
     beta2: float = option(0.98, "Adam's second decay rate.", low=0.0, high=1.0)
+    lr_groups: str = option(
+        "",
+        "Factors on the learning rate and weight decay of groups of parameters, 'PATTERN=FACTOR;PATTERN=FACTOR': a regular expression "
+        "searched in paths such as decoder.blocks.attention.wq; the first that matches counts, and 0 keeps a group as it is.",
+    )
+    layer_decay: float = option(
+        1.0,
+        "Factor on learning rate and weight decay from each layer to the one below it: 1 at the output, least at the embedding.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
     clip: float = option(1.0, "Largest global gradient norm; 0 does not clip.", low=0.0)
     accumulate: int = option(1, "Micro-batches per step; gradients are weighted by their target tokens.", low=1)
     ema: float = option(0.0, "Decay of the exponential moving average of the parameters; 0 keeps none.", low=0.0, high=0.99999)
     label_smoothing: float = option(0.0, "Label smoothing in training.", low=0.0, high=0.9)
+    rdrop: float = option(
+        0.0,
+        "R-Drop: weight of the divergence between two passes over the same batch with different dropout; the loss is then the sum "
+        "of both cross entropies and it, and a step costs twice as much; 0 makes one pass.",
+        low=0.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

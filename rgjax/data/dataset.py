@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +65,29 @@ class Source:
 
     def _shard(self, index: SupportsIndex) -> str:
         return next(name for name, end in zip(self._names, self._ends, strict=True) if int(index) < end)
+
+
+class Joined:
+    """Several sources one after another, as one."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources, self._ends = list(sources), list(itertools.accumulate(map(len, sources)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: SupportsIndex) -> dict:
+        """The example at `index`, counted through all sources."""
+        which = bisect.bisect_right(self._ends, int(index))
+        return self._sources[which][int(index) - (self._ends[which] - len(self._sources[which]))]
+
+    def __repr__(self) -> str:
+        return f"Joined({self._sources})"
+
+
+def folders(text: str) -> list[str]:
+    """The folders of a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class Dataset:

@@ -1,20 +1,20 @@
 """Dataset folder -> batches: shuffle, render, pack (or bucket), batch, prefetch. Everything is a grain dataset with exact state.
 
-A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, 0
-elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions` (restart with each example); the
-encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
+A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, or with
+--loss_on=all on every token of the example, 0 elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions`
+(restart with each example); the encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 
 from rgjax.config import InputConfig
-from rgjax.data.dataset import Dataset
+from rgjax.data.dataset import Dataset, Joined
 from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
@@ -42,23 +42,25 @@ class Shape:
         return Shape(max(8, int(self.length * share)), int(self.encoder_length * share))
 
 
-def features(rendered: Rendered, encoder: bool, start_id: int) -> dict[str, np.ndarray]:
-    """One example as unpadded int32 arrays (see the module's docstring)."""
+def features(rendered: Rendered, encoder: bool, start_id: int, loss_on: str = "reason") -> dict[str, np.ndarray]:
+    """One example as unpadded int32 arrays (see the module's docstring); `loss_on='all'` is for decoder-only rows."""
     prompt, target = rendered.prompt_ids, rendered.target_ids
     if encoder:
         rows = {"encoder_tokens": prompt, "tokens": [start_id] + target[:-1], "targets": target, "weights": [1] * len(target)}
     else:
         whole = prompt + target
-        weights = [0] * (len(prompt) - 1) + [1] * len(target)
+        weights = [int(loss_on == "all")] * (len(prompt) - 1) + [1] * len(target)
         rows = {"tokens": whole[:-1], "targets": whole[1:], "weights": weights}
     return {name: np.asarray(values, np.int32) for name, values in rows.items()}
 
 
 def train_batches(
-    dataset: Dataset, template: Template, config: InputConfig, architecture: str, *, seed: int, process: int = 0, processes: int = 1
-) -> grain.IterDataset:
+    dataset: Dataset, template: Template, config: InputConfig, architecture: str, *, seed: int, process: int = 0, processes: int = 1,
+    replay: Sequence[Dataset] = (),
+) -> grain.IterDataset:  # fmt: skip
     """Endless training batches of this process's share, config.batch_size / processes rows each.
 
+    Of the examples config.replay_share come from the training splits of `replay`, taken together, in an order of their own.
     Raises UserError when the batch does not divide among the processes or is larger than the data.
     """
     count, shape = dataset.count("train"), Shape.of(config, architecture)
@@ -71,13 +73,20 @@ def train_batches(
 
     def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
         keep = rng.random() >= config.control_dropout
-        return _fit(features(template.render(example, with_control=keep), encoder, start), shape)
+        return _fit(features(template.render(example, with_control=keep), encoder, start, config.loss_on), shape)
 
-    source = dataset.source("train")
+    sources = [dataset.source("train"), *(earlier.source("train") for earlier in replay)]
     if not config.packing:
-        return _bucketed(source, render, template, config, shape, rows, encoder, seed, process, processes)
-    shuffled = grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[process::processes]
-    ds = shuffled.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+        return _bucketed(sources, render, template, config, shape, rows, encoder, seed, process, processes)
+
+    def stream(source, seed: int) -> grain.MapDataset:  # each process takes its share of either, so that all mix alike
+        return grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[process::processes]
+
+    mixed = stream(sources[0], seed)
+    if replay:
+        share = config.replay_share
+        mixed = grain.MapDataset.mix([mixed, stream(Joined(sources[1:]), seed + 1)], [1 - share, share])
+    ds = mixed.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
     ds = grain.experimental.FirstFitPackIterDataset(
         ds, length_struct=_lengths(shape), num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
     )
@@ -120,12 +129,12 @@ def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> 
     return out
 
 
-def _bucketed(source, render, template, config, shape, rows, encoder, seed, process, processes) -> grain.IterDataset:
+def _bucketed(sources, render, template, config, shape, rows, encoder, seed, process, processes) -> grain.IterDataset:
     """One example a row; every batch is of one length bucket, and which batch comes i-th follows from the seed alone."""
-    shapes = [shape.scaled(share) for share in _shares(config.buckets)]
+    source, shapes = Joined(sources), [shape.scaled(share) for share in _shares(config.buckets)]
     limits = np.array([[s.length, s.encoder_length] for s in shapes])
-    bucket = np.array([_bucket_of(features(template.render(example), encoder, 0), limits) for example in source])
-    plan = _Plan([np.flatnonzero(bucket == b) for b in range(len(shapes))], rows * processes, seed)
+    bucket = np.array([_bucket_of(features(template.render(source[i]), encoder, 0), limits) for i in range(len(source))])
+    plan = _Plan(bucket, len(shapes), rows * processes, seed, len(sources[0]), config.replay_share)
 
     def batch(index: int, _) -> dict[str, np.ndarray]:
         which, members = plan[index]
@@ -159,28 +168,39 @@ class _Plan:
     """Which examples form the i-th batch, for any i, without state: a fresh permutation of every bucket each epoch.
 
     What does not fill a batch of its bucket moves up to the next larger one; what is left over at the very end, less than a
-    batch, waits for an epoch with better luck.
+    batch, waits for an epoch with better luck. `bucket` holds each example's; those from number `own` on are replayed: an epoch
+    is all of the others and, of these, as many of an endless row of permutations as make `share` of the whole.
     """
 
-    def __init__(self, groups: list[np.ndarray], rows: int, seed: int):
-        self.groups, self.rows, self.seed = groups, rows, seed
-        self.batches_per_epoch = sum(len(g) for g in groups) // rows
+    def __init__(self, bucket: np.ndarray, buckets: int, rows: int, seed: int, own: int, share: float):
+        self.bucket, self.buckets, self.rows, self.seed, self.own = bucket, buckets, rows, seed, own
+        self.drawn = max(1, round(own * share / (1 - share))) if len(bucket) > own else 0
+        self.batches_per_epoch = (own + self.drawn) // rows
         self._cached: tuple[int, list] = (-1, [])
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
         epoch, i = divmod(index, self.batches_per_epoch)
         if self._cached[0] != epoch:
-            self._cached = (epoch, self._epoch(np.random.default_rng((self.seed, epoch))))
+            self._cached = (epoch, self._epoch(epoch, np.random.default_rng((self.seed, epoch))))
         return self._cached[1][i]
 
-    def _epoch(self, rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
+    def _epoch(self, epoch: int, rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
         batches, over = [], np.array([], np.int64)
-        for which, group in enumerate(self.groups):
-            order = rng.permutation(np.concatenate([over, group]))
+        members = np.concatenate([np.arange(self.own), self._replayed(epoch)])
+        for which in range(self.buckets):
+            order = rng.permutation(np.concatenate([over, members[self.bucket[members] == which]]))
             full = len(order) // self.rows * self.rows
-            batches += [(which, members) for members in order[:full].reshape(-1, self.rows)]
+            batches += [(which, chosen) for chosen in order[:full].reshape(-1, self.rows)]
             over = order[full:]
         return [batches[j] for j in rng.permutation(len(batches))]
+
+    def _replayed(self, epoch: int) -> np.ndarray:
+        if not self.drawn:
+            return np.array([], np.int64)
+        count = len(self.bucket) - self.own
+        turns, places = np.divmod(np.arange(epoch * self.drawn, (epoch + 1) * self.drawn), count)
+        orders = {turn: np.random.default_rng((self.seed, int(turn), 1)).permutation(count) for turn in np.unique(turns)}
+        return np.array([self.own + orders[turn][place] for turn, place in zip(turns, places, strict=True)], np.int64)
 
 
 def _prefetch(ds: grain.IterDataset, config: InputConfig) -> grain.IterDataset:
@@ -200,7 +220,8 @@ def eval_batches(
     shape, encoder = Shape.of(config, architecture), architecture == "seq2seq"
     start, rows, made = template.tokenizer.pad_id, config.batch_size, 0
     packed: list[dict[str, np.ndarray]] = []
-    for row in _pack_rows((_fit(features(template.render(e), encoder, start), shape) for e in dataset.examples(split)), shape):
+    examples = (features(template.render(e), encoder, start, config.loss_on) for e in dataset.examples(split))
+    for row in _pack_rows((_fit(arrays, shape) for arrays in examples), shape):
         packed.append(row)
         if len(packed) == rows:
             yield _share(packed, rows, process, processes)

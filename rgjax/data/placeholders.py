@@ -12,6 +12,10 @@ class WithPlaceholders:
 
     def __init__(self, inner: Template, count: int):
         self.inner, self.count, self.tokenizer = inner, count, inner.tokenizer
+        self.ends, self.written, self.shown, self.spoken = inner.ends, inner.written, inner.shown, inner.spoken
+
+    def __reduce__(self):
+        return WithPlaceholders, (self.inner, self.count)
 
     def render(self, example: dict, with_control: bool = True) -> Rendered:
         """As the template's."""

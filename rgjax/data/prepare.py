@@ -17,7 +17,8 @@ from rgjax import config as config_lib
 from rgjax.config import InputConfig, PrepareConfig
 from rgjax.data import digest as digest_lib
 from rgjax.data import progress, readers, records, shards, validation
-from rgjax.data.splits import SPLITS, Splitter
+from rgjax.data.dataset import Dataset, folders
+from rgjax.data.splits import SPLITS, Splitter, hash64
 from rgjax.data.template import Template, example_texts
 from rgjax.data.tokenizer import Tokenizer, train_bpe
 from rgjax.errors import UserError
@@ -32,12 +33,12 @@ _RUN_ONLY = ("source", "output", "overwrite")  # say where, not what; left out s
 def prepare(config: PrepareConfig) -> dict:
     """Writes the dataset folder `config.output`; returns its summary. Raises UserError, and then leaves nothing behind."""
     start = time.monotonic()
-    controls = records.parse_controls(config.controls)
+    controls, others = records.parse_controls(config.controls), _others(config)
     with staging(pathlib.Path(config.output), config.overwrite) as folder:
         with tempfolder(folder / "scratch") as scratch:
             source = readers.open_source(config, controls, scratch)
             _check_space(folder, source.size)
-            run = _Run(config, source, folder)
+            run = _Run(config, source, folder, others)
             run.read()
         manifest = run.finish()
     seconds = time.monotonic() - start
@@ -56,8 +57,8 @@ def prepare(config: PrepareConfig) -> dict:
 class _Run:
     """One preparation: the source going in, the writers and the report coming out."""
 
-    def __init__(self, config: PrepareConfig, source: readers.Source, folder: pathlib.Path):
-        self.config, self.source, self.folder = config, source, folder
+    def __init__(self, config: PrepareConfig, source: readers.Source, folder: pathlib.Path, others: list[Dataset]):
+        self.config, self.source, self.folder, self.others = config, source, folder, others
         self.job = digest_lib.Job(config, dict(source.controls), Splitter(config, set(source.splits), source.split_key))
         self.report = validation.Validation()
         self.writers = {split: shards.ShardWriter(folder, split, config.shard_examples) for split in SPLITS}
@@ -137,8 +138,15 @@ class _Run:
     def _tokenizer(self, controls: dict[str, list[str]]) -> Tokenizer:
         if self.config.tokenizer:
             return Tokenizer.load(self.config.tokenizer)
-        texts = (text for record in self.for_tokenizer.records() for text in example_texts(json.loads(record)))
-        return train_bpe(texts, self.config.vocab_size, self.config.slots, controls)
+        samples, merged = [self.for_tokenizer], {name: list(values) for name, values in controls.items()}
+        for other in self.others:
+            samples.append(validation.Sample(*_TOKENIZER_SAMPLE))
+            for record in map(records.encode, other.examples("train")):
+                samples[-1].offer(hash64(record), record.encode())
+            for name, values in other.controls.items():
+                merged[name] = list(dict.fromkeys([*merged.get(name, []), *values]))
+        texts = (text for sample in samples for record in sample.records() for text in example_texts(json.loads(record)))
+        return train_bpe(texts, self.config.vocab_size, self.config.slots, merged)
 
     def _lengths(self, tokenizer: Tokenizer) -> dict[str, dict]:
         template = Template(tokenizer, InputConfig(length=self.config.max_tokens))
@@ -212,4 +220,11 @@ def _name(config: PrepareConfig) -> str:
 
 def _config(config: PrepareConfig) -> dict:
     kept = {name: value for name, value in config_lib.to_json(config).items() if name not in _RUN_ONLY}
-    return kept | {"tokenizer": pathlib.Path(config.tokenizer).name}
+    names = ",".join(pathlib.Path(folder).name for folder in folders(config.tokenizer_with))
+    return kept | {"tokenizer": pathlib.Path(config.tokenizer).name, "tokenizer_with": names}
+
+
+def _others(config: PrepareConfig) -> list[Dataset]:
+    if config.tokenizer and config.tokenizer_with:
+        raise UserError(f"--tokenizer_with={config.tokenizer_with} trains a vocabulary and --tokenizer={config.tokenizer} is one; leave one out.")
+    return [Dataset.open(folder) for folder in folders(config.tokenizer_with)]

@@ -56,10 +56,12 @@ class Template:
         self.encode = functools.lru_cache(maxsize=200_000)(lambda text: tuple(tokenizer.encode(text)))
         self.history_slots = sum(tokenizer.id_of(history_slot(i)) is not None for i in range(512))
         self.bos = [tokenizer.bos_id]
+        self.ends: tuple[int, ...] = (tokenizer.eos_id,)  # ids that end a reason
+        self.written: tuple[int, ...] = ()  # further special tokens that a model writes
 
     def __reduce__(self):
         """Travels to a worker process without its cache, which can't be pickled."""
-        return Template, (self.tokenizer, self.config, self.architecture)
+        return type(self), (self.tokenizer, self.config, self.architecture)
 
     def render(self, example: dict, with_control: bool = True) -> Rendered:
         """Tokens of one example; `with_control=False` leaves the control codes out (code dropout)."""
@@ -71,6 +73,14 @@ class Template:
         target = list(self.encode(self.target_text(example, surfaces))) + [self.tokenizer.eos_id]
         limit = self.config.target_length
         return Rendered(prompt, target[:limit], surfaces, truncated or len(target) > limit)
+
+    def shown(self, example: dict) -> str:
+        """The prompt of an example as text."""
+        return self.tokenizer.backend.decode(self.render(example).prompt_ids, skip_special_tokens=False)
+
+    def spoken(self, ids: list[int]) -> list[int]:
+        """Of the ids that a model wrote, those of the reason."""
+        return ids
 
     def shown_history(self, example: dict) -> list[dict]:
         """The events the prompt shows, the nearest last."""

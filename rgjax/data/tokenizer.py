@@ -15,6 +15,8 @@ from rgjax.errors import UserError
 PAD, EOS, BOS = "<pad>", "</s>", "<s>"
 MARKERS = ("<|user|>", "<|history|>", "<|item|>", "<|about|>", "<|control|>", "<|reason|>")
 ITEM_SLOT = "<item>"
+CHAT_TEMPLATE = "chat_template.jinja"
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # of special tokens, as transformers names them
 ATTRIBUTE_SLOTS = 24  # more values than that per item are written out, not slotted
 
 
@@ -34,12 +36,19 @@ def control_token(name: str, value: str) -> str:
 
 
 class Tokenizer:
-    """A thin face over `tokenizers.Tokenizer` that knows the ids of padding, end and begin."""
+    """A thin face over `tokenizers.Tokenizer` that knows the ids of padding, end and begin, and the chat template it came with.
 
-    def __init__(self, backend: Backend, pad: str = PAD, eos: str = EOS, bos: str = BOS):
+    `named` are the special tokens that its folder calls by their roles (`ROLES`); begin and padding may be stand-ins.
+    """
+
+    def __init__(
+        self, backend: Backend, pad: str = PAD, eos: str = EOS, bos: str = BOS, chat_template: str = "", named: dict[str, str] | None = None
+    ):
         backend.no_padding()
         backend.no_truncation()
-        self.backend, self.pad, self.eos, self.bos = backend, pad, eos, bos
+        self.backend, self.pad, self.eos, self.bos, self.chat_template = backend, pad, eos, bos, chat_template
+        self.named = {"bos": bos} if named is None else named
+        self.named |= {"eos": eos, "pad": pad}
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())  # ids may have gaps
         self.pad_id, self.eos_id, self.bos_id = (backend.token_to_id(t) for t in (pad, eos, bos))
 
@@ -56,6 +65,11 @@ class Tokenizer:
         drop = {self.pad_id, self.eos_id, self.bos_id}
         return self.backend.decode([int(i) for i in ids if int(i) not in drop], skip_special_tokens=False)
 
+    def cut(self, text: str, tokens: int) -> str:
+        """The longest beginning of `text` that takes at most so many tokens, whole characters only."""
+        offsets = self.backend.encode(text, add_special_tokens=False).offsets
+        return text if len(offsets) <= tokens else text[: offsets[max(tokens, 0)][0]]
+
     def id_of(self, token: str) -> int | None:
         """Id of a token, or None where the vocabulary lacks it."""
         return self.backend.token_to_id(token)
@@ -71,17 +85,25 @@ class Tokenizer:
         return out
 
     def checksum(self) -> str:
-        """sha256 of the tokenizer's definition."""
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+        """sha256 of the tokenizer's definition, and of its chat template if it has one."""
+        return hashlib.sha256((self.backend.to_str() + self.chat_template).encode()).hexdigest()
 
     def save(self, folder: str | pathlib.Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, in the form that transformers 4 and 5 both load."""
+        """Writes tokenizer.json, tokenizer_config.json and the chat template, in the form that transformers 4 and 5 both load.
+
+        A chat template is written twice, as older and newer versions look for it. A begin token that only stands in for a missing
+        one is not named beside it: the template would write it.
+        """
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(folder / "tokenizer.json"))
-        names = {"pad_token": self.pad, "eos_token": self.eos, "bos_token": self.bos}
+        roles = {"pad": self.pad, "eos": self.eos} | ({} if self.chat_template else {"bos": self.bos}) | self.named
+        names = {f"{role}_token": token for role, token in roles.items()}
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+        if self.chat_template:
+            config["chat_template"] = self.chat_template
+            (folder / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Tokenizer:
@@ -94,8 +116,34 @@ class Tokenizer:
             backend = Backend.from_file(str(file))
         except Exception as error:  # the Rust side raises plain Exception
             raise UserError(f"{file} is not a readable tokenizer ({str(error).splitlines()[0]}); write it again.") from None
-        names = _special_names(folder, backend)
-        return cls(backend, **names)
+        return cls(backend, **_special_names(folder, backend), chat_template=_chat_template(folder), named=_named(folder, backend))
+
+
+def _token(config: dict, role: str) -> str | None:
+    """The token that a tokenizer's configuration names for a role."""
+    token = config.get(f"{role}_token")
+    return (token.get("content") if isinstance(token, dict) else token) or None  # older files nest it
+
+
+def _named(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
+    """Role -> special token, as far as the folder names one and its vocabulary has it."""
+    configs = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
+    found = {role: next(filter(None, (_token(config, role) for config in configs)), None) for role in ROLES}
+    return {role: token for role, token in found.items() if isinstance(token, str) and backend.token_to_id(token) is not None}
+
+
+def _chat_template(folder: pathlib.Path) -> str:
+    """The default chat template of a folder, "" where it has none."""
+    file = folder / CHAT_TEMPLATE
+    if file.is_file():
+        try:
+            return file.read_text(encoding="utf-8")
+        except ValueError:
+            raise UserError(f"{file} is not UTF-8 text; write it again.") from None
+    found = _read(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(found, list):  # several, by name
+        found = next((t.get("template") for t in found if isinstance(t, dict) and t.get("name") == "default"), None)
+    return found if isinstance(found, str) else ""
 
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
@@ -105,8 +153,7 @@ def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
 
     def found(role: str) -> str | None:
         for config in named:
-            token = config.get(f"{role}_token")
-            if token := token.get("content") if isinstance(token, dict) else token:  # older files nest it
+            if token := _token(config, role):
                 return token
         for config in numbered:
             i = config.get(f"{role}_token_id")

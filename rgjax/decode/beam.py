@@ -31,6 +31,7 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
     """
     k, n = config.beams, config.max_new_tokens
     b = filled.start.shape[0]
+    tries = (1 + len(rules.end_ids)) * k  # so many that k go on, even if every beam's likeliest tokens are ends
     first_live = jnp.tile(jnp.where(jnp.arange(k) == 0, 0.0, NEVER), (b, 1))  # all beams are alike before the first token
 
     def expand(c: _Carry, logits) -> _Carry:
@@ -38,16 +39,16 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         logits = rules.apply(logits, flat_tokens, c.i, c.lengths.reshape(-1), rows)
         gains = jax.nn.log_softmax(logits, axis=-1).reshape(b, k, -1)
         v = gains.shape[-1]
-        scores, flat = jax.lax.top_k((c.scores[..., None] + gains).reshape(b, k * v), 2 * k)
+        scores, flat = jax.lax.top_k((c.scores[..., None] + gains).reshape(b, k * v), tries)
         beam, token = flat // v, (flat % v).astype(jnp.int32)
         grown = jnp.take_along_axis(c.tokens, beam[..., None], axis=1)
         grown = jax.lax.dynamic_update_index_in_dim(grown, token, c.i, axis=2)
         return _select(c, grown, scores, beam, token)
 
     def _select(c, grown, scores, beam, token) -> _Carry:
-        ended, length = token == rules.eos_id, c.i + 1.0
+        ended, length = rules.ended(token), c.i + 1.0
         # As in transformers, an end counts only among the best K continuations.
-        counted = ended & (jnp.arange(2 * k) < k) & c.open[:, None]
+        counted = ended & (jnp.arange(tries) < k) & c.open[:, None]
         pool_scores = jnp.concatenate([c.done_scores, jnp.where(counted, scores / length**config.length_penalty, NEVER)], axis=1)
         pool = jnp.concatenate([c.done_tokens, grown], axis=1)
         done_scores, best = jax.lax.top_k(pool_scores, k)

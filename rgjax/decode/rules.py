@@ -15,6 +15,7 @@ from rgjax.data.tokenizer import ITEM_SLOT, MARKERS, Tokenizer
 from rgjax.errors import UserError
 
 NEVER = -1e30  # finite, so that a row in which everything is banned still has an argmax
+_SLOT = re.compile(rf"{ITEM_SLOT}|<[ha]\d+>")
 
 # Letters of scripts that put spaces between words: only among them does a word have edges.
 _UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
@@ -32,7 +33,7 @@ class RowRules(NamedTuple):
 class Rules:
     """Constant tables of one decoding configuration; `apply` is called inside the decoding loop."""
 
-    eos_id: int
+    end_ids: tuple[int, ...]
     banned_V: np.ndarray  # bool: never written
     units_V: np.ndarray  # int32: length of a token in the configured unit
     opening_V: np.ndarray  # int32: what a token adds besides as the first one: it begins a word even without a space
@@ -45,18 +46,23 @@ class Rules:
     once_M: np.ndarray  # bool: slots that may be written only once
 
     @classmethod
-    def of(cls, config: DecodeConfig, tokenizer: Tokenizer, rows: int = 0) -> Rules:
+    def of(
+        cls, config: DecodeConfig, tokenizer: Tokenizer, rows: int = 0, ends: tuple[int, ...] = (), written: tuple[int, ...] = ()
+    ) -> Rules:
         """For logits over `rows` ids (0: the vocabulary), of which those that are no token are never written.
 
+        `ends` are the ids that end a reason (empty: the end token alone), `written` further special tokens that it may hold.
         Raises UserError when the least length exceeds the greatest, or more reasons are asked for than are decoded.
         """
         _check(config)
-        size = tokenizer.vocab_size
+        size, ends = tokenizer.vocab_size, ends or (tokenizer.eos_id,)
         banned = np.zeros(size, bool)
         controls = [t for t in (tokenizer.backend.id_to_token(i) or "" for i in range(size)) if re.fullmatch(r"<\|.*\|>", t)]
         for token in (*MARKERS, *controls, tokenizer.pad, tokenizer.bos):
-            if (i := tokenizer.id_of(token)) is not None and i != tokenizer.eos_id:
+            if (i := tokenizer.id_of(token)) is not None and i not in ends + written:
                 banned[i] = True
+        for i, token in tokenizer.backend.get_added_tokens_decoder().items():
+            banned[i] |= token.special and not _SLOT.fullmatch(token.content) and i not in ends + written
         sequences = []
         for word in banned_words(config):
             for form in _certain({word, " " + word, word.capitalize(), " " + word.capitalize()}):
@@ -70,17 +76,17 @@ class Rules:
         for i, ids in enumerate(sequences):
             table[i, width - len(ids) :] = ids
         names = [tokenizer.backend.id_to_token(i) or "" for i in range(size)]
-        names = [t for t in names if t == ITEM_SLOT or re.fullmatch(r"<[ha]\d+>", t)]
+        names = [t for t in names if _SLOT.fullmatch(t)]
         slot_of = np.full(size, -1, np.int32)
         for index, name in enumerate(names):
             slot_of[tokenizer.id_of(name)] = index
-        units, opening = _units(config.length_unit, tokenizer)
+        units, opening = _units(config.length_unit, tokenizer, ends)
         repeat = config.no_repeat_ngram if config.no_repeat_ngram <= config.max_new_tokens else 0  # a longer one can't occur
         limits = (config.min_length, config.max_length, repeat)
         once = np.array([config.cite_once and n.startswith("<h") for n in names] or [False])
         widen = lambda x, fill: np.pad(x, (0, max(rows - size, 0)), constant_values=fill)
         per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
-        return cls(tokenizer.eos_id, *per_token, tuple(names), table, *limits, once)
+        return cls(ends, *per_token, tuple(names), table, *limits, once)
 
     def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
         """The slots of each row's input; at least one column, so that shapes stay valid without slots.
@@ -96,6 +102,10 @@ class Rules:
                     allowed[r, i] = True
                     units[r, i] = {"tokens": 0, "words": max(length_of(text, "words") - 1, 0), "characters": len(text)}[unit]
         return RowRules(jnp.asarray(allowed), jnp.asarray(units))
+
+    def ended(self, tokens: jax.Array) -> jax.Array:
+        """Which of `tokens` end a reason: bool of their shape."""
+        return jnp.isin(tokens, jnp.asarray(self.end_ids))
 
     def length(self, token_R: jax.Array, i: jax.Array, row: RowRules) -> jax.Array:
         """How much each row's new token of step `i` adds to its length, int32 [R]."""
@@ -121,7 +131,7 @@ class Rules:
             logits = _ban_sequences(logits, tokens_RN, i, self.sequences)
         if self.no_repeat:
             logits = _ban_repeats(logits, tokens_RN, i, self.no_repeat)
-        eos = jnp.arange(logits.shape[-1]) == self.eos_id
+        eos = self.ended(jnp.arange(logits.shape[-1]))
         if self.min_length:
             logits = jnp.where(eos & (length_R < self.min_length)[:, None], NEVER, logits)
         if self.max_length:
@@ -168,7 +178,7 @@ def length_of(text: str, unit: str) -> int:
     return len(text.split()) if unit == "words" else len(text)
 
 
-def _units(unit: str, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+def _units(unit: str, tokenizer: Tokenizer, ends: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of all tokens, and what each adds as the first token; int32 [V]."""
     texts, opening = tokenizer.token_bytes(), np.zeros(tokenizer.vocab_size, np.int32)
     if unit == "tokens":
@@ -178,7 +188,7 @@ def _units(unit: str, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     else:  # a word begins where a space does, and at the start
         units = np.array([t.count(b" ") for t in texts], np.int32)
         opening = np.array([not t.startswith(b" ") for t in texts], np.int32)
-    units[tokenizer.eos_id] = opening[tokenizer.eos_id] = 0
+    units[list(ends)] = opening[list(ends)] = 0
     return units, opening
 
 

@@ -58,7 +58,7 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules
     def _record(tokens, new, gain, i, done, length, total):
         tokens = jax.lax.dynamic_update_index_in_dim(tokens, jnp.where(done, -1, new), i, axis=1)
         length = length + jnp.where(done, 0, rules.length(new, i, rows))
-        return tokens, done | (new == rules.eos_id), length, total + jnp.where(done, 0.0, gain)
+        return tokens, done | (rules.ended(new)), length, total + jnp.where(done, 0.0, gain)
 
     tokens = jnp.full((count, n), -1, jnp.int32)
     done, length, total = jnp.zeros(count, bool), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32)

@@ -29,11 +29,14 @@ class Hypothesis(NamedTuple):
 
 
 class Writer:
-    """Decodes with fixed parameters and one configuration."""
+    """Decodes with fixed parameters and one configuration; `ends` and `written` as `Rules.of` takes them."""
 
-    def __init__(self, factory: ModelFactory, params: dict, tokenizer: Tokenizer, config: DecodeConfig):
+    def __init__(
+        self, factory: ModelFactory, params: dict, tokenizer: Tokenizer, config: DecodeConfig,
+        ends: tuple[int, ...] = (), written: tuple[int, ...] = (),
+    ):  # fmt: skip
         self.factory, self.params, self.tokenizer, self.config = factory, params, tokenizer, config
-        self.rules = Rules.of(config, tokenizer, factory.vocab_size)
+        self.rules = Rules.of(config, tokenizer, factory.vocab_size, ends, written)
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
         self.rows = max(1, config.decode_batch // self.copies)
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
@@ -73,5 +76,5 @@ class Writer:
 
     def _hypothesis(self, tokens: np.ndarray, score: float) -> Hypothesis:
         ids = [int(t) for t in tokens if t >= 0]
-        ended = self.tokenizer.eos_id in ids
-        return Hypothesis(ids[: ids.index(self.tokenizer.eos_id)] if ended else ids, float(score), ended)
+        end = next((n for n, t in enumerate(ids) if t in self.rules.end_ids), None)
+        return Hypothesis(ids[:end], float(score), end is not None)

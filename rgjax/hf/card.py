@@ -31,9 +31,15 @@ def render(facts: dict, step: int, parameters: int, evaluation: dict, family: Fa
         f"## Data\n\n{_data(facts)}\n\n## Scores\n\n{_scores(evaluation, step)}\n\n## Use\n\n{_use(facts, family, prompt, alone)}\n\n"
         "## Limits\n\n"
         "- It knows the products and phrasing of its training data only; facts about a product that are not in the input are invented.\n"
-        "- Slot tokens such as `<item>` and `<h0>` in its output stand for titles of the input and must be filled in before display.\n"
+        f"{_slots(facts)}"
         "- Nothing filters its output for claims that advertising law forbids.\n"
     )
+
+
+def _slots(facts: dict) -> str:
+    if facts["input"].copy_slots == "none":
+        return ""
+    return "- Slot tokens such as `<item>` and `<h0>` in its output stand for titles of the input and must be filled in before display.\n"
 
 
 def _data(facts: dict) -> str:
@@ -74,12 +80,22 @@ def _table(scores: dict) -> list[str]:
 def _use(facts: dict, family: Family, prompt: str, alone: bool) -> str:
     loader = "AutoModelForSeq2SeqLM" if family.seq2seq else "AutoModelForCausalLM"
     controls = "; ".join(f"{n}: {', '.join(v)}" for n, v in facts["controls"].items())
-    declared = f"\n\nControl codes: {controls}. Write them as `<|control|><|name=value|>` before `<|reason|>`." if controls else ""
+    chat = facts["input"].prompt == "chat"
+    place = "a line `Wanted: name: value; name: value` before the instruction" if chat else "`<|control|><|name=value|>` before `<|reason|>`"
+    declared = f"\n\nControl codes: {controls}. Write them as {place}." if controls else ""
     return (
         "```python\n"
         f"from transformers import {family.tokenizer_class}, {loader}\n\n"
         f'tokenizer, model = {family.tokenizer_class}.from_pretrained("."), {loader}.from_pretrained(".")\n'
-        f"prompt = {prompt!r}\n"
-        'ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)\n'
+        f"{_chat_input(prompt) if chat else _plain_input(prompt)}"
         "print(tokenizer.decode(model.generate(**ids)[0]))\n```" + declared
     )
+
+
+def _plain_input(prompt: str) -> str:
+    return f"prompt = {prompt!r}\n" 'ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)\n'
+
+
+def _chat_input(message: str) -> str:
+    call = "tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors=\"pt\")"
+    return f'messages = [{{"role": "user", "content": {message!r}}}]\nids = {call}\n'

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 
 from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
 from rgjax.data import pipeline
-from rgjax.data.dataset import Dataset
+from rgjax.data.chat import ChatPrompt
+from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
@@ -20,16 +21,22 @@ from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
 from rgjax.models.adapted import PREPENDED, AdaptedFactory
 from rgjax.models.build import ModelFactory
-from rgjax.train.loss import cross_entropy_sums
+from rgjax.train.loss import cross_entropy_sums, rdrop_sums
 
 NAME = "reason"
+PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
-def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0) -> dict[str, jax.Array]:
-    """Float32 sums over target tokens: `loss` (smoothed in training), `nll`, `correct` and `tokens`."""
+def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0) -> dict[str, jax.Array]:
+    """Float32 sums over target tokens: `loss` (in training smoothed, and with R-Drop that of two passes), `nll`, `correct` and `tokens`."""
     head, shrink = model.head()
     smoothing = smoothing if key is not None else 0.0
-    found = cross_entropy_sums(model(batch, key), head, batch["targets"], batch["weights"], shrink, smoothing)
+    what = (head, batch["targets"], batch["weights"])
+    if rdrop and key is not None:
+        passes = [model(batch, one) for one in jax.random.split(key)]
+        found = rdrop_sums(*passes, *what, rdrop, shrink, smoothing)
+    else:
+        found = cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
     return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True))
 
 
@@ -39,6 +46,8 @@ class ReasonTask:
     def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig, adapter: AdapterConfig = NO_ADAPTER):
         if model_config.architecture == "encoder":
             raise UserError("--architecture=encoder writes no text; take 'causal' or 'seq2seq', or another --init_from.")
+        if model_config.architecture == "seq2seq" and input_config.loss_on == "all":
+            raise UserError("--loss_on=all needs --architecture=causal; an encoder reads the prompt and predicts none of it.")
         longest = max(input_config.length, input_config.target_length) + (adapter.virtual_tokens if adapter.adapter == "prefix" else 0)
         if longest > model_config.max_positions:
             raise UserError(f"Rows of {longest} tokens exceed --max_positions={model_config.max_positions}; raise it.")
@@ -46,32 +55,51 @@ class ReasonTask:
             raise UserError(f"--embeddings={model_config.embeddings} is less than the {tokenizer.vocab_size} tokens; leave it out or raise it.")
         self.tokenizer, self.input, self.architecture = tokenizer, input_config, model_config.architecture
         room = adapter.virtual_tokens if adapter.adapter in PREPENDED else 0
-        self.template = Template(tokenizer, dataclasses.replace(input_config, length=input_config.length - room), model_config.architecture)
+        fitted = dataclasses.replace(input_config, length=input_config.length - room)
+        self.template = PROMPTS[input_config.prompt](tokenizer, fitted, model_config.architecture)
         if room:
             self.template = WithPlaceholders(self.template, room)
         self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)
         if adapter.adapter != "none":
             self.factory = AdaptedFactory(self.factory, adapter)
 
-    def loss(self, smoothing: float):
-        """The step's loss function."""
-        return functools.partial(sums, smoothing=smoothing)
+    def loss(self, smoothing: float, rdrop: float = 0.0):
+        """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one."""
+        if rdrop and not self.factory.config.dropout:
+            raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
+        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop)
 
-    def training_data(self, dataset: Dataset, seed: int):
-        """A checkpointable iterator of this process's training batches."""
-        where = {"process": jax.process_index(), "processes": jax.process_count()}
+    def replayed(self, dataset: Dataset) -> list[Dataset]:
+        """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""
+        found = [Dataset.open(folder) for folder in folders(self.input.replay)]
+        for earlier in found:
+            if earlier.manifest["tokenizer"]["sha256"] != dataset.manifest["tokenizer"]["sha256"]:
+                raise UserError(
+                    f"--replay={earlier.folder} has another tokenizer than --dataset={dataset.folder}; prepare one of them again with "
+                    f"the other's, as --tokenizer={dataset.tokenizer_folder}."
+                )
+        return found
+
+    def training_data(self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = ()):
+        """A checkpointable iterator of this process's training batches, with the share of `replay` mixed in."""
+        where = {"process": jax.process_index(), "processes": jax.process_count(), "replay": replay}
         return iter(pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where))
 
-    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0) -> Iterator[dict]:
-        """This process's rows of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty."""
+    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0, loss_on: str = "") -> Iterator[dict]:
+        """This process's rows of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty.
+
+        `loss_on` overrides the run's own choice of the tokens that are scored.
+        """
         if not dataset.count(split):
             return iter(())
+        config = dataclasses.replace(self.input, loss_on=loss_on or self.input.loss_on)
         where = {"process": jax.process_index(), "processes": jax.process_count()}
-        return pipeline.eval_batches(dataset, split, self.template, self.input, self.architecture, limit=limit, **where)
+        return pipeline.eval_batches(dataset, split, self.template, config, self.architecture, limit=limit, **where)
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""
-        return ReasonWriter(self.template, Writer(self.factory, params, self.tokenizer, config), config)
+        writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
+        return ReasonWriter(self.template, writer, config)
 
 
 @dataclasses.dataclass
@@ -92,7 +120,8 @@ class ReasonWriter:
         rendered = [self.template.render({**e, "reason": ""}) for e in examples]
         out = []
         for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row), strict=True):
-            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in hypotheses]
+            spoken = [h._replace(ids=self.template.spoken(h.ids)) for h in hypotheses]
+            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in spoken]
             if self.config.method == "mbr":
                 texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
             out.append(_distinct(texts)[: self.config.n_best])

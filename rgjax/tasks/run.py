@@ -95,10 +95,10 @@ class Run:
         return dataset
 
     def perplexity(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Of the references: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`."""
+        """Of the references alone, whatever was trained on: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`."""
         step = make_eval_step(self.task.factory, self.task.loss(0.0))
         totals: dict[str, float] = {}
-        for batch in self.task.evaluation_data(dataset, split):
+        for batch in self.task.evaluation_data(dataset, split, loss_on="reason"):
             for name, value in jax.device_get(step(self.params, sharding.put(batch, self.mesh))).items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         loss = totals["nll"] / totals["tokens"]

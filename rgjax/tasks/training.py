@@ -20,7 +20,7 @@ from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import reason
 from rgjax.tasks.run import open_source
-from rgjax.train import adalora, tuning, workdir
+from rgjax.train import adalora, groups, tuning, workdir
 from rgjax.train.loop import Loop
 from rgjax.train.tuning import Tuning
 
@@ -41,6 +41,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
+    groups.check(sections["optimizer"], task.factory)
     how = _tuning(task, sections, source, mesh)
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
@@ -48,7 +49,9 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     facts |= {"base_fingerprint": source.fingerprint} if source else {}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
-    data = task.training_data(dataset, train.seed)
+    loss, replay = task.loss(sections["optimizer"].label_smoothing, sections["optimizer"].rdrop), task.replayed(dataset)
+    facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay]}
+    data = task.training_data(dataset, train.seed, replay)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     _write(facts if source or not stored else {**stored, **facts}, dataset, flags_text)
@@ -56,7 +59,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
     validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches)  # never test: what chooses a checkpoint can't judge it
     sample = _sampler(task, dataset, sections)
-    return Loop(task.factory, task.loss(sections["optimizer"].label_smoothing), data, validation, sample, train, sections["optimizer"], mesh, how)
+    return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
 
 
 def _source(sections: dict, stored: dict | None):

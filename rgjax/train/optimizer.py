@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019) with warm-up, a schedule, a decay mask and clipping."""
+"""AdamW (Loshchilov & Hutter 2019) with warm-up, a schedule, a decay mask, clipping and learning rates by group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from rgjax.config import NO_ADAPTER, AdapterConfig, OptimizerConfig
-from rgjax.train import adalora
+from rgjax.train import adalora, groups
 
 UNDECAYED = (
     "scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "b_head", "b_vocab", "relative", "places", "types",
@@ -41,7 +41,8 @@ def make(config: OptimizerConfig, steps: int, adapter: AdapterConfig = NO_ADAPTE
     adamw = optax.adamw(
         schedule(config, steps), config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decay_mask
     )
-    tx = optax.chain(*clip, adamw)
+    scaled = [groups.scale(config)] if config.lr_groups or config.layer_decay != 1.0 else []
+    tx = optax.chain(*clip, adamw, *scaled)
     if adapter.base_from:
         tx = optax.chain(tx, _later(adapter.base_from))
     return adalora.allocating(tx, adapter, steps) if adapter.adapter == "adalora" else tx

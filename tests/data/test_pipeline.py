@@ -106,6 +106,17 @@ def test_the_weights_are_the_reason_and_nothing_else(dataset, tokenizer):
         assert encoded["encoder_tokens"].tolist() == rendered.prompt_ids
 
 
+@both_layouts
+def test_loss_on_all_weighs_every_token_of_the_example(dataset, tokenizer, layout):
+    stream = batches(dataset, tokenizer, config_of(layout, loss_on="all"))
+    read = list(itertools.islice(stream, 4))
+    read += pipeline.eval_batches(dataset, "val", Template(tokenizer, config_of(layout)), config_of(layout, loss_on="all"), "causal", limit=2)
+    for batch in read:
+        assert np.array_equal(batch["weights"], (batch["segment_ids"] > 0).astype(np.int32))
+        for found in segments(batch):  # each token is predicted from those before it, none across examples
+            assert found["tokens"][1:].tolist() == found["targets"][:-1].tolist() and found["tokens"][0] == tokenizer.bos_id
+
+
 def test_one_epoch_of_two_processes_is_disjoint_and_whole(dataset, tokenizer, monkeypatch):
     monkeypatch.setattr(pipeline, "PACKING_BINS", 1)  # rows in the order of the examples
     config = config_of("packed")

@@ -11,6 +11,7 @@ from rgjax.data import digest
 from rgjax.data import prepare as prepare_lib
 from rgjax.data.dataset import Dataset
 from rgjax.data.shards import ShardWriter
+from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 
 
@@ -227,3 +228,31 @@ def test_shards_round_trip_any_bytes(tmp_path):
     source = ArrayRecordDataSource([str(tmp_path / s["file"]) for s in listed])
     assert [source[i] for i in range(len(source))] == records
     assert all(s["sha256"] == hashlib.sha256((tmp_path / s["file"]).read_bytes()).hexdigest() for s in listed)
+
+
+def test_one_vocabulary_can_be_learnt_from_several_datasets(tmp_path):
+    """Chinese texts alone leave English to letters, and the other way round; together both are words, with all control codes."""
+    english, chinese = tmp_path / "english", tmp_path / "chinese"
+    english.mkdir(), chinese.mkdir()
+    spoken = {"reason": "wonderful recommendation, recommended wonderfully", "control": {"style": "short"}}
+    said = {"reason": "强烈推荐给您的好产品", "control": {"style": "长"}}
+    texts = [example(i, item={"id": f"e{i}", "title": f"Wonderful {i}"}, **spoken) for i in range(60)]
+    first = run(english, texts, controls="style=short|long", drop_duplicates=False)
+    others = [example(i, item={"id": f"c{i}", "title": f"产品{i}"}, **said) for i in range(60)]
+    options = {"controls": "style=长", "drop_duplicates": False, "vocab_size": 500}
+    alone = run(chinese, others, output=str(chinese / "alone"), **options)
+    both = run(chinese, others, output=str(chinese / "both"), tokenizer_with=str(first.folder), **options)
+    size = lambda data, text: len(Tokenizer.load(data.tokenizer_folder).encode(text))
+    assert size(both, "wonderful recommendation") < size(alone, "wonderful recommendation")
+    assert size(both, "强烈推荐给您") < size(first, "强烈推荐给您")
+    tokenizer = Tokenizer.load(both.tokenizer_folder)
+    assert all(tokenizer.id_of(f"<|style={value}|>") is not None for value in ("short", "long", "长"))
+    assert both.controls == {"style": ["长"]} and both.manifest["config"]["tokenizer_with"] == "out"
+    again = run(chinese, others, output=str(chinese / "again"), tokenizer_with=str(first.folder), **options)
+    assert sums(both.folder) == sums(again.folder)
+
+
+def test_another_datasets_texts_teach_no_vocabulary_that_is_given(tmp_path):
+    options = {"tokenizer": str(tmp_path / "x"), "tokenizer_with": str(tmp_path / "y")}
+    assert "--tokenizer_with" in refused(tmp_path, [example(0)], **options)
+    assert "not a dataset folder" in refused(tmp_path, [example(0)], tokenizer_with=str(tmp_path / "y"))

@@ -13,18 +13,19 @@ from rgjax.decode.writer import Writer
 
 @pytest.fixture(scope="session")
 def writer(tokenizer):
-    """writer(family, allowed=None, layers=1, **decoding) -> Writer; `allowed` narrows what may be written to a few token ids."""
+    """writer(family, allowed=None, layers=1, ends=(), **decoding) -> Writer; `allowed` narrows what may be written to a few token ids."""
 
     made = {}  # compiling is what takes time
 
-    def make(family="llama", allowed=None, layers=1, **decoding) -> Writer:
-        key = (family, tuple(allowed or ()), layers, *sorted(decoding.items()))
+    def make(family="llama", allowed=None, layers=1, ends=(), **decoding) -> Writer:
+        key = (family, tuple(allowed or ()), layers, ends, *sorted(decoding.items()))
         if key not in made:
             factory = tiny.factory(family, tokenizer.vocab_size, layers=layers)
             config = DecodeConfig(**{"decode_batch": 4, "max_new_tokens": 8} | decoding)
-            made[key] = Writer(factory, tiny.params(factory), tokenizer, config)
+            made[key] = Writer(factory, tiny.params(factory), tokenizer, config, ends)
             if allowed is not None:
-                rules, others = made[key].rules, ~np.isin(np.arange(tokenizer.vocab_size), [tokenizer.eos_id, *allowed])
+                rules = made[key].rules
+                others = ~np.isin(np.arange(tokenizer.vocab_size), [*rules.end_ids, *allowed])
                 made[key].rules = dataclasses.replace(rules, banned_V=rules.banned_V | others)
         return made[key]
 

@@ -34,6 +34,26 @@ def test_enough_beams_find_the_best_of_all_sequences(family, penalty, writer, pr
         assert len({tuple(h.ids) for h in found}) == k
 
 
+def test_a_search_among_several_ends_finds_the_best_of_all_sequences(writer, prompts, letters, tokenizer):
+    words, ends, k = letters[:2], (letters[5], letters[7], tokenizer.eos_id), 8  # every live beam may end in three ways
+    made = writer(allowed=words, ends=ends, method="beam", beams=k, max_new_tokens=3, length_penalty=1.0, decode_batch=2 * k)
+    for rendered, found in zip(prompts(2), made.write(prompts(2)), strict=True):
+        scores = []
+        for length in range(4):
+            for out in itertools.product(words, repeat=length):
+                total = sum(log_probabilities(made, rendered.prompt_ids, list(out[:i]))[t] for i, t in enumerate(out))
+                if length < 3:
+                    last = log_probabilities(made, rendered.prompt_ids, list(out))
+                    scores += [((total + last[end]) / (length + 1), out, True) for end in ends]
+                else:
+                    scores.append((total / 3, out, False))
+        truth = {(score.round(3), out, ended) for score, out, ended in sorted(scores, reverse=True)}
+        for h in found:
+            assert any(out == tuple(h.ids) and ended == h.ended and abs(score - h.score) < 5e-3 for score, out, ended in truth)
+        assert found[0].score == pytest.approx(max(score for score, _, _ in scores), abs=2e-3)
+        assert not any(t in ends for h in found for t in h.ids)
+
+
 @pytest.mark.parametrize("penalty", [1.0, 3.0])
 def test_a_search_does_not_depend_on_the_batch(penalty, writer, prompts, letters):
     options = {"method": "beam", "beams": 3, "length_penalty": penalty, "max_new_tokens": 16}

@@ -160,3 +160,13 @@ def test_of_equal_titles_only_the_first_slot_is_open(tokenizer):
     row = rules.rows([{"<item>": "Heat", "<h0>": "Fargo", "<h1>": "Heat", "<h2>": "Fargo"}, {"<h1>": "Heat", "<h2>": "Big"}], "words")
     allowed = [{rules.slot_names[i] for i in np.flatnonzero(r)} for r in np.asarray(row.slot_allowed)]
     assert allowed == [{"<item>", "<h0>"}, {"<h1>", "<h2>"}]
+
+
+def test_special_tokens_are_never_written_but_those_that_end_or_belong(tokenizer):
+    end, belongs, other = (tokenizer.id_of(t) for t in ("<|user|>", "<|about|>", "<|item|>"))
+    rules = Rules.of(DecodeConfig(), tokenizer, ends=(end, tokenizer.eos_id), written=(belongs,))
+    banned = rules.banned_V
+    assert banned[other] and banned[tokenizer.pad_id] and not banned[[end, belongs, tokenizer.eos_id]].any()
+    assert rules.ended(np.array([end, belongs, tokenizer.eos_id])).tolist() == [True, False, True]
+    assert not banned[[tokenizer.id_of(t) for t in ("<item>", "<h0>", "<a0>")]].any()  # slots have rules of their own
+    assert rules.units_V[end] == rules.units_V[tokenizer.eos_id] == 0

@@ -28,6 +28,18 @@ def test_greedy_equals_the_argmax_without_a_cache(family, writer, prompts, lette
     assert ended < 6
 
 
+def test_any_of_several_ends_stops_a_row(writer, prompts, letters, tokenizer):
+    ends, seen = (letters[6], tokenizer.eos_id), set()
+    made = writer(allowed=letters[:6], ends=ends, max_new_tokens=12)
+    for rendered, (hypothesis,) in zip(prompts(12), made.write(prompts(12)), strict=True):
+        out = []
+        while len(out) < 12 and (best := int(log_probabilities(made, rendered.prompt_ids, out).argmax())) not in ends:
+            out.append(best)
+        seen |= {best} & set(ends)
+        assert (hypothesis.ids, hypothesis.ended) == (out, len(out) < 12)
+    assert letters[6] in seen
+
+
 def test_a_draw_does_not_depend_on_the_batch(writer, prompts):
     made, alone = writer(method="sample", n_best=2), writer(method="sample", n_best=2, decode_batch=2)
     inputs = prompts(5)

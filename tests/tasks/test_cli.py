@@ -111,6 +111,7 @@ def test_mistakes_before_training(dataset_folder, tmp_path):
     refused(launch("train", dataset=dataset_folder, workdir=new, mesh="data:3"), "--mesh=data:3")
     refused(launch("train", dataset=dataset_folder, workdir=new, batch_size=5000), "--batch_size=5000", "larger")
     refused(launch("train", dataset=dataset_folder, workdir=new, lenght=64), "lenght")
+    refused(launch("train", dataset=dataset_folder, workdir=new, lr_groups="atention=0"), "--lr_groups", "atention", "such as")
     refused(launch("train", dataset=dataset_folder, workdir=new, steps="many"), "steps", "many")
     refused(launch("train", dataset=dataset_folder), "--workdir is missing")
     assert not new.exists()

@@ -105,6 +105,20 @@ def test_label_smoothing_is_for_training_only(made):
     assert float(trained["loss"]) != pytest.approx(float(trained["nll"]), rel=1e-3)
 
 
+def test_rdrop_makes_two_passes_in_training_and_one_in_evaluation():
+    made = tiny.factory("llama", layers=1, dropout=0.3)
+    batch, tree, key = tiny.training_batch(made, 2, 16), tiny.params(made), jax.random.key(5)
+    run = jax.jit(lambda p, key, rdrop: sums(made.model(p), batch, key, rdrop=rdrop), static_argnums=2)
+    first, second = (run(tree, one, 0.0) for one in jax.random.split(key))
+    assert float(first["nll"]) != float(second["nll"])
+    both, stronger = run(tree, key, 1e-9), run(tree, key, 2.0)
+    assert float(both["loss"]) == pytest.approx(float(first["nll"] + second["nll"]), rel=1e-5)
+    assert float(both["nll"]) == pytest.approx(float(first["nll"] + second["nll"]) / 2, rel=1e-5)
+    assert float(both["correct"]) == pytest.approx(float(first["correct"] + second["correct"]) / 2)
+    assert float(both["tokens"]) == batch["weights"].sum() and float(stronger["loss"]) > float(both["loss"]) * 1.001
+    assert jax.tree.map(float, run(tree, None, 2.0)) == jax.tree.map(float, run(tree, None, 0.0))
+
+
 def test_bfloat16_keeps_the_state_in_float32():
     made, config = tiny.factory("llama", layers=1, dtype="bfloat16"), OptimizerConfig()
     tx = optimizer.make(config, 10)
