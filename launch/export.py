@@ -2,6 +2,7 @@
 
     python -m launch.export --workdir=W --output=DIR
     python -m launch.export --init_from=FOLDER --output=DIR    (reads a Hugging Face folder and writes it again)
+    python -m launch.export --init_from=BERT --output=DIR --sentence_pooling=mean    (for sentence-transformers too)
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ def main() -> dict:
         raise UserError("--workdir and --init_from are both given; export one of them.")
     if config.init_from and "checkpoint" in app.given(ExportConfig):
         raise UserError("--checkpoint is given, and a Hugging Face folder has none to choose from; leave it out with --init_from.")
+    if config.workdir and "sentence_pooling" in app.given(ExportConfig):
+        raise UserError("--sentence_pooling is given, and a run writes text, not vectors; leave it out with --workdir.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
     check_apart(config.output, config.init_from or config.workdir)
     summary = rewrite(config) if config.init_from else export_run(config)
@@ -70,14 +73,30 @@ def rewrite(config: ExportConfig) -> dict:
             f"{config.init_from} has {tokenizer.vocab_size} tokens in tokenizer.json and vocab_size={rows} in config.json, and untrained rows are "
             "not written; train with --init_from, or mend the folder."
         )
+    sentence = _sentence(config.sentence_pooling, source)
     factory = ModelFactory(model, model.embeddings)
     params = source.params(factory, mesh_lib.make("data:1"))
     family = export.write(
         config.output, params, model, tokenizer, family=source.family.name if config.family == "auto" else config.family,
         dtype=config.export_dtype, max_new_tokens=DecodeConfig().max_new_tokens, overwrite=config.overwrite,
         card=f"# {source.folder.path.name}\n\nRead and written by rgjax; nothing was trained.\n", token_ids=source.folder.token_ids(),
+        sentence=sentence,
     )  # fmt: skip
-    return {"output": config.output, "family": family.name, "parameters": factory.count(), "dtype": config.export_dtype}
+    summary = {"output": config.output, "family": family.name, "parameters": factory.count(), "dtype": config.export_dtype}
+    return summary | ({"sentence_pooling": sentence.pooling} if sentence else {})
+
+
+def _sentence(pooling: str, source):
+    """How the written folder makes vectors, None if it does not; raises UserError for another model than an encoder alone."""
+    from rgjax.hf.sentence import Sentence
+
+    folder, family = source.folder.path, source.family
+    if not family.encoder and pooling in ("mean", "cls"):
+        raise UserError(f"--sentence_pooling={pooling} is given, and {folder} is a {family.name}; only an encoder alone (bert) makes vectors.")
+    if pooling == "none" or not family.encoder:
+        return None
+    kept = Sentence.read(folder, positions := source.options["max_positions"])
+    return kept if pooling == "auto" or (kept and kept.pooling == pooling) else Sentence.fresh(folder, pooling, positions)
 
 
 if __name__ == "__main__":

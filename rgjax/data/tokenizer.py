@@ -15,6 +15,7 @@ from rgjax.errors import UserError
 PAD, EOS, BOS = "<pad>", "</s>", "<s>"
 MARKERS = ("<|user|>", "<|history|>", "<|item|>", "<|about|>", "<|control|>", "<|reason|>")
 ITEM_SLOT = "<item>"
+OTHER_ROLES = ("unk", "sep", "cls", "mask")  # of a BERT; named in the folder, and kept when it is written again
 ATTRIBUTE_SLOTS = 24  # more values than that per item are written out, not slotted
 
 
@@ -34,12 +35,12 @@ def control_token(name: str, value: str) -> str:
 
 
 class Tokenizer:
-    """A thin face over `tokenizers.Tokenizer` that knows the ids of padding, end and begin."""
+    """A thin face over `tokenizers.Tokenizer` that knows the ids of padding, end and begin, and the names of `others` (`OTHER_ROLES`)."""
 
-    def __init__(self, backend: Backend, pad: str = PAD, eos: str = EOS, bos: str = BOS):
+    def __init__(self, backend: Backend, pad: str = PAD, eos: str = EOS, bos: str = BOS, others: dict[str, str] | None = None):
         backend.no_padding()
         backend.no_truncation()
-        self.backend, self.pad, self.eos, self.bos = backend, pad, eos, bos
+        self.backend, self.pad, self.eos, self.bos, self.others = backend, pad, eos, bos, others or {}
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())  # ids may have gaps
         self.pad_id, self.eos_id, self.bos_id = (backend.token_to_id(t) for t in (pad, eos, bos))
 
@@ -50,6 +51,14 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text; faster than one by one."""
         return [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def encode_framed(self, texts: Sequence[str], longest: int) -> list[list[int]]:
+        """Token ids of each text with what the folder's post-processor adds ([CLS] ... [SEP]), at most `longest` in all."""
+        self.backend.enable_truncation(longest)
+        try:
+            return [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=True)]
+        finally:
+            self.backend.no_truncation()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without padding, begin and end, but with slot tokens kept (`slots.fill` needs them)."""
@@ -79,7 +88,7 @@ class Tokenizer:
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(folder / "tokenizer.json"))
-        names = {"pad_token": self.pad, "eos_token": self.eos, "bos_token": self.bos}
+        names = {"pad_token": self.pad, "eos_token": self.eos, "bos_token": self.bos} | {f"{role}_token": t for role, t in self.others.items()}
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n")
 
@@ -95,19 +104,16 @@ class Tokenizer:
         except Exception as error:  # the Rust side raises plain Exception
             raise UserError(f"{file} is not a readable tokenizer ({str(error).splitlines()[0]}); write it again.") from None
         names = _special_names(folder, backend)
-        return cls(backend, **names)
+        return cls(backend, **names, others=_other_names(folder, backend))
 
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
     """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends."""
-    named = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
     numbered = [_read(folder / "generation_config.json"), _read(folder / "config.json")]
 
     def found(role: str) -> str | None:
-        for config in named:
-            token = config.get(f"{role}_token")
-            if token := token.get("content") if isinstance(token, dict) else token:  # older files nest it
-                return token
+        if token := _named(folder, role):
+            return token
         for config in numbered:
             i = config.get(f"{role}_token_id")
             i = i[0] if isinstance(i, list) and i else i
@@ -122,6 +128,22 @@ def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
         if backend.token_to_id(name) is None:
             raise UserError(f"{folder} has no {role} token '{name}' in its vocabulary; set {role}_token in tokenizer_config.json.")
     return names
+
+
+def _other_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
+    """The tokens of `OTHER_ROLES` that the folder names, or that have BERT's usual name; those that the vocabulary lacks are left out."""
+    wordpiece = isinstance(backend.model, models.WordPiece)
+    names = {role: _named(folder, role) or (f"[{role.upper()}]" if wordpiece else "") for role in OTHER_ROLES}
+    return {role: name for role, name in names.items() if name and backend.token_to_id(name) is not None}
+
+
+def _named(folder: pathlib.Path, role: str) -> str | None:
+    """The token that the folder's files name for a role."""
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = _read(folder / file).get(f"{role}_token")
+        if token := token.get("content") if isinstance(token, dict) else token:  # older files nest it
+            return token
+    return None
 
 
 def _read(file: pathlib.Path) -> dict:

@@ -18,6 +18,7 @@ from rgjax.config import ModelConfig
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf.families import choose
+from rgjax.hf.sentence import Sentence
 from rgjax.hf.table import Family, tensors
 
 SHARD_BYTES = 4 * 2**30
@@ -27,12 +28,13 @@ METADATA = {"format": "pt", "written_by": "rgjax"}  # of every weight file; tran
 def write(
     output: str | pathlib.Path, params: dict, config: ModelConfig, tokenizer: Tokenizer, *, family: str = "auto",
     dtype: str = "float32", max_new_tokens: int = 128, card: str = "", overwrite: bool = False, shard_bytes: int = SHARD_BYTES,
-    token_ids: dict | None = None,
+    token_ids: dict | None = None, sentence: Sentence | None = None,
 ) -> Family:  # fmt: skip
     """Writes config.json, generation_config.json, weights, tokenizer and README.md into a new folder, whole or not at all.
 
     `params` is the nested dict of float32 arrays; `card` the text of README.md; `token_ids` (`eos_token_id` and its like) go
-    before the tokenizer's. Raises UserError when the model fits no family or the folder exists.
+    before the tokenizer's; `sentence` makes it a folder of sentence-transformers too. Raises UserError when the model fits no
+    family or the folder exists.
     """
     output, chosen = pathlib.Path(output), choose(config, family)
     output = output.absolute()
@@ -42,6 +44,8 @@ def write(
     fresh.mkdir(parents=True)
     try:
         _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes, token_ids or {})
+        if sentence is not None:
+            sentence.write(fresh, config.width)
         old = output.with_name(f".{output.name}.old")
         if output.exists():
             os.replace(output, old)

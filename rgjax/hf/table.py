@@ -124,6 +124,11 @@ class Family:
         """Whether it is an encoder-decoder."""
         return self.shape.get("architecture") == "seq2seq"
 
+    @property
+    def encoder(self) -> bool:
+        """Whether it is an encoder alone, which makes vectors and writes no text."""
+        return self.shape.get("architecture") == "encoder"
+
     def renamed(self, name: str) -> str:
         """A tensor's name with an ending of old files as it is today."""
         old = next((end for end in self.endings if name.endswith(end)), "")
