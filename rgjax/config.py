@@ -316,3 +316,14 @@ class ShowConfig:
 
     workdir: str = option("", "Folder of an evaluated run.")
     count: int = option(10, "Examples shown, spread evenly over the split.", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """What a folder holds."""
+
+    path: str = option(
+        "", "Hugging Face folder, workdir of a run, dataset folder or adapter folder; may stand alone, without --path=."
+    )
+    samples: int = option(3, "Training samples shown token by token (of a run or dataset, or with --dataset).", low=0)
+    split: str = option("train", "Split the samples are from.", choices=("train", "val", "test"))

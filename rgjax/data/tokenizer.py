@@ -108,7 +108,7 @@ class Tokenizer:
 
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
-    """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends."""
+    """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends; a BERT begins with [CLS]."""
     numbered = [_read(folder / "generation_config.json"), _read(folder / "config.json")]
 
     def found(role: str) -> str | None:
@@ -123,7 +123,7 @@ def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
 
     usual = next((t for t in (EOS, "[SEP]") if backend.token_to_id(t) is not None), EOS)
     eos = found("eos") or found("sep") or usual
-    names = {"eos": eos, "bos": found("bos") or eos, "pad": found("pad") or eos}
+    names = {"eos": eos, "bos": found("bos") or found("cls") or eos, "pad": found("pad") or eos}
     for role, name in names.items():
         if backend.token_to_id(name) is None:
             raise UserError(f"{folder} has no {role} token '{name}' in its vocabulary; set {role}_token in tokenizer_config.json.")

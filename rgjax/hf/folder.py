@@ -62,7 +62,7 @@ def read_json(path: pathlib.Path) -> dict:
 
 def _tensors(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     if (folder / "model.safetensors").is_file():
-        return _mapped(folder / "model.safetensors")
+        return mapped(folder / "model.safetensors")
     if (folder / _INDEX).is_file():
         return _sharded(folder)
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
@@ -79,14 +79,14 @@ def _sharded(folder: pathlib.Path) -> dict[str, np.ndarray | str]:
     for file in sorted(set(places.values())):
         if pathlib.PurePath(file).name != file or not (folder / file).is_file():
             raise UserError(f"{folder}/{file}, named in {_INDEX}, is missing; fetch it again.")
-        files[file] = _mapped(folder / file)
+        files[file] = mapped(folder / file)
     for name, file in places.items():
         if name not in files[file]:
             raise UserError(f"{folder}/{file} lacks the tensor {name} that {_INDEX} places there; fetch both again.")
     return {name: tensor for tensors in files.values() for name, tensor in tensors.items()}
 
 
-def _mapped(path: pathlib.Path) -> dict[str, np.ndarray | str]:
+def mapped(path: pathlib.Path) -> dict[str, np.ndarray | str]:
     """Views into one memory-mapped file (safe_open itself has no bfloat16 for NumPy, but checks that the file is whole)."""
     try:
         with safe_open(path, "numpy"):

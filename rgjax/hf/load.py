@@ -61,6 +61,10 @@ class Pretrained:
                 raise UserError(f"--{name}={getattr(given, name)} contradicts {said}; leave the flag out.")
         return dataclasses.replace(given, **options)
 
+    def own_config(self) -> ModelConfig:
+        """The folder's architecture with as many embeddings as its table has rows, whatever its tokenizer."""
+        return dataclasses.replace(ModelConfig(), **self.options, embeddings=self._rows())
+
     def _rows(self) -> int:
         rows = self.folder.config.get("vocab_size")
         if not isinstance(rows, int):
