@@ -8,6 +8,9 @@ float32 folder and twice as large as the bfloat16 one: the ratio to watch is `re
 
 Two peaks are told, both less what the process held before loading: resident memory (VmHWM, in which the pages of mapped files
 count although the system may drop them at any time) and anonymous memory (RssAnon, sampled every 10 ms, which it may not). Linux only.
+
+On two shared cores, files in the page cache, 1,499,584,512 parameters: float32 folder (6.00 GB) in 17 s, peak 6.39 GB resident and 6.15
+anonymous, 1.07 of the folder; bfloat16 folder (3.00 GB) in 19 s, 6.26 GB and 6.15, 1.04 of the parameters and so 2.09 of the folder.
 """
 
 from __future__ import annotations

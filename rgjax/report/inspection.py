@@ -29,7 +29,7 @@ def show(facts: dict, samples: list[Sample], console: Console | None = None) -> 
         table.add_column(min_width=16, style="dim", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(_printable(name)), Text(_printable(value)))
         console.print()
         console.print(table)
     for sample in samples:
@@ -97,7 +97,8 @@ def sample_text(sample: Sample, marked: bool) -> Text:
         text.append_text(_row(row, marked))
         text.append("\n")
     if sample.surfaces:
-        text.append("slots  " + ", ".join(f"{slot} = {value}" for slot, value in sample.surfaces.items()), style="not bold dim")
+        listed = ", ".join(f"{slot} = {value}" for slot, value in sample.surfaces.items())
+        text.append("slots  " + _printable(listed), style="not bold dim")
     return text
 
 
@@ -109,11 +110,16 @@ def _row(row: list[Piece], marked: bool) -> Text:
         elif i and piece.loss == before:
             text.append(BETWEEN, style="not bold dim")
         style = ("special loss" if piece.loss else "special") if piece.special else ("loss" if piece.loss else "prompt")
-        text.append(piece.text.replace("\n", "\\n"), style=STYLES[style])
+        text.append(_printable(piece.text), style=STYLES[style])
         before = piece.loss
         if marked and piece.loss and (i + 1 == len(row) or not row[i + 1].loss):
             text.append("]]")
     return text
+
+
+def _printable(text: str) -> str:
+    """`text` with line ends and control characters written out: a folder's strings must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _plain(value) -> str:

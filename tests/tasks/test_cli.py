@@ -1,4 +1,4 @@
-"""The launchers as a user runs them: train, evaluate, generate, export, report, show; and what they say to a mistake."""
+"""The launchers as a user runs them: train, evaluate, generate, export, report, show, inspect; and what they say to a mistake."""
 
 import json
 import os
@@ -82,6 +82,9 @@ def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
     shown = launch("show", workdir=workdir, count=2)
     result(shown)
     assert len(shown.stdout.splitlines()) > 4
+    inspected = launch("inspect", path=workdir, samples=2)
+    told = result(inspected)
+    assert (told["kind"], told["checkpoints"]["latest"], len(told["samples"])) == ("run", 6, 2) and inspected.stdout.count("[[") >= 2
 
 
 @pytest.mark.parametrize(

@@ -154,10 +154,10 @@ def test_adapters_of_both_formats(tmp_path):
     assert facts["tensors"] == {at.format("*", "A"): [2, [4, 20]], at.format("*", "B"): [2, [24, 4]]}
     name = "transformer.h.{}.output_adapters.adapters.shop.adapter_{}"
     tensors = {name.format(0, "down.0.weight"): np.zeros((3, 20), np.float16), name.format(0, "up.weight"): np.zeros((20, 3), np.float16)}
-    config = {"config": {"reduction_factor": 7}, "model_name": "base", "name": "shop"}
+    config = {"config": {"reduction_factor": 7}, "model_name": "\x1b[31mbase", "name": "shop"}
     facts, _ = looked(adapter(tmp_path / "hub", config, tensors, "pytorch_adapter.safetensors"))
     assert (facts["adapter"]["format"], facts["adapter"]["type"], facts["adapter"]["rank"]) == ("AdapterHub", "bottleneck", 3)
-    assert facts["adapter"]["targets"] == ["output_adapters"] and "120" in shown(facts, [])
+    assert facts["adapter"]["targets"] == ["output_adapters"] and "120" in shown(facts, []) and "\x1b" not in shown(facts, [])
 
 
 def refused(path, *words):
