@@ -101,7 +101,9 @@ class Pretrained:
             if name in wanted or name.endswith(self.family.ignored):
                 continue
             if name in copies:
-                if not np.array_equal(tensor, self._tensor(copies[name])):
+                equal = np.array_equal(tensor, original := self._tensor(copies[name]))
+                release(tensor), release(original)
+                if not equal:
                     raise UserError(f"{where}: the tensor {name} differs from {copies[name]}, to which config.json ties it; mend config.json.")
             elif name in buffers:
                 if np.any(tensor):

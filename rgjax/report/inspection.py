@@ -50,7 +50,9 @@ def sections(facts: dict) -> dict[str, list[tuple[str, str]]]:
         found["Examples"] = [(split, f"{count:,}") for split, count in facts["counts"].items()]
     if "checkpoints" in facts:
         run = [(f"{which} checkpoint", f"step {step:,}" if step is not None else "none yet") for which, step in facts["checkpoints"].items()]
-        found["Run"] = [*run, ("dataset", facts["dataset"])]
+        found["Run"] = [*run, ("dataset", facts["dataset"] + ("" if facts["dataset_found"] else "  (not there; --dataset=ITS_COPY shows samples)"))]
+    if facts.get("vectors"):
+        found["One vector a text (sentence-transformers)"] = [(name, _plain(value)) for name, value in facts["vectors"].items()]
     if "tokenizer" in facts:
         found["Tokenizer"] = _tokenizer(facts)
     elif facts["kind"] == "folder":

@@ -15,6 +15,7 @@ from rgjax.data.tokenizer import ITEM_SLOT, MARKERS, Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf import adapter_folder, families
 from rgjax.hf.load import Pretrained
+from rgjax.hf.sentence import Sentence
 from rgjax.hf.table import flat, resolved
 from rgjax.models.build import ModelFactory
 from rgjax.tasks import run as run_lib
@@ -76,11 +77,22 @@ def _folder(path: pathlib.Path, config: InspectConfig, inputs: InputConfig) -> t
     facts["memory"] = {"stored_bytes": stored} | facts["memory"]
     if (path / "tokenizer.json").is_file():
         facts |= _tokenizer(Tokenizer.load(path), own.embeddings, path)
+    if source.family.encoder:
+        facts["vectors"] = _vectors(path, own.max_positions)
     if not inputs.dataset:
         return facts, []
     dataset, tokenizer = dataset_tokenizer(inputs.dataset)
     task = ReasonTask(tokenizer, inputs, source.configure(ModelConfig(), set(), tokenizer))
     return _with_samples(facts, samples_of(dataset, task.template, inputs, task.architecture, config.split, config.samples))
+
+
+def _vectors(path: pathlib.Path, positions: int) -> dict:
+    """How an encoder makes one vector of a text, if the folder says so; what we do not compute is told, as the model alone may still serve."""
+    try:
+        found = Sentence.read(path, positions)
+    except UserError as error:
+        return {"refused": str(error)}
+    return {"pooling": found.pooling, "normalize": found.normalize, "longest": found.longest} if found else {}
 
 
 def _run(path: pathlib.Path, config: InspectConfig, inputs: InputConfig, given: set[str]) -> tuple[dict, list[Sample]]:
@@ -93,7 +105,8 @@ def _run(path: pathlib.Path, config: InspectConfig, inputs: InputConfig, given: 
     facts = {"path": str(path), "kind": "run"} | _model(stored["model"], task.factory, fits, stored)
     facts |= _tokenizer(tokenizer, task.factory.vocab_size, path / "tokenizer") | {"checkpoints": _checkpoints(path)}
     facts["dataset"] = inputs.dataset or stored["input"].dataset
-    if not config.samples:
+    facts["dataset_found"] = (pathlib.Path(facts["dataset"]) / "dataset.json").is_file()
+    if not config.samples or not (inputs.dataset or facts["dataset_found"]):
         return facts, []
     dataset = run_lib.open_dataset(stored, inputs.dataset)
     return _with_samples(facts, samples_of(dataset, task.template, stored["input"], task.architecture, config.split, config.samples))

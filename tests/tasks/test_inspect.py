@@ -18,6 +18,7 @@ from rgjax.data import pipeline
 from rgjax.data.template import Template
 from rgjax.errors import UserError
 from rgjax.hf import export
+from rgjax.hf.sentence import Sentence
 from rgjax.report import inspection
 from rgjax.tasks.inspect import inspect
 from rgjax.tasks.samples import Pieces, samples_of
@@ -122,17 +123,35 @@ def test_a_folder_with_a_dataset_shows_what_training_would_read(folder, dataset_
         looked(folder, InputConfig(dataset=str(dataset_folder)))
 
 
+def test_an_encoder_of_sentence_transformers(tmp_path, tokenizer):
+    made = tiny.factory("bert", tokenizer.vocab_size, encoder_head="pooled")
+    export.write(tmp_path / "bert", tiny.params(made), made.config, tokenizer, sentence=Sentence("cls", True, 30))
+    facts, _ = looked(tmp_path / "bert")
+    assert facts["vectors"] == {"pooling": "cls", "normalize": True, "longest": 30} and "cls" in shown(facts, [])
+    modules = tmp_path / "bert" / "modules.json"
+    modules.write_text(modules.read_text().replace("models.Normalize", "models.Dense"))
+    assert "'Dense'" in looked(tmp_path / "bert")[0]["vectors"]["refused"]
+
+
 def test_a_dataset(dataset_folder):
     facts, samples = looked(dataset_folder, samples=1, split="test")
     assert facts["kind"] == "dataset" and facts["counts"] == {"train": 132, "val": 20, "test": 8} and len(samples) == 1
     assert "132" in shown(facts, samples)
 
 
-def test_a_run(unbroken_run, dataset_folder):
+def test_a_run(unbroken_run, dataset_folder, tmp_path):
     facts, samples = looked(unbroken_run, samples=2)
     assert (facts["kind"], facts["architecture"]["family"], facts["checkpoints"]["latest"]) == ("run", "llama", 12)
     assert facts["parameters"]["total"] == facts["parameters"]["trainable"] and len(samples) == 2
     assert "[[" in shown(facts, samples) and "[[" not in shown(facts, samples, colours=True)
+    moved = tmp_path / "run"
+    shutil.copytree(unbroken_run, moved)
+    config = json.loads((moved / "config.json").read_text())
+    config["input"]["dataset"] = str(tmp_path / "gone")
+    (moved / "config.json").write_text(json.dumps(config))
+    facts, samples = looked(moved)
+    assert not samples and "gone  (not there; --dataset" in shown(facts, samples)
+    assert looked(moved, InputConfig(dataset=str(dataset_folder)), given=("dataset",))[1]
     with pytest.raises(UserError, match="--length is given"):
         looked(unbroken_run, given=("dataset", "length"))
 
