@@ -104,8 +104,8 @@ def _pooling(path: pathlib.Path) -> str:
 def _longest(folder: pathlib.Path, settings: dict, positions: int) -> int:
     """The folder's own limit, else its tokenizer's (which may be absurdly large), within the positions of the model."""
     said = settings.get("max_seq_length") or _optional(folder / "tokenizer_config.json").get("model_max_length") or positions
-    if isinstance(said, bool) or not isinstance(said, int | float) or said < 1:
-        raise UserError(f"{folder}/sentence_bert_config.json says max_seq_length={said!r}, no whole number above 0; mend it.")
+    if isinstance(said, bool) or not isinstance(said, int | float) or said < 3:  # [CLS], a token, [SEP]
+        raise UserError(f"{folder}/sentence_bert_config.json says max_seq_length={said!r}, no whole number above 2; mend it.")
     return int(min(said, positions))
 
 

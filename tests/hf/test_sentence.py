@@ -86,6 +86,7 @@ def test_the_longest_text_is_what_the_folder_the_tokenizer_or_the_model_says(tmp
         ({"pooling": {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}}, ("mean and cls",)),
         ({"pooling": {"pooling_mode": "lasttoken"}}, ("lasttoken",)),
         ({"sentence_bert_config": {"max_seq_length": "long"}}, ("max_seq_length='long'",)),
+        ({"sentence_bert_config": {"max_seq_length": 1}}, ("max_seq_length=1",)),
         ({"config_sentence_transformers": {"default_prompt_name": "query"}}, ("default_prompt_name 'query'",)),
         ({"2_Normalize/config": {"module_input_name": "token_embeddings"}}, ("'token_embeddings'",)),
     ],
