@@ -81,10 +81,17 @@ class _Lines:
             print(f"{self.what} {done:,} of {total:,}{left}", file=sys.stderr, flush=True)
 
 
-def run(main: Callable[[], dict | None], doc: str) -> None:
-    """Runs `main` under absl: prints its result as the last line; a UserError becomes one sentence and exit code 2."""
+def run(main: Callable[[], dict | None], doc: str, positional: str = "") -> None:
+    """Runs `main` under absl: prints its result as the last line; a UserError becomes one sentence and exit code 2.
+
+    `positional` names the flag whose value may stand alone, without --name=; other launchers refuse such an argument.
+    """
+    if positional:
+        FLAGS.set_gnu_getopt(True)  # flags may follow the argument
 
     def wrapped(argv):
+        if positional and len(argv) > 1 and not FLAGS[positional].present:
+            FLAGS[positional].parse(argv.pop(1))
         if len(argv) > 1:
             return _fail(f"Unexpected argument '{argv[1]}'; every option is a flag, --name=value.")
         try:

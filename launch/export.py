@@ -4,6 +4,7 @@
     python -m launch.export --init_from=FOLDER --output=DIR    (reads a Hugging Face folder and writes it again)
     python -m launch.export --init_from=FOLDER --adapter=ADAPTER --output=DIR    (with an adapter merged into it)
     python -m launch.export --workdir=W --adapter_only --output=DIR    (a run's adapter alone, as PEFT or AdapterHub load it)
+    python -m launch.export --init_from=BERT --output=DIR --sentence_pooling=mean    (for sentence-transformers too)
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def main() -> dict:
         raise UserError("--adapter is merged into --init_from, which is missing; a run's own adapter needs no flag.")
     if config.adapter_only and config.init_from:
         raise UserError("--adapter_only writes a run's adapter; give --workdir instead of --init_from.")
+    if config.workdir and "sentence_pooling" in app.given(ExportConfig):
+        raise UserError("--sentence_pooling is given, and a run writes text, not vectors; leave it out with --workdir.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
     check_apart(config.output, config.init_from or config.workdir)
     summary = rewrite(config) if config.init_from else export_run(config)
@@ -87,6 +90,7 @@ def rewrite(config: ExportConfig) -> dict:
             f"{config.init_from} has {tokenizer.vocab_size} tokens in tokenizer.json and vocab_size={rows} in config.json, and untrained rows are "
             "not written; train with --init_from, or mend the folder."
         )
+    sentence = _sentence(config.sentence_pooling, source)
     factory = ModelFactory(model, model.embeddings)
     options, values = adapter.read(config.adapter, factory, source.family) if config.adapter else (None, None)
     params, done = source.params(factory, mesh_lib.make("data:1")), "nothing was trained"
@@ -97,8 +101,23 @@ def rewrite(config: ExportConfig) -> dict:
         config.output, params, model, tokenizer, family=source.family.name if config.family == "auto" else config.family,
         dtype=config.export_dtype, max_new_tokens=DecodeConfig().max_new_tokens, overwrite=config.overwrite,
         card=f"# {source.folder.path.name}\n\nRead and written by rgjax; {done}.\n", token_ids=source.folder.token_ids(),
+        sentence=sentence,
     )  # fmt: skip
-    return {"output": config.output, "family": family.name, "parameters": factory.count(), "dtype": config.export_dtype}
+    summary = {"output": config.output, "family": family.name, "parameters": factory.count(), "dtype": config.export_dtype}
+    return summary | ({"sentence_pooling": sentence.pooling} if sentence else {})
+
+
+def _sentence(pooling: str, source):
+    """How the written folder makes vectors, None if it does not; raises UserError for another model than an encoder alone."""
+    from rgjax.hf.sentence import Sentence
+
+    folder, family = source.folder.path, source.family
+    if not family.encoder and pooling in ("mean", "cls"):
+        raise UserError(f"--sentence_pooling={pooling} is given, and {folder} is a {family.name}; only an encoder alone (bert) makes vectors.")
+    if pooling == "none" or not family.encoder:
+        return None
+    kept = Sentence.read(folder, positions := source.options["max_positions"])
+    return kept if pooling == "auto" or (kept and kept.pooling == pooling) else Sentence.fresh(folder, pooling, positions)
 
 
 if __name__ == "__main__":

@@ -371,7 +371,30 @@ class ExportConfig:
         choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5", "bart", "bert"),
     )
     export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
+    sentence_pooling: str = option(
+        "auto",
+        "Write a BERT encoder so that sentence-transformers loads it too, with unit vectors pooled by the mean over tokens or from the "
+        "first one ('cls'); 'auto' keeps what --init_from says, if it is of sentence-transformers, and 'none' leaves it out.",
+        choices=("auto", "none", "mean", "cls"),
+    )
     overwrite: bool = option(False, "Replace an existing folder.")
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedConfig:
+    """Texts as vectors, by a BERT encoder."""
+
+    init_from: str = option("", "Local Hugging Face folder of a BERT encoder.")
+    input: str = option("", "Table with columns id and text: JSON lines (.jsonl), CSV or Parquet.")
+    output: str = option("", "Parquet file to write, with columns id (string) and vector (list of float32), in input order.")
+    pooling: str = option(
+        "auto",
+        "One vector from the tokens' states: their mean or the first ('cls'), of unit length; 'auto' does as the folder says if it is "
+        "of sentence-transformers.",
+        choices=("auto", "mean", "cls"),
+    )
+    embed_batch: int = option(64, "Texts computed together.", low=1)
+    overwrite: bool = option(False, "Replace an existing output file.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,3 +411,14 @@ class ShowConfig:
 
     workdir: str = option("", "Folder of an evaluated run.")
     count: int = option(10, "Examples shown, spread evenly over the split.", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """What a folder holds."""
+
+    path: str = option(
+        "", "Hugging Face folder, workdir of a run, dataset folder or adapter folder; may stand alone, without --path=."
+    )
+    samples: int = option(3, "Training samples shown token by token (of a run or dataset, or with --dataset).", low=0)
+    split: str = option("train", "Split the samples are from.", choices=("train", "val", "test"))

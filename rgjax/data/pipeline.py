@@ -54,6 +54,13 @@ def features(rendered: Rendered, encoder: bool, start_id: int, loss_on: str = "r
     return {name: np.asarray(values, np.int32) for name, values in rows.items()}
 
 
+def as_fed(example: dict, template: Template, config: InputConfig, architecture: str, with_control: bool = True) -> dict[str, np.ndarray]:
+    """The arrays of one example as batches hold them: rendered, and cut to the row."""
+    rendered = template.render(example, with_control=with_control)
+    start = template.tokenizer.pad_id  # the decoder begins with padding, as in T5
+    return _fit(features(rendered, architecture == "seq2seq", start, config.loss_on), Shape.of(config, architecture))
+
+
 def train_batches(
     dataset: Dataset, template: Template, config: InputConfig, architecture: str, *, seed: int, process: int = 0, processes: int = 1,
     replay: Sequence[Dataset] = (),
@@ -69,11 +76,9 @@ def train_batches(
     if config.batch_size > count:
         raise UserError(f"--batch_size={config.batch_size} is larger than the {count} training examples; lower it.")
     rows, encoder = config.batch_size // processes, architecture == "seq2seq"
-    start = template.tokenizer.pad_id  # the decoder begins with padding, as in T5
 
     def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        keep = rng.random() >= config.control_dropout
-        return _fit(features(template.render(example, with_control=keep), encoder, start, config.loss_on), shape)
+        return as_fed(example, template, config, architecture, with_control=rng.random() >= config.control_dropout)
 
     sources = [dataset.source("train"), *(earlier.source("train") for earlier in replay)]
     if not config.packing:
@@ -217,11 +222,9 @@ def eval_batches(
 
     All processes walk the same split and keep their rows, so they agree on the number of batches. `limit` bounds it.
     """
-    shape, encoder = Shape.of(config, architecture), architecture == "seq2seq"
-    start, rows, made = template.tokenizer.pad_id, config.batch_size, 0
+    shape, rows, made = Shape.of(config, architecture), config.batch_size, 0
     packed: list[dict[str, np.ndarray]] = []
-    examples = (features(template.render(e), encoder, start, config.loss_on) for e in dataset.examples(split))
-    for row in _pack_rows((_fit(arrays, shape) for arrays in examples), shape):
+    for row in _pack_rows((as_fed(e, template, config, architecture) for e in dataset.examples(split)), shape):
         packed.append(row)
         if len(packed) == rows:
             yield _share(packed, rows, process, processes)

@@ -60,6 +60,14 @@ class Tokenizer:
         """Token ids of each text; faster than one by one."""
         return [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
+    def encode_framed(self, texts: Sequence[str], longest: int) -> list[list[int]]:
+        """Token ids of each text with what the folder's post-processor adds ([CLS] ... [SEP]), at most `longest` in all."""
+        self.backend.enable_truncation(longest)
+        try:
+            return [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=True)]
+        finally:
+            self.backend.no_truncation()
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without padding, begin and end, but with slot tokens kept (`slots.fill` needs them)."""
         drop = {self.pad_id, self.eos_id, self.bos_id}
@@ -126,9 +134,10 @@ def _token(config: dict, role: str) -> str | None:
 
 
 def _named(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
-    """Role -> special token, as far as the folder names one and its vocabulary has it."""
+    """Role -> special token, as far as the folder names one (or has it under BERT's usual name) and its vocabulary has it."""
     configs = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
-    found = {role: next(filter(None, (_token(config, role) for config in configs)), None) for role in ROLES}
+    usual = {role: f"[{role.upper()}]" for role in ("unk", "sep", "cls", "mask")} if isinstance(backend.model, models.WordPiece) else {}
+    found = {role: next(filter(None, (_token(config, role) for config in configs)), usual.get(role)) for role in ROLES}
     return {role: token for role, token in found.items() if isinstance(token, str) and backend.token_to_id(token) is not None}
 
 
@@ -147,7 +156,7 @@ def _chat_template(folder: pathlib.Path) -> str:
 
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
-    """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends."""
+    """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends; a BERT begins with [CLS]."""
     named = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
     numbered = [_read(folder / "generation_config.json"), _read(folder / "config.json")]
 
@@ -164,7 +173,7 @@ def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
 
     usual = next((t for t in (EOS, "[SEP]") if backend.token_to_id(t) is not None), EOS)
     eos = found("eos") or found("sep") or usual
-    names = {"eos": eos, "bos": found("bos") or eos, "pad": found("pad") or eos}
+    names = {"eos": eos, "bos": found("bos") or found("cls") or eos, "pad": found("pad") or eos}
     for role, name in names.items():
         if backend.token_to_id(name) is None:
             raise UserError(f"{folder} has no {role} token '{name}' in its vocabulary; set {role}_token in tokenizer_config.json.")

@@ -20,6 +20,7 @@ from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
 from rgjax.hf.families import choose
+from rgjax.hf.sentence import Sentence
 from rgjax.hf.table import METADATA, Family, tensors
 from rgjax.models.adapted import AdaptedFactory
 
@@ -29,16 +30,19 @@ SHARD_BYTES = 4 * 2**30
 def write(
     output: str | pathlib.Path, params: dict, config: ModelConfig, tokenizer: Tokenizer, *, family: str = "auto",
     dtype: str = "float32", max_new_tokens: int = 128, card: str = "", overwrite: bool = False, shard_bytes: int = SHARD_BYTES,
-    token_ids: dict | None = None,
+    token_ids: dict | None = None, sentence: Sentence | None = None,
 ) -> Family:  # fmt: skip
     """Writes config.json, generation_config.json, weights, tokenizer and README.md into a new folder, whole or not at all.
 
     `params` is the nested dict of float32 arrays; `card` the text of README.md; `token_ids` (`eos_token_id` and its like) go
-    before the tokenizer's. Raises UserError when the model fits no family or the folder exists.
+    before the tokenizer's; `sentence` makes it a folder of sentence-transformers too. Raises UserError when the model fits no
+    family or the folder exists.
     """
     chosen = choose(config, family)
     with _staging(pathlib.Path(output).absolute(), overwrite) as fresh:
         _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes, token_ids or {})
+        if sentence is not None:
+            sentence.write(fresh, config.width)
     return chosen
 
 

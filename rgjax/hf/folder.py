@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import mmap
 import pathlib
 
 import ml_dtypes
@@ -57,6 +58,17 @@ class Folder:
         unsaid = _UNSAID if self.config.get("model_type") == "bart" else {}
         said = unsaid | self.config | (read_json(generation) if generation.is_file() else {})
         return {name: said[name] for name in names if said.get(name) is not None}
+
+
+def release(tensor: np.ndarray) -> None:
+    """Lets go of what was read of a mapped tensor: its pages count as this process's memory until then. It can be read again."""
+    root = tensor
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if isinstance(root.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and tensor.nbytes:
+        first = tensor.ctypes.data - root.ctypes.data
+        start = first // mmap.PAGESIZE * mmap.PAGESIZE
+        root.base.madvise(mmap.MADV_DONTNEED, start, first + tensor.nbytes - start)
 
 
 def read_json(path: pathlib.Path) -> dict:

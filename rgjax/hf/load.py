@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from rgjax.config import ModelConfig
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf.families import FAMILIES
-from rgjax.hf.folder import Folder
+from rgjax.hf.folder import Folder, release
 from rgjax.hf.table import Family, Rule, resolved
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
@@ -67,6 +68,10 @@ class Pretrained:
                 raise UserError(f"--{name}={getattr(given, name)} contradicts {said}; leave the flag out.")
         return dataclasses.replace(given, **options)
 
+    def own_config(self) -> ModelConfig:
+        """The folder's architecture with as many embeddings as its table has rows, whatever its tokenizer."""
+        return dataclasses.replace(ModelConfig(), **self.options, embeddings=self._rows())
+
     def _rows(self) -> int:
         rows = self.folder.config.get("vocab_size")
         if not isinstance(rows, int):
@@ -102,7 +107,9 @@ class Pretrained:
             if name in wanted or name.endswith(self.family.ignored):
                 continue
             if name in copies:
-                if not np.array_equal(tensor, self._tensor(copies[name])):
+                equal = np.array_equal(tensor, original := self._tensor(copies[name]))
+                release(tensor), release(original)
+                if not equal:
                     raise UserError(f"{where}: the tensor {name} differs from {copies[name]}, to which config.json ties it; mend config.json.")
             elif name in buffers:
                 if np.any(tensor):
@@ -148,7 +155,7 @@ class Pretrained:
         arrays = {}
         for name, leaf in trees.flat(nnx.to_pure_dict(factory.abstract)):
             read = self._reader(rules[name], leaf.shape, seed)
-            arrays[name] = jax.make_array_from_callback(leaf.shape, placed[name], read, dtype=np.float32)
+            arrays[name] = _place(leaf.shape, placed[name], read)
         return trees.nested(arrays.items())
 
     def _reader(self, rule: Rule, shape: tuple[int, ...], seed: int):
@@ -158,15 +165,34 @@ class Pretrained:
         tensor = self._tensor(rule.theirs)
         if _by_token(rule) and shape[0] > len(tensor):
             return lambda index: _extended(tensor, shape, index, seed)
-        return lambda index: rule.read(tensor, shape, index)
+        return lambda index: _read(rule, tensor, shape, index)
 
     def _layers(self, rule: Rule, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
         layers = range(*index[0].indices(shape[0]))
         spans = [len(range(*s.indices(n))) for s, n in zip(index[1:], shape[1:], strict=True)]
         out = np.empty((len(layers), *spans), np.float32)
         for k, i in enumerate(layers):
-            out[k] = rule.read(self._tensor(rule.theirs.format(i=i)), shape[1:], index[1:])
+            out[k] = _read(rule, self._tensor(rule.theirs.format(i=i)), shape[1:], index[1:])
         return out
+
+
+def _place(shape: tuple[int, ...], sharding: jax.sharding.Sharding, read: Callable[[tuple[slice, ...]], np.ndarray]) -> jax.Array:
+    """A float32 array made part by part, so that beside it the host holds one device's part at a time; equal parts are read once."""
+    wanted: dict[tuple, list] = {}
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        wanted.setdefault(tuple((s.start, s.stop) for s in index), []).append(device)
+    parts = []
+    for spans, devices in wanted.items():
+        found = read(tuple(slice(*span) for span in spans))
+        parts += jax.block_until_ready([jax.device_put(found, device) for device in devices])
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts, dtype=np.float32)
+
+
+def _read(rule: Rule, tensor: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
+    """`rule.read`, which leaves no page of the file in this process's memory."""
+    found = rule.read(tensor, shape, index)
+    release(tensor)
+    return found
 
 
 def _by_token(rule: Rule) -> bool:
@@ -179,4 +205,5 @@ def _extended(tensor: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ..
     old = np.asarray(tensor[span], np.float32)
     new = np.random.default_rng([seed, 1]).standard_normal((shape[0] - len(old), *shape[1:]), np.float32)[span]
     rows = np.concatenate([old, old.mean(0) + NOISE * old.std(0) * new])
+    release(tensor)
     return rows[index[0]]

@@ -67,7 +67,8 @@ class Rule:
         skip = self.part[0] * math.prod(shape[axis] for axis in groups[-1])
         slices[-1] = slice(slices[-1].start + skip, slices[-1].stop + skip)
         order = [axis for group in groups for axis in group]
-        found = np.asarray(tensor[tuple(slices)], np.float32).reshape([len(spans[axis]) for axis in order])
+        # A copy, even of float32: an array on a CPU device would be the file's own memory where that is aligned.
+        found = np.array(tensor[tuple(slices)], np.float32).reshape([len(spans[axis]) for axis in order])
         return found.transpose(np.argsort(order))
 
 
@@ -128,6 +129,11 @@ class Family:
     def seq2seq(self) -> bool:
         """Whether it is an encoder-decoder."""
         return self.shape.get("architecture") == "seq2seq"
+
+    @property
+    def encoder(self) -> bool:
+        """Whether it is an encoder alone, which makes vectors and writes no text."""
+        return self.shape.get("architecture") == "encoder"
 
     def renamed(self, name: str) -> str:
         """A tensor's name with an ending of old files as it is today."""

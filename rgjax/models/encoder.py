@@ -48,3 +48,17 @@ class TextEncoder(nnx.Module):
 
     def _dense(self, x: jax.Array) -> jax.Array:
         return linear(x, self.w_head[...]) + self.b_head[...].astype(x.dtype)
+
+
+def sentence_vectors(hidden_BTD: jax.Array, mask_BT: jax.Array, pooling: str, normalize: bool) -> jax.Array:
+    """One float32 vector [B, D] a row: the 'mean' over the tokens where `mask_BT` is set, or the first position ('cls').
+
+    `normalize` divides by the Euclidean length. As sentence-transformers computes them (Reimers & Gurevych 2019, arXiv:1908.10084).
+    """
+    hidden_BTD = hidden_BTD.astype(jnp.float32)
+    if pooling == "cls":
+        x_BD = hidden_BTD[:, 0]
+    else:
+        weights_BT1 = mask_BT[..., None].astype(jnp.float32)
+        x_BD = (hidden_BTD * weights_BT1).sum(1) / jnp.maximum(weights_BT1.sum(1), 1e-9)  # a text without tokens gives zeros
+    return x_BD / jnp.maximum(jnp.linalg.norm(x_BD, axis=-1, keepdims=True), 1e-12) if normalize else x_BD

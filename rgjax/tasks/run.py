@@ -48,10 +48,7 @@ class Run:
         moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
         mesh_lib.start(facts["train"].compilation_cache)
-        tokenizer = Tokenizer.load(pathlib.Path(folder) / "tokenizer")
-        if tokenizer.vocab_size != facts["vocab_size"]:
-            raise UserError(f"{folder}/tokenizer has {tokenizer.vocab_size} tokens, the model {facts['vocab_size']}; restore the run's own.")
-        task = ReasonTask(tokenizer, facts["input"], facts["model"], facts["adapter"])
+        task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         step = checkpoints.best if which == "best" else checkpoints.latest
         if step is None:
@@ -88,11 +85,8 @@ class Run:
         return self.facts["controls"]
 
     def dataset(self, folder: str = "") -> Dataset:
-        """The dataset it was trained on, or the copy of it in `folder`; raises UserError when it is another."""
-        dataset = Dataset.open(folder or self.facts["input"].dataset)
-        if dataset.fingerprint != self.facts["dataset_fingerprint"]:
-            raise UserError(f"{dataset.folder} is not the dataset of this run; give its own with --dataset.")
-        return dataset
+        """As `open_dataset`."""
+        return open_dataset(self.facts, folder)
 
     def perplexity(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Of the references alone, whatever was trained on: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`."""
@@ -104,6 +98,22 @@ class Run:
         loss = totals["nll"] / totals["tokens"]
         accuracy = totals["correct"] / totals["tokens"]
         return {"perplexity": math.exp(loss), "loss": loss, "token_accuracy": accuracy, "target_tokens": totals["tokens"]}
+
+
+def open_dataset(facts: dict, folder: str = "") -> Dataset:
+    """The dataset a run was trained on, or the copy of it in `folder`; raises UserError when it is another."""
+    dataset = Dataset.open(folder or facts["input"].dataset)
+    if dataset.fingerprint != facts["dataset_fingerprint"]:
+        raise UserError(f"{dataset.folder} is not the dataset of this run; give its own with --dataset.")
+    return dataset
+
+
+def open_tokenizer(folder: str | pathlib.Path, facts: dict) -> Tokenizer:
+    """The tokenizer of a run; raises UserError when it is another than the run began with."""
+    tokenizer = Tokenizer.load(pathlib.Path(folder) / "tokenizer")
+    if tokenizer.vocab_size != facts["vocab_size"]:
+        raise UserError(f"{folder}/tokenizer has {tokenizer.vocab_size} tokens, the model {facts['vocab_size']}; restore the run's own.")
+    return tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

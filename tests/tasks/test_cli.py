@@ -1,4 +1,4 @@
-"""The launchers as a user runs them: train, evaluate, generate, export, report, show; and what they say to a mistake."""
+"""The launchers as a user runs them: train, evaluate, generate, export, report, show, inspect; and what they say to a mistake."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show")
+LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show", "embed", "inspect")
 
 
 def launch(name, **flags):
@@ -82,6 +82,9 @@ def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
     shown = launch("show", workdir=workdir, count=2)
     result(shown)
     assert len(shown.stdout.splitlines()) > 4
+    inspected = launch("inspect", path=workdir, samples=2)
+    told = result(inspected)
+    assert (told["kind"], told["checkpoints"]["latest"], len(told["samples"])) == ("run", 6, 2) and inspected.stdout.count("[[") >= 2
 
 
 @pytest.mark.parametrize(
@@ -146,4 +149,5 @@ def test_every_launcher_explains_itself():
         done = subprocess.run([sys.executable, "-c", code.format(name)], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert f"python -m launch.{name}" in done.stdout
-        assert ("--output=''" if name == "prepare" else "--workdir=''") in done.stdout
+        first = {"prepare": "--output=''", "embed": "--init_from=''", "inspect": "--path=''"}.get(name, "--workdir=''")
+        assert first in done.stdout

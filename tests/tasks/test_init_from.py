@@ -92,3 +92,10 @@ def test_what_contradicts_the_folder_stops_before_the_run_exists(folder, dataset
     (folder / "model.safetensors").write_bytes(b"short")
     refused(launch("train", **flags), "model.safetensors", "fetch it again")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_is_written_for_sentence_transformers_only_where_that_makes_sense(folder, tmp_path):
+    refused(launch("export", init_from=folder, output=tmp_path / "more", sentence_pooling="mean"), "--sentence_pooling=mean", "llama", "bert")
+    refused(launch("export", workdir=tmp_path, output=tmp_path / "more", sentence_pooling="cls"), "--sentence_pooling", "--workdir")
+    refused(launch("embed", init_from=folder, input=folder / "config.json", output=tmp_path / "v.parquet"), "llama", "makes no vectors")
+    assert {p.name for p in tmp_path.iterdir()} == {"hf"}
