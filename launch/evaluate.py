@@ -2,6 +2,7 @@
 
     python -m launch.evaluate --workdir=W --split=val
     python -m launch.evaluate --workdir=W --split=val --outputs=MINE.jsonl --against=THEIRS.jsonl
+    python -m launch.evaluate --workdir=W --ablate_vectors    (whether precomputed vectors help: writes ablation.json)
 
 Decoding flags that are left out are the run's own.
 """
@@ -17,10 +18,15 @@ def main() -> dict:
     config, given = app.read(EvaluateConfig), app.read(DecodeConfig)
     app.require(workdir=config.workdir)
 
-    from rgjax.tasks import measure
+    from rgjax.tasks import ablation, measure
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
+    if config.ablate_vectors:
+        with app.progress("measuring") as show:
+            result, table = ablation.vectors(config, show)
+        print(table)
+        return result
     decode = run_lib.decode_config(workdir.read(config.workdir), given, app.given(DecodeConfig))
     with app.progress("writing") as show:
         result, table = measure.evaluate(config, decode, show)

@@ -117,6 +117,13 @@ class InputConfig:
         "never misspelt: nothing, titles, or 'all' (titles and the item's attribute values).",
         choices=("none", "titles", "all"),
     )
+    item_vectors: str = option("", "Parquet table (id, vector) of items, read by --adapter=vectors; an item without id goes by its title.")
+    user_vectors: str = option("", "Parquet table (id, vector) of shoppers; one who is not in it gets the mean of their history's items.")
+    vectors_as: str = option(
+        "given",
+        "The vectors as they are, or what shows their worth: zeros, those of others ('shuffle'), or fixed random ones.",
+        choices=("given", "zero", "shuffle", "random"),
+    )
     control_dropout: float = option(0.0, "Share of training examples that lose their control codes.", low=0.0, high=1.0)
     prompt: str = option(
         "markers",
@@ -348,6 +355,9 @@ class EvaluateConfig:
     limit: int = option(0, "Measure only the first examples; 0 measures all.", low=0)
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     outputs: str = option("", "JSON lines with a 'reason' per example: score this file instead of generating.")
+    ablate_vectors: bool = option(
+        False, "Instead of all else: how much the loss on the references grows when the run's vectors are zeroed, shuffled or random."
+    )
     against: str = option("", "Another system's outputs file for a paired bootstrap.")
     resamples: int = option(1000, "Bootstrap resamples.", low=100)
     max_words: int = option(75, "Word limit of the length compliance (characters for Chinese).", low=1)
@@ -382,9 +392,11 @@ class ExportConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EmbedConfig:
-    """Texts as vectors, by a BERT encoder."""
+    """Texts as vectors, by a BERT encoder; or items, by behaviour."""
 
     init_from: str = option("", "Local Hugging Face folder of a BERT encoder.")
+    dataset: str = option("", "Instead of texts: vectors of the items in a dataset's training histories, from which items go together.")
+    width: int = option(64, "Entries of a vector (--dataset).", low=1)
     input: str = option("", "Table with columns id and text: JSON lines (.jsonl), CSV or Parquet.")
     output: str = option("", "Parquet file to write, with columns id (string) and vector (list of float32), in input order.")
     pooling: str = option(

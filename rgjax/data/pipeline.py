@@ -3,6 +3,7 @@
 A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, or with
 --loss_on=all on every token of the example, 0 elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions`
 (restart with each example); the encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
+Examples that come with precomputed vectors add `vectors`, float32 [rows, M, Z]: the k-th is of the row's k-th example.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rgjax.data.dataset import Dataset, Joined
 from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
+SHORTEST = 48  # tokens of an example that comes with a vector, for the number of vectors that a row has room for
 PACKING_BINS = 64  # rows filled side by side; more pack tighter and delay the first batch
 
 
@@ -27,23 +29,26 @@ class Shape:
 
     length: int
     encoder_length: int  # 0 for decoder-only
+    vectors: int = 0  # most examples in a row, where each comes with a vector; else 0
 
     @classmethod
     def of(cls, config: InputConfig, architecture: str) -> Shape:
+        vectors = max(1, config.length // SHORTEST) if config.item_vectors or config.user_vectors else 0
         if architecture == "causal":
-            return cls(config.length, 0)
+            return cls(config.length, 0, vectors)
         if 0 < config.decoder_length < config.target_length:
             raise UserError(
                 f"--decoder_length={config.decoder_length} is below --target_length={config.target_length}; raise it, or give 0."
             )
-        return cls(config.decoder_length or config.target_length, config.length)
+        return cls(config.decoder_length or config.target_length, config.length, vectors)
 
     def scaled(self, share: float) -> Shape:
-        return Shape(max(8, int(self.length * share)), int(self.encoder_length * share))
+        """For one example a row."""
+        return Shape(max(8, int(self.length * share)), int(self.encoder_length * share), min(self.vectors, 1))
 
 
 def features(rendered: Rendered, encoder: bool, start_id: int, loss_on: str = "reason") -> dict[str, np.ndarray]:
-    """One example as unpadded int32 arrays (see the module's docstring); `loss_on='all'` is for decoder-only rows."""
+    """One example as unpadded arrays (see the module's docstring); `loss_on='all'` is for decoder-only rows."""
     prompt, target = rendered.prompt_ids, rendered.target_ids
     if encoder:
         rows = {"encoder_tokens": prompt, "tokens": [start_id] + target[:-1], "targets": target, "weights": [1] * len(target)}
@@ -51,7 +56,8 @@ def features(rendered: Rendered, encoder: bool, start_id: int, loss_on: str = "r
         whole = prompt + target
         weights = [int(loss_on == "all")] * (len(prompt) - 1) + [1] * len(target)
         rows = {"tokens": whole[:-1], "targets": whole[1:], "weights": weights}
-    return {name: np.asarray(values, np.int32) for name, values in rows.items()}
+    arrays = {name: np.asarray(values, np.int32) for name, values in rows.items()}
+    return arrays if rendered.vector is None else arrays | {"vectors": rendered.vector[None]}
 
 
 def as_fed(example: dict, template: Template, config: InputConfig, architecture: str, with_control: bool = True) -> dict[str, np.ndarray]:
@@ -100,6 +106,7 @@ def train_batches(
 
 def _lengths(shape: Shape) -> dict[str, int]:
     lengths = {"tokens": shape.length, "targets": shape.length, "weights": shape.length}
+    lengths |= {"vectors": shape.vectors} if shape.vectors else {}
     return lengths | ({"encoder_tokens": shape.encoder_length} if shape.encoder_length else {})
 
 
@@ -114,13 +121,18 @@ def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "encoder_tokens" in row:
         names = ("encoder_tokens", "encoder_tokens_segment_ids", "encoder_tokens_positions")
         out |= {name.replace("_tokens_", "_"): row[name] for name in names}
-    return {name: np.asarray(values, np.int32) for name, values in out.items()}
+    return _typed(out) | ({"vectors": row["vectors"]} if "vectors" in row else {})
+
+
+def _typed(arrays: dict) -> dict[str, np.ndarray]:
+    """Everything but vectors as int32."""
+    return {name: np.asarray(values, np.float32 if name == "vectors" else np.int32) for name, values in arrays.items()}
 
 
 def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> dict[str, np.ndarray]:
     """A batch of one example a row, padded to `shape` and with empty rows to `rows`."""
     lengths = _lengths(shape)
-    out = {name: np.zeros((rows, length), np.int32) for name, length in lengths.items()}
+    out = {name: np.zeros((rows, length, *examples[0][name].shape[1:]), examples[0][name].dtype) for name, length in lengths.items()}
     for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
         if length:
             out |= {f"{prefix}segment_ids": np.zeros((rows, length), np.int32), f"{prefix}positions": np.zeros((rows, length), np.int32)}
@@ -244,8 +256,8 @@ def _share(packed, rows, process, processes):
 def _pack_rows(examples: Iterator[dict[str, np.ndarray]], shape: Shape) -> Iterator[dict[str, np.ndarray]]:
     """Greedy packing in order: a row is closed when the next example does not fit."""
     held: list[dict[str, np.ndarray]] = []
-    used = {"tokens": 0, "encoder_tokens": 0}
-    room = {"tokens": shape.length, "encoder_tokens": shape.encoder_length}
+    used = {"tokens": 0, "encoder_tokens": 0, "vectors": 0}
+    room = {"tokens": shape.length, "encoder_tokens": shape.encoder_length, "vectors": shape.vectors}
     for arrays in examples:
         sizes = {name: len(arrays.get(name, ())) for name in used}
         if held and any(used[name] + sizes[name] > room[name] for name in used):
@@ -261,11 +273,11 @@ def _merge(examples: list[dict[str, np.ndarray]], shape: Shape) -> dict[str, np.
     out = {}
     for name, length in _lengths(shape).items():
         joined = np.concatenate([a[name] for a in examples])
-        out[name] = np.pad(joined, (0, length - len(joined)))
+        out[name] = np.pad(joined, [(0, length - len(joined))] + [(0, 0)] * (joined.ndim - 1))
     for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
         if length:
             sizes = [len(a[f"{prefix}tokens"]) for a in examples]
             pad = (0, length - sum(sizes))
             out[f"{prefix}segment_ids"] = np.pad(np.repeat(np.arange(1, len(sizes) + 1), sizes), pad)
             out[f"{prefix}positions"] = np.pad(np.concatenate([np.arange(n) for n in sizes]), pad)
-    return {name: np.asarray(values, np.int32) for name, values in out.items()}
+    return _typed(out)

@@ -13,6 +13,8 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
+import numpy as np
+
 from rgjax.config import InputConfig
 from rgjax.data import slots as slots_lib
 from rgjax.data.slots import neutral
@@ -30,6 +32,7 @@ class Rendered:
     target_ids: list[int]
     surfaces: dict[str, str]  # slot token -> string to put back
     truncated: bool
+    vector: np.ndarray | None = None  # float32 [Z], where the model reads precomputed vectors
 
 
 def attribute_values(attributes: dict | None) -> list[tuple[str, str]]:

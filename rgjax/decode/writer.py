@@ -41,8 +41,8 @@ class Writer:
         self.rows = max(1, config.decode_batch // self.copies)
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
 
-    def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R):
-        model = self.factory.model(params)
+    def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R, vectors_R1Z=None):
+        model = self.factory.model(params, vectors_R1Z)
         filled = prompt.prefill(model, tokens_RS, lengths_R)
         rows = prompt.repeat(rules_R, self.copies)
         if self.config.method == "beam":
@@ -72,7 +72,8 @@ class Writer:
         tokens, lengths = prompt.pad_left([r.prompt_ids for r in rendered], -(-longest // BUCKET) * BUCKET, self.tokenizer.pad_id)
         rows = self.rules.rows([r.surfaces for r in rendered], self.config.length_unit)
         keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(self.config.decode_seed), r))(jnp.asarray(row_ids, jnp.uint32))
-        return jax.device_get(self._run(self.params, jnp.asarray(tokens), jnp.asarray(lengths), rows, keys))
+        vectors = None if rendered[0].vector is None else jnp.asarray(np.stack([r.vector for r in rendered])[:, None])
+        return jax.device_get(self._run(self.params, jnp.asarray(tokens), jnp.asarray(lengths), rows, keys, vectors))
 
     def _hypothesis(self, tokens: np.ndarray, score: float) -> Hypothesis:
         ids = [int(t) for t in tokens if t >= 0]

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from tokenizers.normalizers import Lowercase
 
 from rgjax.config import ModelConfig
+from rgjax.data import covisit
+from rgjax.data.dataset import Dataset
 from rgjax.data.readers.columns import read_table
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
@@ -96,8 +98,7 @@ def embed_file(embedder: Embedder, input: str, output: str, batch: int, overwrit
     source, target = pathlib.Path(input), pathlib.Path(output)
     if not source.is_file() or source.suffix not in (".csv", ".jsonl", ".parquet"):
         raise UserError(f"--input={input} is no .jsonl, .csv or .parquet file; give a table with columns id and text.")
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise UserError(f"--output={output} exists; give another file, or --overwrite.")
+    _check_target(target, overwrite)
     total = sum(1 for _ in _rows(source))  # every line is checked before the first is computed
     if not total:
         raise UserError(f"--input={input} is empty; give a table with columns id and text.")
@@ -114,6 +115,26 @@ def embed_file(embedder: Embedder, input: str, output: str, batch: int, overwrit
     finally:
         partial.unlink(missing_ok=True)
     return {"output": output, "vectors": total, "width": embedder.factory.config.width, "pooling": embedder.sentence.pooling}
+
+
+def embed_items(folder: str, width: int, output: str, overwrite: bool) -> dict:
+    """Vectors of the items of a dataset's training histories -> the same Parquet file, whole or not at all; returns counts."""
+    target = pathlib.Path(output)
+    _check_target(target, overwrite)
+    names, vectors = covisit.item_vectors(Dataset.open(folder).examples("train"), width)
+    partial = target.with_name(target.name + ".partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        pq.write_table(pa.table([names, _lists(vectors)], schema=SCHEMA), partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return {"output": output, "vectors": len(names), "width": width}
+
+
+def _check_target(target: pathlib.Path, overwrite: bool) -> None:
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise UserError(f"--output={target} exists; give another file, or --overwrite.")
 
 
 def _rows(path: pathlib.Path):

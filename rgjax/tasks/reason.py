@@ -16,6 +16,7 @@ from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
+from rgjax.data.vectors import Vectors
 from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
@@ -57,11 +58,12 @@ class ReasonTask:
         room = adapter.virtual_tokens if adapter.adapter in PREPENDED else 0
         fitted = dataclasses.replace(input_config, length=input_config.length - room)
         self.template = PROMPTS[input_config.prompt](tokenizer, fitted, model_config.architecture)
+        self.vectors = _vectors(input_config, adapter)
         if room:
-            self.template = WithPlaceholders(self.template, room)
+            self.template = WithPlaceholders(self.template, room, self.vectors)
         self.factory = ModelFactory(model_config, model_config.embeddings or tokenizer.vocab_size)
         if adapter.adapter != "none":
-            self.factory = AdaptedFactory(self.factory, adapter)
+            self.factory = AdaptedFactory(self.factory, adapter, self.vectors.width if self.vectors else 0)
 
     def loss(self, smoothing: float, rdrop: float = 0.0):
         """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one."""
@@ -100,6 +102,18 @@ class ReasonTask:
         """Writes reasons with these parameters."""
         writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
         return ReasonWriter(self.template, writer, config)
+
+
+def _vectors(config: InputConfig, adapter: AdapterConfig) -> Vectors | None:
+    """The tables that --adapter=vectors reads; raises UserError when they are given without it, or it without them."""
+    given = config.item_vectors or config.user_vectors
+    if adapter.adapter == "vectors":
+        if not given:
+            raise UserError("--adapter=vectors reads precomputed vectors; give --item_vectors, --user_vectors or both.")
+        return Vectors(config)
+    if given:
+        raise UserError(f"{given} is read by --adapter=vectors only; add that, or leave --item_vectors and --user_vectors out.")
+    return None
 
 
 @dataclasses.dataclass

@@ -49,6 +49,8 @@ class Run:
         facts = workdir.read(folder)
         mesh_lib.start(facts["train"].compilation_cache)
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
+        if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:
+            raise UserError(f"{folder} was trained with other vectors than {' and '.join(task.vectors.paths)} hold; restore those.")
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         step = checkpoints.best if which == "best" else checkpoints.latest
         if step is None:

@@ -47,6 +47,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
     facts |= {"base_fingerprint": source.fingerprint} if source else {}
+    facts |= {"vectors_fingerprint": task.vectors.fingerprint()} if task.vectors else {}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
     loss, replay = task.loss(sections["optimizer"].label_smoothing, sections["optimizer"].rdrop), task.replayed(dataset)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from test_cli import launch, refused, result
 
 from rgjax import trees
+from rgjax.data.dataset import Dataset
 from rgjax.hf import export
 from rgjax.tasks.run import Run
 
@@ -163,3 +164,31 @@ def test_mistakes_with_adapters(trained, base, dataset_folder, tmp_path):
         refused(launch("export", workdir=workdir, base=other, output=tmp_path / "more"), str(other), "is not what")
     finally:
         away.rename(base)
+
+
+def test_vectors_of_shopper_and_item_become_a_prompt(base, dataset_folder, start_training, tmp_path):
+    made = result(launch("embed", dataset=dataset_folder, width=6, output=tmp_path / "items.parquet"))
+    assert made["vectors"] > 10 and made["width"] == 6
+    flags = {"init_from": base, "adapter": "vectors", "virtual_tokens": 4, "item_vectors": tmp_path / "items.parquet", "learning_rate": 0.02}
+    finish(start_training(tmp_path / "run", steps=4, schedule="constant", **flags))
+    finish(start_training(tmp_path / "run", steps=8, schedule="constant", **flags))
+    finish(start_training(tmp_path / "whole", steps=8, schedule="constant", **flags))
+    one, other = tiny.logged_losses(tmp_path / "run"), tiny.logged_losses(tmp_path / "whole")
+    np.testing.assert_allclose(list(one.values()), list(other.values()), rtol=1e-5)
+    known = list(Dataset.open(dataset_folder).examples("val"))[:2]
+    rows = [{"item": {"title": "A new thing"}}, *({k: v for k, v in example.items() if k != "reason"} for example in known)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    written = {"workdir": tmp_path / "run", "input": tmp_path / "in.jsonl", "max_new_tokens": 8}
+    result(launch("generate", **written, output=tmp_path / "greedy.jsonl"))
+    result(launch("generate", **written, output=tmp_path / "mbr.jsonl", method="mbr", candidates=2))
+    found = result(launch("evaluate", workdir=tmp_path / "run", ablate_vectors=True, resamples=100))
+    assert set(found["modes"]) == {"given", "zero", "shuffle", "random"} and found["modes"]["zero"]["worse_by"]["value"] != 0
+    assert found == json.loads((tmp_path / "run" / "ablation.json").read_text())
+    refused(launch("export", workdir=tmp_path / "run", adapter_only=True, output=tmp_path / "out"), "PEFT", "vectors")
+    items = tmp_path / "items.parquet"
+    new = {"dataset": dataset_folder, "workdir": tmp_path / "new", "length": 192, "target_length": 64, "batch_size": 4}
+    refused(launch("train", **{**flags, "adapter": "lora"}, **new), str(items), "--adapter=vectors")
+    refused(launch("embed", dataset=dataset_folder, width=7, output=items), "exists")
+    result(launch("embed", dataset=dataset_folder, width=5, output=items, overwrite=True))
+    refused(launch("train", workdir=tmp_path / "run", steps=9), "other vectors")
+    refused(launch("evaluate", workdir=tmp_path / "run", ablate_vectors=True), "other vectors")

@@ -1,0 +1,77 @@
+"""Whether precomputed vectors help at all: the loss on the references with them, and with zeros, others' and random ones instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rgjax.config import EvaluateConfig
+from rgjax.data import pipeline
+from rgjax.errors import UserError
+from rgjax.metrics import bootstrap
+from rgjax.tasks.reason import ReasonTask
+from rgjax.tasks.run import Run
+from rgjax.train.workdir import replace_text
+
+MODES = ("given", "zero", "shuffle", "random")
+ROWS = 32
+
+
+def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
+    """(what ablation.json holds, a table for the terminal) of a run with --adapter=vectors on a split.
+
+    The loss of an example is the mean over its target tokens, in nats; differences are over examples, with 95 % bootstrap intervals.
+    Raises UserError for a run that reads no vectors.
+    """
+    run = Run.open(config.workdir, config.checkpoint, config.base)
+    if run.task.vectors is None:
+        raise UserError(f"--ablate_vectors needs a run that reads vectors, and {config.workdir} has none; train one with --adapter=vectors.")
+    dataset = run.dataset(config.dataset)
+    examples = list(dataset.examples(config.split))[: config.limit or None]
+    losses, facts = {}, run.facts
+    for n, mode in enumerate(MODES):
+        changed = dataclasses.replace(facts["input"], vectors_as=mode)
+        losses[mode] = example_losses(ReasonTask(run.task.tokenizer, changed, facts["model"], facts["adapter"]), run.params, examples)
+        progress(n + 1, len(MODES))
+    found = {"workdir": config.workdir, "split": config.split, "examples": len(examples), "trained_as": facts["input"].vectors_as, "modes": {}}
+    for mode, values in losses.items():
+        one = {"loss": float(values.mean()), "perplexity": math.exp(values.mean())}
+        if mode != "given":
+            compared = bootstrap.paired({"loss": bootstrap.mean(values)}, {"loss": bootstrap.mean(losses["given"])}, config.resamples)["loss"]
+            one |= {"worse_by": {"value": compared["difference"], "low": compared["low"], "high": compared["high"]}}
+        found["modes"][mode] = one
+    folder = pathlib.Path(config.output or config.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / "ablation.json", json.dumps(found, indent=1) + "\n")
+    return found, _table(found)
+
+
+def example_losses(task: ReasonTask, params: dict, examples: list[dict]) -> np.ndarray:
+    """Mean negative log-likelihood per target token of each example's reason, float32 [N], without dropout."""
+    arrays = [pipeline.as_fed(example, task.template, task.input, task.architecture) for example in examples]
+    shape = dataclasses.replace(pipeline.Shape.of(task.input, task.architecture), vectors=int(task.vectors is not None))
+    loss = task.loss(0.0)
+
+    @jax.jit
+    def rows(params, batch):
+        one = lambda row: loss(task.factory.model(params), jax.tree.map(lambda x: x[None], row), None)
+        sums = jax.lax.map(one, batch)
+        return sums["nll"] / jnp.maximum(sums["tokens"], 1)
+
+    out = [np.asarray(rows(params, pipeline.pad_rows(arrays[i : i + ROWS], shape, ROWS))) for i in range(0, len(arrays), ROWS)]
+    return np.concatenate(out)[: len(examples)]
+
+
+def _table(found: dict) -> str:
+    lines = [f"{'vectors':<10}{'loss':>9}{'perplexity':>12}   more loss than with the given ones"]
+    for mode, one in found["modes"].items():
+        more = one.get("worse_by")
+        span = f"{more['value']:+.4f} [{more['low']:+.4f}, {more['high']:+.4f}]" if more else ""
+        lines.append(f"{mode:<10}{one['loss']:>9.4f}{one['perplexity']:>12.3f}   {span}")
+    return "\n".join(lines)
