@@ -83,10 +83,16 @@ def _use(facts: dict, family: Family, prompt: str, alone: bool) -> str:
     chat = facts["input"].prompt == "chat"
     place = "a line `Wanted: name: value; name: value` before the instruction" if chat else "`<|control|><|name=value|>` before `<|reason|>`"
     declared = f"\n\nControl codes: {controls}. Write them as {place}." if controls else ""
+    tokenizer, base = f'{family.tokenizer_class}.from_pretrained(".")', pathlib.PurePath(facts["train"].init_from).name
+    opened, library = f'{loader}.from_pretrained("{base if alone else "."}")', ""
+    if alone and facts["adapter"].adapter == "bottleneck":
+        library, opened = "import adapters\n", f'{opened}\nadapters.init(model)\nmodel.set_active_adapters(model.load_adapter("."))'
+    elif alone:
+        library, opened = "from peft import PeftModel\n", f'PeftModel.from_pretrained({opened}, ".")'
     return (
-        "```python\n"
+        f"```python\n{library}"
         f"from transformers import {family.tokenizer_class}, {loader}\n\n"
-        f'tokenizer, model = {family.tokenizer_class}.from_pretrained("."), {loader}.from_pretrained(".")\n'
+        f"tokenizer = {tokenizer}\nmodel = {opened}\n"
         f"{_chat_input(prompt) if chat else _plain_input(prompt)}"
         "print(tokenizer.decode(model.generate(**ids)[0]))\n```" + declared
     )

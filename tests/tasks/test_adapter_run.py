@@ -3,6 +3,8 @@
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -192,3 +194,17 @@ def test_vectors_of_shopper_and_item_become_a_prompt(base, dataset_folder, start
     result(launch("embed", dataset=dataset_folder, width=5, output=items, overwrite=True))
     refused(launch("train", workdir=tmp_path / "run", steps=9), "other vectors")
     refused(launch("evaluate", workdir=tmp_path / "run", ablate_vectors=True), "other vectors")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("adapter", ["lora", "prefix", "prompt"])
+def test_the_card_of_an_adapter_shows_how_to_load_it(trained, base, tmp_path, adapter):
+    pytest.importorskip("torch"), pytest.importorskip("peft")
+    result(launch("export", workdir=trained(adapter), adapter_only=True, output=tmp_path / "alone"))
+    (tmp_path / "alone" / base.name).symlink_to(base)
+    card = (tmp_path / "alone" / "README.md").read_text()
+    assert "library_name: peft" in card and f"the {adapter} adapter alone" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "alone", capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    assert "missing adapter keys" not in done.stderr
