@@ -41,21 +41,13 @@ def inspect(config: InspectConfig, inputs: InputConfig, given: set[str]) -> tupl
         raise UserError(f"{path} is no folder; give a Hugging Face folder, a workdir, a dataset or an adapter.")
     if (path / "dataset.json").is_file():
         return _dataset(path, config, inputs)
-    if is_run(path):
+    if workdir.is_run(path):
         return _run(path, config, inputs, given)
     if adapter_folder.is_adapter(path):
         return {"path": str(path), "kind": "adapter", "adapter": adapter_folder.read(path)}, []
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds no config.json, dataset.json or adapter_config.json; give a model, a run, a dataset or an adapter.")
     return _folder(path, config, inputs)
-
-
-def is_run(path: pathlib.Path) -> bool:
-    """Whether config.json there is that of launch.train."""
-    try:
-        return {"dataset_fingerprint", "model", "train"} <= set(json.loads((path / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def trainable_count(factory: ModelFactory, facts: dict | None = None) -> int:

@@ -151,14 +151,14 @@ class Earlier:
 def family_of(run: Run, name: str = "auto") -> Family:
     """The Hugging Face family a run is written as: the named one, or what it began with, or the first that fits."""
     begun = run.facts["train"].init_from
-    if name == "auto" and begun and (pathlib.Path(begun) / "config.json").is_file() and not (pathlib.Path(begun) / "checkpoints").is_dir():
+    if name == "auto" and begun and (pathlib.Path(begun) / "config.json").is_file() and not workdir.is_run(begun):
         name = read_json(pathlib.Path(begun) / "config.json").get("model_type", "auto")
     return families.choose(run.facts["model"], name)
 
 
 def open_source(path: str) -> Pretrained | Earlier:
     """What --init_from names: a run's folder or a Hugging Face folder; raises UserError when it is neither, or is unusable."""
-    return Earlier(Run.open(path)) if (pathlib.Path(path) / "checkpoints").is_dir() else Pretrained.open(path)
+    return Earlier(Run.open(path)) if workdir.is_run(path) else Pretrained.open(path)
 
 
 def original(folder: str | pathlib.Path, facts: dict, moved: str = "") -> Pretrained | Earlier:

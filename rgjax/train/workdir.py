@@ -65,6 +65,14 @@ def exists(workdir: str | pathlib.Path) -> bool:
     return False
 
 
+def is_run(folder: str | pathlib.Path) -> bool:
+    """Whether config.json there is that of a run (a Hugging Face folder has one too)."""
+    try:
+        return {"dataset_fingerprint", "model", "train"} <= set(json.loads((pathlib.Path(folder) / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def check_same(workdir: str, stored: dict, now: dict) -> None:
     """Raises UserError naming the first option in which `now` would not continue the `stored` run."""
     if stored["dataset_fingerprint"] != now["dataset_fingerprint"]:
