@@ -99,6 +99,9 @@ class InputConfig:
         "that what was learnt from them is kept.",
     )
     replay_share: float = option(0.1, "Share of the training examples that is drawn from --replay.", low=0.001, high=0.95)
+    distill: str = option(
+        "", "Folder of a teacher's probabilities, written by launch.distill --logits for --dataset; the model learns from them too."
+    )
     batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
     length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
     target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)
@@ -271,6 +274,12 @@ class OptimizerConfig:
     )
 
 
+    distill_weight: float = option(
+        0.5, "Weight of the divergence from the teacher of --distill; the cross entropy has the rest of 1.", low=0.0, high=1.0
+    )
+    distill_temperature: float = option(1.0, "Temperature at which teacher and model are compared; one that --distill holds.", low=0.01)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """The training run."""
@@ -395,6 +404,25 @@ class EmbedConfig:
     )
     embed_batch: int = option(64, "Texts computed together.", low=1)
     overwrite: bool = option(False, "Replace an existing output file.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """What a teacher hands on to a student."""
+
+    workdir: str = option("", "Folder of the teacher's training run.")
+    dataset: str = option("", "Dataset whose training examples the teacher reads; empty takes the run's own. It must have its tokenizer.")
+    output: str = option("", "Folder to write: a dataset, or with --logits one of probabilities.")
+    logits: int = option(
+        0,
+        "Write the teacher's probabilities instead of its reasons: the so many highest logits at every target token of the training "
+        "examples.",
+        low=0, high=1024,
+    )  # fmt: skip
+    temperatures: str = option("1,2,4", "Temperatures that a student of --logits may choose among.")
+    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    base: str = option("", "The folder that an adapter's run began with, if it was moved.")
+    overwrite: bool = option(False, "Replace an existing folder of the same kind.")
 
 
 @dataclasses.dataclass(frozen=True)
