@@ -19,6 +19,8 @@ from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import generate_file
 from rgjax.tasks.teach import teacher_facts
 
+CHUNK = 256  # examples written between two points from which the command can go on
+
 
 def rewrite(run: Run, dataset: Dataset, decode: DecodeConfig, output: str, overwrite: bool, progress: Callable[[int, int], None]) -> dict:
     """Writes `output`: the training split with the run's reasons (each of `n_best`), all else as it is; returns the summary.
@@ -50,7 +52,7 @@ def _write_reasons(run: Run, dataset: Dataset, decode: DecodeConfig, written: pa
     writer = run.task.writer(run.params, decode)
     generate_file(
         str(inputs), str(written), writer.write, settings=facts, controls=dataset.controls, override={},
-        chunk=max(256, 4 * writer.writer.rows), overwrite=False, progress=progress,
+        chunk=max(CHUNK, 4 * writer.writer.rows), overwrite=False, progress=progress,
     )  # fmt: skip
 
 
