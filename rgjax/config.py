@@ -336,6 +336,11 @@ class GenerateConfig:
     input: str = option("", "JSON lines of examples without reasons.")
     output: str = option("", "JSON lines to write, one per input line, in input order.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    weights: str = option(
+        "float",
+        "How the model is kept: as it was trained, or its matrices and tables in int8 (a quarter of the memory, rounded weights).",
+        choices=("float", "int8"),
+    )
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     adapters: str = option(
         "",
@@ -354,6 +359,11 @@ class EvaluateConfig:
     dataset: str = option("", "Folder of the run's dataset, if it was moved.")
     split: str = option("val", "Split to measure.", choices=("train", "val", "test"))
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    weights: str = option(
+        "float",
+        "How the model is kept: as it was trained, or its matrices and tables in int8; the loss with floats then stands beside.",
+        choices=("float", "int8"),
+    )
     limit: int = option(0, "Measure only the first examples; 0 measures all.", low=0)
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     outputs: str = option("", "JSON lines with a 'reason' per example: score this file instead of generating.")
@@ -379,7 +389,11 @@ class ExportConfig:
         "Hugging Face architecture to write.",
         choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5", "bart", "bert"),
     )
-    export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
+    export_dtype: str = option(
+        "float32",
+        "Type of the written tensors; int8 is for the matrices of the layers, in the format of compressed-tensors, beside float32.",
+        choices=("float32", "bfloat16", "int8"),
+    )
     sentence_pooling: str = option(
         "auto",
         "Write a BERT encoder so that sentence-transformers loads it too, with unit vectors pooled by the mean over tokens or from the "

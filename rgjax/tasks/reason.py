@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import pathlib
@@ -20,6 +21,7 @@ from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
+from rgjax.models import quantized
 from rgjax.models.adapted import PREPENDED, AdaptedFactory
 from rgjax.models.build import ModelFactory
 from rgjax.train.distillation import Distillation, distillation_sums
@@ -122,6 +124,12 @@ class ReasonTask:
         config = dataclasses.replace(self.input, loss_on=loss_on or self.input.loss_on)
         where = {"process": jax.process_index(), "processes": jax.process_count()}
         return pipeline.eval_batches(dataset, split, self.template, config, self.architecture, limit=limit, **where)
+
+    def in_int8(self) -> ReasonTask:
+        """The same task for weights that `models.quantized.in_int8` made, to write and measure with."""
+        made = copy.copy(self)
+        made.factory = quantized.lighter(self.factory)
+        return made
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""
