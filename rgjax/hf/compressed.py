@@ -19,7 +19,11 @@ from rgjax.hf.table import Family
 from rgjax.models.adapted import MATRIX
 from rgjax.nn.quantized import quantize
 
-_LINEAR = ("linear", "heads_in", "heads_out")  # kinds of rules whose tensor is that of a torch Linear
+_REFUSED = {
+    "gpt2": "keeps its matrices in no torch Linear, which the format is for",
+    "t5": "transformers can't load compressed (it sets up the float weights first)",
+    "bert": "writes no text",
+}
 _WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "group_size": None, "dynamic": False}
 CONFIG = {
     "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed", "ignore": ["lm_head"],
@@ -29,11 +33,9 @@ CONFIG = {
 
 def names(family: Family, config: ModelConfig) -> set[str]:
     """Tensors to compress (`{i}` for the layer): the matrices of the blocks. Raises UserError for a family that the format can't hold."""
-    rules = [rule for rule in family.rules(config) if MATRIX.search(rule.ours)]
-    if family.encoder or any(rule.kind not in _LINEAR for rule in rules):
-        why = "writes no text" if family.encoder else "has no torch Linear in its blocks, which the int8 format is for"
-        raise UserError(f"--export_dtype=int8 does not hold a {family.name} model, which {why}; take float32 or bfloat16.")
-    return {rule.theirs for rule in rules}
+    if family.name in _REFUSED:
+        raise UserError(f"--export_dtype=int8 does not hold a {family.name} model, which {_REFUSED[family.name]}; take float32 or bfloat16.")
+    return {rule.theirs for rule in family.rules(config) if MATRIX.search(rule.ours)}
 
 
 def compressed(arrays: Iterable[tuple[str, np.ndarray]], chosen: set[str], layers: int) -> Iterator[tuple[str, np.ndarray]]:
