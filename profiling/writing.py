@@ -59,8 +59,9 @@ def measured(run, dataset, examples: list[dict], decode: DecodeConfig) -> tuple[
     scores = suite.evaluate_reasons(examples, reasons, max_words=75, resamples=100)
     figures = {
         "parameters": run.task.factory.count(), "bytes": sum(a.nbytes for a in leaves), "first_call_seconds": round(seconds, 2),
-        "perplexity": run.perplexity(dataset, flags.FLAGS.split)["perplexity"], "rouge_l": scores["rouge_l"]["value"],
+        "perplexity": run.perplexity(dataset, flags.FLAGS.split)["perplexity"],
     }  # fmt: skip
+    figures |= {name: score["value"] for name, score in scores.items() if name.startswith("rouge_l")}
     return figures, call
 
 
