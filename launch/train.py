@@ -27,7 +27,7 @@ def configs() -> tuple[dict, dict | None]:
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
         app.require(dataset=given["input"].dataset)
-        return given | {"input": choices.settled(given["input"], app.given(InputConfig))}, None
+        return given | {"input": choices.settled(given["input"], app.given(InputConfig) | app.given(OptimizerConfig))}, None
     stored = workdir.read(given["train"].workdir)
     for name, cls in workdir.SECTIONS.items():
         explicit = {f: getattr(given[name], f) for f in app.given(cls)}

@@ -99,6 +99,9 @@ class InputConfig:
         "that what was learnt from them is kept.",
     )
     replay_share: float = option(0.1, "Share of the training examples that is drawn from --replay.", low=0.001, high=0.95)
+    distill: str = option(
+        "", "Folder of a teacher's probabilities, written by launch.distill --logits for --dataset; the model learns from them too."
+    )
     batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
     length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
     target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)
@@ -278,6 +281,12 @@ class OptimizerConfig:
     )
 
 
+    distill_weight: float = option(
+        0.5, "Weight of the divergence from the teacher of --distill; the cross entropy has the rest of 1.", low=0.0, high=1.0
+    )
+    distill_temperature: float = option(1.0, "Temperature at which teacher and model are compared; one that --distill holds.", low=0.01)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """The training run."""
@@ -334,6 +343,11 @@ class GenerateConfig:
     input: str = option("", "JSON lines of examples without reasons.")
     output: str = option("", "JSON lines to write, one per input line, in input order.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    weights: str = option(
+        "float",
+        "How the model is kept: as it was trained, or its matrices and tables in int8 (a quarter of the memory, rounded weights).",
+        choices=("float", "int8"),
+    )
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     adapters: str = option(
         "",
@@ -352,6 +366,11 @@ class EvaluateConfig:
     dataset: str = option("", "Folder of the run's dataset, if it was moved.")
     split: str = option("val", "Split to measure.", choices=("train", "val", "test"))
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    weights: str = option(
+        "float",
+        "How the model is kept: as it was trained, or its matrices and tables in int8; the loss with floats then stands beside.",
+        choices=("float", "int8"),
+    )
     limit: int = option(0, "Measure only the first examples; 0 measures all.", low=0)
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     outputs: str = option("", "JSON lines with a 'reason' per example: score this file instead of generating.")
@@ -380,7 +399,11 @@ class ExportConfig:
         "Hugging Face architecture to write.",
         choices=("auto", "llama", "qwen2", "qwen3", "mistral", "gpt2", "t5", "bart", "bert"),
     )
-    export_dtype: str = option("float32", "Type of the written tensors.", choices=("float32", "bfloat16"))
+    export_dtype: str = option(
+        "float32",
+        "Type of the written tensors; int8 is for the matrices of the layers, in the format of compressed-tensors, beside float32.",
+        choices=("float32", "bfloat16", "int8"),
+    )
     sentence_pooling: str = option(
         "auto",
         "Write a BERT encoder so that sentence-transformers loads it too, with unit vectors pooled by the mean over tokens or from the "
@@ -407,6 +430,25 @@ class EmbedConfig:
     )
     embed_batch: int = option(64, "Texts computed together.", low=1)
     overwrite: bool = option(False, "Replace an existing output file.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """What a teacher hands on to a student."""
+
+    workdir: str = option("", "Folder of the teacher's training run.")
+    dataset: str = option("", "Dataset whose training examples the teacher reads; empty takes the run's own. It must have its tokenizer.")
+    output: str = option("", "Folder to write: a dataset, or with --logits one of probabilities.")
+    logits: int = option(
+        0,
+        "Write the teacher's probabilities instead of its reasons: the so many highest logits at every target token of the training "
+        "examples.",
+        low=0, high=1024,
+    )  # fmt: skip
+    temperatures: str = option("1,2,4", "Temperatures that a student of --logits may choose among.")
+    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    base: str = option("", "The folder that an adapter's run began with, if it was moved.")
+    overwrite: bool = option(False, "Replace an existing folder of the same kind.")
 
 
 @dataclasses.dataclass(frozen=True)

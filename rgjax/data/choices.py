@@ -9,9 +9,16 @@ from rgjax.errors import UserError
 
 
 def settled(config: InputConfig, explicit: set[str]) -> InputConfig:
-    """`config` with what its own choices decide; raises UserError for an `explicit` flag that would do nothing."""
+    """`config` with what its own choices decide; raises UserError for an `explicit` flag, of all that are given, that would do nothing."""
     if "replay_share" in explicit and not config.replay:
         raise UserError(f"--replay_share={config.replay_share:g} is given and --replay names no dataset; add --replay, or leave it out.")
+    for name in sorted(explicit & {"distill_weight", "distill_temperature"}):
+        if not config.distill:
+            raise UserError(f"--{name} is given and --distill names no teacher; add --distill, or leave it out.")
+    if config.distill and config.replay:
+        raise UserError("--distill and --replay are both given, and the teacher read --dataset alone; leave one out.")
+    if config.distill and config.control_dropout:
+        raise UserError(f"--control_dropout={config.control_dropout:g} changes the prompts that the teacher of --distill read; leave one out.")
     if config.prompt != "chat":
         if "instruction" in explicit:
             raise UserError("--instruction is given and --prompt=markers asks for nothing in words; add --prompt=chat, or leave it out.")

@@ -55,13 +55,16 @@ class Source:
         except (RuntimeError, IndexError, ValueError):
             if not all(0 <= int(i) < len(self) for i in indices):
                 raise IndexError(f"index out of range, the split has {len(self)} examples") from None
-            raise _unreadable(self._shard(indices[0])) from None
+            raise self._damaged(indices[0]) from None
+
+    def _damaged(self, index: SupportsIndex) -> UserError:
+        return _unreadable(self._shard(index))
 
     def _parse(self, record: bytes, index: SupportsIndex) -> dict:
         try:
             return json.loads(record)
         except ValueError:
-            raise _unreadable(self._shard(index)) from None
+            raise self._damaged(index) from None
 
     def _shard(self, index: SupportsIndex) -> str:
         return next(name for name, end in zip(self._names, self._ends, strict=True) if int(index) < end)
@@ -114,7 +117,7 @@ class Dataset:
             raise UserError(f"{path} is not of format {_FORMAT}; prepare the dataset again with this version.")
         dataset = cls(folder, manifest, hashlib.sha256(raw).hexdigest())
         for shard in dataset._shards():
-            _check_size(folder / shard["file"], shard["bytes"])
+            check_size(folder / shard["file"], shard["bytes"])
         if not (dataset.tokenizer_folder / "tokenizer.json").is_file():
             raise UserError(f"{dataset.tokenizer_folder} holds no tokenizer.json; prepare the dataset again.")
         return dataset
@@ -147,7 +150,8 @@ class Dataset:
             yield from listed
 
 
-def _check_size(path: pathlib.Path, size: int) -> None:
+def check_size(path: pathlib.Path, size: int) -> None:
+    """Raises UserError unless a file is there with so many bytes."""
     if not path.is_file():
         raise UserError(f"{path} is missing; copy it again or prepare the dataset again.")
     if path.stat().st_size != size:

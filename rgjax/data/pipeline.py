@@ -2,8 +2,9 @@
 
 A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, or with
 --loss_on=all on every token of the example, 0 elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions`
-(restart with each example); the encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S].
-Examples that come with precomputed vectors add `vectors`, float32 [rows, M, Z]: the k-th is of the row's k-th example.
+(restart with each example); the encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S], and
+a teacher's probabilities `teacher_ids` and `teacher_logits` (rgjax/data/teacher.py). Examples that come with precomputed vectors add
+`vectors`, float32 [rows, M, Z]: the k-th is of the row's k-th example.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import grain
 import numpy as np
 
 from rgjax.config import InputConfig
+from rgjax.data import teacher as teacher_lib
 from rgjax.data.dataset import Dataset, Joined
 from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
@@ -64,16 +66,18 @@ def as_fed(example: dict, template: Template, config: InputConfig, architecture:
     """The arrays of one example as batches hold them: rendered, and cut to the row."""
     rendered = template.render(example, with_control=with_control)
     start = template.tokenizer.pad_id  # the decoder begins with padding, as in T5
-    return _fit(features(rendered, architecture == "seq2seq", start, config.loss_on), Shape.of(config, architecture))
+    arrays = _fit(features(rendered, architecture == "seq2seq", start, config.loss_on), Shape.of(config, architecture))
+    return arrays | teacher_lib.aligned(example, arrays["targets"], arrays["weights"])
 
 
 def train_batches(
     dataset: Dataset, template: Template, config: InputConfig, architecture: str, *, seed: int, process: int = 0, processes: int = 1,
-    replay: Sequence[Dataset] = (),
+    replay: Sequence[Dataset] = (), teacher: teacher_lib.TeacherLogits | None = None,
 ) -> grain.IterDataset:  # fmt: skip
     """Endless training batches of this process's share, config.batch_size / processes rows each.
 
     Of the examples config.replay_share come from the training splits of `replay`, taken together, in an order of their own.
+    `teacher` adds its probabilities to the examples of `dataset`.
     Raises UserError when the batch does not divide among the processes or is larger than the data.
     """
     count, shape = dataset.count("train"), Shape.of(config, architecture)
@@ -86,7 +90,8 @@ def train_batches(
     def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return as_fed(example, template, config, architecture, with_control=rng.random() >= config.control_dropout)
 
-    sources = [dataset.source("train"), *(earlier.source("train") for earlier in replay)]
+    own = teacher.beside(dataset.source("train")) if teacher else dataset.source("train")
+    sources = [own, *(earlier.source("train") for earlier in replay)]
     if not config.packing:
         return _bucketed(sources, render, template, config, shape, rows, encoder, seed, process, processes)
 
@@ -98,8 +103,9 @@ def train_batches(
         share = config.replay_share
         mixed = grain.MapDataset.mix([mixed, stream(Joined(sources[1:]), seed + 1)], [1 - share, share])
     ds = mixed.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+    lengths = _lengths(shape) | (dict.fromkeys(teacher_lib.FIELDS, shape.length) if teacher else {})
     ds = grain.experimental.FirstFitPackIterDataset(
-        ds, length_struct=_lengths(shape), num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
+        ds, length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
     )
     return _prefetch(ds.map(_from_packed).batch(rows, drop_remainder=True), config)
 
@@ -112,7 +118,8 @@ def _lengths(shape: Shape) -> dict[str, int]:
 
 def _fit(arrays: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
     """Cuts to the row; only a prompt of title and control codes alone can exceed the template's budget."""
-    return {name: values[: _lengths(shape)[name]] for name, values in arrays.items()}
+    lengths = _lengths(shape)
+    return {name: values[: lengths.get(name, shape.length)] for name, values in arrays.items()}
 
 
 def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -121,7 +128,7 @@ def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "encoder_tokens" in row:
         names = ("encoder_tokens", "encoder_tokens_segment_ids", "encoder_tokens_positions")
         out |= {name.replace("_tokens_", "_"): row[name] for name in names}
-    return _typed(out) | ({"vectors": row["vectors"]} if "vectors" in row else {})
+    return _typed(out) | {name: row[name] for name in (*teacher_lib.FIELDS, "vectors") if name in row}
 
 
 def _typed(arrays: dict) -> dict[str, np.ndarray]:
@@ -132,7 +139,9 @@ def _typed(arrays: dict) -> dict[str, np.ndarray]:
 def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> dict[str, np.ndarray]:
     """A batch of one example a row, padded to `shape` and with empty rows to `rows`."""
     lengths = _lengths(shape)
-    out = {name: np.zeros((rows, length, *examples[0][name].shape[1:]), examples[0][name].dtype) for name, length in lengths.items()}
+    taught = {name: shape.length for name in teacher_lib.FIELDS if name in examples[0]}
+    sizes = ((name, (rows, length, *examples[0][name].shape[1:])) for name, length in (lengths | taught).items())
+    out = {name: np.zeros(size, examples[0][name].dtype) for name, size in sizes}
     for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
         if length:
             out |= {f"{prefix}segment_ids": np.zeros((rows, length), np.int32), f"{prefix}positions": np.zeros((rows, length), np.int32)}

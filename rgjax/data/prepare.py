@@ -159,16 +159,17 @@ class _Run:
 
 
 @contextlib.contextmanager
-def staging(output: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
+def staging(output: pathlib.Path, overwrite: bool, manifest: str = "dataset.json") -> Iterator[pathlib.Path]:
     """A folder beside `output` that takes its name when the block succeeds and vanishes when it fails.
 
-    Raises UserError when `output` exists and is not to be replaced, or is not a dataset.
+    Raises UserError when `output` exists and is not to be replaced, or is another kind of folder (it has no `manifest`).
     """
     if output.exists() or output.is_symlink():
         if not overwrite:
             raise UserError(f"--output={output} exists already; give another folder or add --overwrite.")
-        if not (output / "dataset.json").is_file():
-            raise UserError(f"--output={output} is not a dataset folder, so --overwrite leaves it alone; give another folder.")
+        if not (output / manifest).is_file():
+            kind = "a dataset folder" if manifest == "dataset.json" else f"a folder with {manifest}"
+            raise UserError(f"--output={output} is not {kind}, so --overwrite leaves it alone; give another folder.")
     folder = output.absolute().parent / f".{output.name}.partial"
     try:
         shutil.rmtree(folder, ignore_errors=True)  # what a killed run left

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rgjax.nn.attention import MASKED, LayerCache
+from rgjax.nn.linear import scores
 
 
 class Prefilled(NamedTuple):
@@ -34,7 +35,7 @@ def pad_left(prompts: list[list[int]], length: int, pad_id: int) -> tuple[np.nda
 def score(model, hidden_RD: jax.Array) -> jax.Array:
     """Float32 logits [R, V]."""
     head, shrink = model.head()
-    return jnp.einsum("rd,vd->rv", hidden_RD * shrink, head.astype(hidden_RD.dtype), preferred_element_type=jnp.float32)
+    return scores(hidden_RD * shrink, head)
 
 
 def empty_caches(model, rows: int, length: int) -> list[LayerCache]:

@@ -19,6 +19,7 @@ from rgjax.config import ModelConfig
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
+from rgjax.hf import compressed
 from rgjax.hf.families import choose
 from rgjax.hf.sentence import Sentence
 from rgjax.hf.table import METADATA, Family, tensors
@@ -34,9 +35,9 @@ def write(
 ) -> Family:  # fmt: skip
     """Writes config.json, generation_config.json, weights, tokenizer and README.md into a new folder, whole or not at all.
 
-    `params` is the nested dict of float32 arrays; `card` the text of README.md; `token_ids` (`eos_token_id` and its like) go
-    before the tokenizer's; `sentence` makes it a folder of sentence-transformers too. Raises UserError when the model fits no
-    family or the folder exists.
+    `params` is the nested dict of float32 arrays; `dtype` float32, bfloat16 or int8 (`hf.compressed`); `card` the text of
+    README.md; `token_ids` (`eos_token_id` and its like) go before the tokenizer's; `sentence` makes it a folder of
+    sentence-transformers too. Raises UserError when the model fits no family, or int8 not its family, or the folder exists.
     """
     chosen = choose(config, family)
     with _staging(pathlib.Path(output).absolute(), overwrite) as fresh:
@@ -102,20 +103,26 @@ def _write_files(folder, params, config, tokenizer, family, dtype, max_new_token
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     ids |= {"decoder_start_token_id": tokenizer.pad_id} if family.seq2seq else {}
     ids, rows = ids | token_ids, config.embeddings or tokenizer.vocab_size
-    body = family.body(config, rows) | ids | {"dtype": dtype, "torch_dtype": dtype}
+    chosen = compressed.names(family, config) if dtype == "int8" else set()
+    kind = "float32" if chosen else dtype  # of what is not compressed
+    body = family.body(config, rows) | ids | {"dtype": kind, "torch_dtype": kind}
+    body |= {"quantization_config": compressed.CONFIG} if chosen else {}
     _json(folder / "config.json", body)
     _json(folder / "generation_config.json", ids | {"max_new_tokens": max_new_tokens, "do_sample": False})
     tokenizer.save(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
     zeros = {name: np.zeros(shape, np.float32) for name, shape in family.buffers(rows).items()}
-    _weights(folder, itertools.chain(tensors(params, family.rules(config)), zeros.items()), dtype, shard_bytes)
+    arrays = itertools.chain(tensors(params, family.rules(config)), zeros.items())
+    if chosen:
+        arrays = compressed.compressed(arrays, chosen, max(config.layers, config.encoder_layers))
+    _weights(folder, arrays, kind, shard_bytes)
 
 
 def _weights(folder: pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]], dtype: str, shard_bytes: int) -> None:
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
     shards: list[dict[str, np.ndarray]] = [{}]
     for name, array in arrays:
-        array = array.astype(kind)
+        array = array if array.dtype.kind == "i" else array.astype(kind)
         if shards[-1] and sum(a.nbytes for a in shards[-1].values()) + array.nbytes > shard_bytes:
             shards.append({})
         shards[-1][name] = array

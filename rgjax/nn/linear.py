@@ -6,6 +6,7 @@ import math
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 
 
 class Matrix(Protocol):
@@ -35,3 +36,10 @@ def linear(x: jax.Array, w: jax.Array | Matrix, axes: int = 1) -> jax.Array:
 def dense(w: jax.Array | Matrix) -> jax.Array:
     """The array of a weight in whatever form."""
     return w if hasattr(w, "dtype") else w.dense()
+
+
+def scores(x: jax.Array, table_VD) -> jax.Array:
+    """Float32 products [..., V] of x [..., D] and each row of a table, an array or what stands for one (it has `scores`)."""
+    if not hasattr(table_VD, "dtype"):
+        return table_VD.scores(x)
+    return jnp.einsum("...d,vd->...v", x, table_VD.astype(x.dtype), preferred_element_type=jnp.float32)

@@ -31,6 +31,7 @@ class Writers:
         for name, folder in folders.items():
             options, values = adapter_lib.read(folder, base, family)
             task = ReasonTask(run.task.tokenizer, facts["input"], facts["model"], options)
+            task = task.in_int8() if run.weights == "int8" else task
             self._writers[name] = task.writer({**own, "adapter": values}, config)
 
     @property

@@ -23,6 +23,8 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     """
     run = Run.open(config.workdir, config.checkpoint, config.base)
     dataset = run.dataset(config.dataset)
+    plain = run.perplexity(dataset, config.split) if config.weights == "int8" else {}
+    run = run.kept(config.weights)
     examples = list(itertools.islice(dataset.examples(config.split), config.limit or None))
     train = list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT))
     if config.split == "train":  # or retrieval would find the example itself
@@ -33,9 +35,12 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     result = suite.with_floors(examples, reasons, train, **options)
     references = run.perplexity(dataset, config.split) | {"examples": dataset.count(config.split)}
     result |= {"references": references, "split": config.split, "checkpoint": run.step}
+    result |= {"weights": config.weights} | ({"references_float": plain} if plain else {})
     result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"]}
     result |= {"method": "file" if config.outputs else decode.method, "outputs": config.outputs}
     text = suite.table(result)
+    if plain:
+        text += f"\nperplexity of the references {references['perplexity']:.4f} in int8, {plain['perplexity']:.4f} in float32"
     if config.against:
         others = read_reasons(config.against, len(examples), bool(config.limit))
         result["paired"] = suite.paired(examples, reasons, others, **options)
@@ -43,6 +48,8 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     folder = pathlib.Path(config.output or config.workdir)
     if config.outputs and not config.output:  # another system's scores are not this run's
         folder = folder / "evaluations" / pathlib.Path(config.outputs).stem
+    elif config.weights != "float" and not config.output:  # nor are those of its rounded weights
+        folder = folder / "evaluations" / config.weights
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import pathlib
@@ -14,28 +15,39 @@ from rgjax.data import pipeline
 from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
+from rgjax.data.teacher import TeacherLogits
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.data.vectors import Vectors
 from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
+from rgjax.models import quantized
 from rgjax.models.adapted import PREPENDED, AdaptedFactory
 from rgjax.models.build import ModelFactory
+from rgjax.train.distillation import Distillation, distillation_sums
 from rgjax.train.loss import cross_entropy_sums, rdrop_sums
 
 NAME = "reason"
 PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
-def sums(model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0) -> dict[str, jax.Array]:
-    """Float32 sums over target tokens: `loss` (in training smoothed, and with R-Drop that of two passes), `nll`, `correct` and `tokens`."""
+def sums(
+    model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0, distill: Distillation | None = None
+) -> dict[str, jax.Array]:
+    """Float32 sums over target tokens: `loss`, `nll`, `correct` and `tokens`.
+
+    In training the loss is smoothed, with R-Drop that of two passes, and with a teacher in the batch in part the divergence from it.
+    """
     head, shrink = model.head()
     smoothing = smoothing if key is not None else 0.0
     what = (head, batch["targets"], batch["weights"])
     if rdrop and key is not None:
         passes = [model(batch, one) for one in jax.random.split(key)]
         found = rdrop_sums(*passes, *what, rdrop, shrink, smoothing)
+    elif "teacher_ids" in batch:
+        taught = (batch["teacher_ids"], batch["teacher_logits"])
+        found = distillation_sums(model(batch, key), *what, *taught, distill, shrink, smoothing)
     else:
         found = cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
     return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True))
@@ -65,11 +77,13 @@ class ReasonTask:
         if adapter.adapter != "none":
             self.factory = AdaptedFactory(self.factory, adapter, self.vectors.width if self.vectors else 0)
 
-    def loss(self, smoothing: float, rdrop: float = 0.0):
-        """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one."""
+    def loss(self, smoothing: float, rdrop: float = 0.0, distill: Distillation | None = None):
+        """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one, or with a teacher."""
+        if rdrop and distill:
+            raise UserError(f"--rdrop={rdrop:g} and --distill are both given, and no loss joins them; leave one out.")
         if rdrop and not self.factory.config.dropout:
             raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
-        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop)
+        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill)
 
     def replayed(self, dataset: Dataset) -> list[Dataset]:
         """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""
@@ -82,9 +96,24 @@ class ReasonTask:
                 )
         return found
 
-    def training_data(self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = ()):
-        """A checkpointable iterator of this process's training batches, with the share of `replay` mixed in."""
-        where = {"process": jax.process_index(), "processes": jax.process_count(), "replay": replay}
+    @property
+    def rendering(self) -> dict:
+        """What decides the target tokens of an example and what their prompt shows, beside the tokenizer."""
+        names = ("target_length", "max_history", "history_order", "copy_slots", "prompt", "loss_on")
+        found = {name: getattr(self.input, name) for name in names} | {"prompt_tokens": getattr(self.template, "inner", self.template).budget}
+        return found | ({"instruction": self.input.instruction} if self.input.prompt == "chat" else {})
+
+    def teacher(self, dataset: Dataset, temperature: float) -> TeacherLogits | None:
+        """The probabilities of --distill, None without it; raises UserError unless they are of `dataset`, read as this task reads it."""
+        if not self.input.distill:
+            return None
+        found = TeacherLogits.open(self.input.distill, temperature)
+        found.check(dataset, self.rendering)
+        return found
+
+    def training_data(self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = (), teacher: TeacherLogits | None = None):
+        """A checkpointable iterator of this process's training batches, with the share of `replay` mixed in, or `teacher` beside."""
+        where = {"process": jax.process_index(), "processes": jax.process_count(), "replay": replay, "teacher": teacher}
         return iter(pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where))
 
     def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0, loss_on: str = "") -> Iterator[dict]:
@@ -97,6 +126,12 @@ class ReasonTask:
         config = dataclasses.replace(self.input, loss_on=loss_on or self.input.loss_on)
         where = {"process": jax.process_index(), "processes": jax.process_count()}
         return pipeline.eval_batches(dataset, split, self.template, config, self.architecture, limit=limit, **where)
+
+    def in_int8(self) -> ReasonTask:
+        """The same task for weights that `models.quantized.in_int8` made, to write and measure with."""
+        made = copy.copy(self)
+        made.factory = quantized.lighter(self.factory)
+        return made
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""

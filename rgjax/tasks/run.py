@@ -17,7 +17,7 @@ from rgjax.errors import UserError
 from rgjax.hf import families
 from rgjax.hf.load import Pretrained
 from rgjax.hf.table import Family
-from rgjax.models import merge
+from rgjax.models import merge, quantized
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
@@ -41,6 +41,7 @@ class Run:
     params: dict
     step: int
     mesh: jax.sharding.Mesh
+    weights: str = "float"
 
     @classmethod
     def open(cls, folder: str | pathlib.Path, which: str = "best", base: str = "") -> Run:
@@ -64,6 +65,13 @@ class Run:
             own = original(folder, facts, base).params(task.factory.base, mesh, facts["train"].seed)
             params = trees.join(params, trees.divide(own, tuning.trained)[1])
         return cls(str(folder), facts, task, params, step, mesh)
+
+    def kept(self, weights: str) -> Run:
+        """Itself ('float'), or with its matrices and tables in int8."""
+        if weights == self.weights:
+            return self
+        params = quantized.in_int8(self.task.factory, self.params)
+        return dataclasses.replace(self, task=self.task.in_int8(), params=params, weights=weights)
 
     def own(self) -> dict:
         """The model's own parameters, an adapter merged into them; raises UserError where that can't be."""

@@ -10,8 +10,9 @@ import jax
 from flax import nnx
 
 from rgjax import trees
-from rgjax.config import AdapterConfig, DecodeConfig
+from rgjax.config import AdapterConfig, DecodeConfig, OptimizerConfig
 from rgjax.data.dataset import Dataset
+from rgjax.data.teacher import TeacherLogits
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
@@ -21,6 +22,7 @@ from rgjax.parallel import sharding
 from rgjax.tasks import reason
 from rgjax.tasks.run import open_source
 from rgjax.train import adalora, groups, tuning, workdir
+from rgjax.train.distillation import Distillation
 from rgjax.train.loop import Loop
 from rgjax.train.tuning import Tuning
 
@@ -50,9 +52,10 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     facts |= {"vectors_fingerprint": task.vectors.fingerprint()} if task.vectors else {}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
-    loss, replay = task.loss(sections["optimizer"].label_smoothing, sections["optimizer"].rdrop), task.replayed(dataset)
-    facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay]}
-    data = task.training_data(dataset, train.seed, replay)
+    teacher, replay = task.teacher(dataset, sections["optimizer"].distill_temperature), task.replayed(dataset)
+    loss = _loss(task, sections["optimizer"], teacher)
+    facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay], "distill_fingerprint": teacher.fingerprint if teacher else ""}
+    data = task.training_data(dataset, train.seed, replay, teacher)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     _write(facts if source or not stored else {**stored, **facts}, dataset, flags_text)
@@ -61,6 +64,12 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches)  # never test: what chooses a checkpoint can't judge it
     sample = _sampler(task, dataset, sections)
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
+
+
+def _loss(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
+    """The step's loss function, as the optimizer's section says."""
+    distill = Distillation(config.distill_weight, config.distill_temperature) if teacher else None
+    return task.loss(config.label_smoothing, config.rdrop, distill)
 
 
 def _source(sections: dict, stored: dict | None):

@@ -56,18 +56,19 @@ def _nothing(*_):
     return (jnp.float32(0.0),) * 4
 
 
-def _logits(head_VD, hidden_BCD):
+def logits_of(head_VD, hidden_BCD):
+    """Float32 logits [B, C, V]."""
     return jnp.einsum("bcd,vd->bcv", hidden_BCD, head_VD, preferred_element_type=jnp.float32)
 
 
 def _scores(smoothing, head_VD, hidden_BCD, targets_BC, weights_BC):
-    loss, nll, right = _per_token(_logits(head_VD, hidden_BCD), targets_BC, smoothing)
+    loss, nll, right = per_token(logits_of(head_VD, hidden_BCD), targets_BC, smoothing)
     return jnp.sum(loss * weights_BC), jnp.sum(nll * weights_BC), jnp.sum(right * weights_BC), jnp.sum(weights_BC)
 
 
 def _paired_scores(alpha, smoothing, head_VD, hidden_BCD, other_BCD, targets_BC, weights_BC):
-    logits, others = _logits(head_VD, hidden_BCD), _logits(head_VD, other_BCD)
-    one, two = _per_token(logits, targets_BC, smoothing), _per_token(others, targets_BC, smoothing)
+    logits, others = logits_of(head_VD, hidden_BCD), logits_of(head_VD, other_BCD)
+    one, two = per_token(logits, targets_BC, smoothing), per_token(others, targets_BC, smoothing)
     log_p, log_q = jax.nn.log_softmax(logits, axis=-1), jax.nn.log_softmax(others, axis=-1)
     both_ways = jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1)  # KL(p||q) + KL(q||p)
     loss = one[0] + two[0] + 0.5 * alpha * both_ways
@@ -75,7 +76,7 @@ def _paired_scores(alpha, smoothing, head_VD, hidden_BCD, other_BCD, targets_BC,
     return jnp.sum(loss * weights_BC), mean(one[1], two[1]), mean(one[2], two[2]), jnp.sum(weights_BC)
 
 
-def _per_token(logits_BCV, targets_BC, smoothing):
+def per_token(logits_BCV, targets_BC, smoothing):
     """(smoothed loss, negative log-likelihood, whether the target is the likeliest), each float32 [B, C]."""
     log_z = jax.nn.logsumexp(logits_BCV, axis=-1)
     picked = jnp.take_along_axis(logits_BCV, targets_BC[..., None], axis=-1)[..., 0]

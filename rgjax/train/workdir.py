@@ -17,15 +17,15 @@ SECTIONS = {
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
-    "dataset", "replay", "item_vectors", "user_vectors", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches",
-    "save_every", "keep", "patience", "samples", "compilation_cache", "scan", "remat", "attention",
+    "dataset", "replay", "distill", "item_vectors", "user_vectors", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every",
+    "eval_batches", "save_every", "keep", "patience", "samples", "compilation_cache", "scan", "remat", "attention",
     *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
 
 def read(workdir: str | pathlib.Path) -> dict:
-    """The run's `config.json`: its sections as dataclasses, and `dataset_fingerprint`, `replay_fingerprints`, `dataset_name`,
-    `vocab_size`, `controls`, `task` and `synthetic`.
+    """The run's `config.json`: its sections as dataclasses, and `dataset_fingerprint`, `replay_fingerprints`,
+    `distill_fingerprint`, `dataset_name`, `vocab_size`, `controls`, `task` and `synthetic`.
 
     Raises UserError when the folder holds no run or the file is damaged.
     """
@@ -81,6 +81,8 @@ def check_same(workdir: str, stored: dict, now: dict) -> None:
         raise UserError(f"{workdir} was trained with other datasets than --replay={now['input'].replay}; give those, or a new --workdir.")
     if stored.get("vectors_fingerprint") != now.get("vectors_fingerprint"):
         raise UserError(f"{workdir} was trained with other vectors than --item_vectors and --user_vectors hold; give those, or a new --workdir.")
+    if stored.get("distill_fingerprint", "") != now.get("distill_fingerprint", ""):
+        raise UserError(f"{workdir} was trained with another teacher than --distill={now['input'].distill}; give that one, or a new --workdir.")
     for name, what in (("vocab_size", "tokens in its vocabulary"), ("processes", "processes")):
         if name in stored and stored[name] != now[name]:
             raise UserError(f"{workdir} was started with {stored[name]} {what}, not {now[name]}; go on with as many, or give a new --workdir.")

@@ -100,6 +100,18 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(usual, tmp_path):
     assert (workdir / "checkpoints" / str(step)).is_dir()
 
 
+def test_two_processes_learn_from_a_teacher_as_one_does(usual, alone, tmp_path):
+    command = [sys.executable, "-m", "launch.distill", f"--workdir={alone}", f"--output={tmp_path / 'logits'}", "--logits=4"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    flags = usual | {"distill": tmp_path / "logits", "samples": 0, "steps": 2}
+    end(begin(flags | {"workdir": tmp_path / "one"}, devices=4))
+    end(begin(flags | {"workdir": tmp_path / "two"}, devices=2, processes=2))
+    taught = tiny.logged_losses(tmp_path / "one")
+    assert tiny.logged_losses(tmp_path / "two") == pytest.approx(taught, rel=1e-4)
+    assert taught[1] < 0.9 * tiny.logged_losses(alone)[1]  # half of the loss is the divergence
+
+
 def test_two_processes_begin_with_the_same_folder(usual, tokenizer, tmp_path):
     """Each reads its own slices; at a learning rate of 0 the run still holds the folder's weights."""
     made = tiny.factory("llama", tokenizer.vocab_size, layers=1, width=32, heads=2, kv_heads=2, head_dim=16, max_positions=256)
