@@ -277,6 +277,14 @@ class TrainConfig:
 
     workdir: str = option("", "Folder of the run; an existing one is continued.")
     init_from: str = option("", "Local Hugging Face folder, or workdir of another run, whose weights to begin with; it decides the model.")
+    ewc: float = option(
+        0.0,
+        "Elastic weight consolidation: how strongly parameters that the task of --ewc_data depends on are held near their values in "
+        "--init_from; 0 holds none.",
+        low=0.0,
+    )
+    ewc_data: str = option("", "Dataset folder of the earlier task, prepared with the same tokenizer (--ewc).")
+    ewc_examples: int = option(512, "Training examples of --ewc_data that tell which parameters it depends on.", low=1)
     steps: int = option(1000, "Optimizer steps.", low=1)
     seed: int = option(0, "Seed of initial weights, dropout and data order.", low=0)
     mesh: str = option("data:1", "Device mesh, e.g. 'data:2,fsdp:2,tensor:2'; one axis may be -1 (all remaining devices).")

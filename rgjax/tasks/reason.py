@@ -73,11 +73,7 @@ class ReasonTask:
         """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""
         found = [Dataset.open(folder) for folder in folders(self.input.replay)]
         for earlier in found:
-            if earlier.manifest["tokenizer"]["sha256"] != dataset.manifest["tokenizer"]["sha256"]:
-                raise UserError(
-                    f"--replay={earlier.folder} has another tokenizer than --dataset={dataset.folder}; prepare one of them again with "
-                    f"the other's, as --tokenizer={dataset.tokenizer_folder}."
-                )
+            same_tokenizer("replay", earlier, dataset)
         return found
 
     def training_data(self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = ()):
@@ -145,6 +141,15 @@ def sample_rows(examples: list[dict], reasons: list[list[str]], step: int) -> li
         }
         for e, r in zip(examples, reasons, strict=True)
     ]
+
+
+def same_tokenizer(flag: str, earlier: Dataset, dataset: Dataset) -> None:
+    """Raises UserError when the dataset that `flag` names was not prepared with the tokenizer of `dataset`."""
+    if earlier.manifest["tokenizer"]["sha256"] != dataset.manifest["tokenizer"]["sha256"]:
+        raise UserError(
+            f"--{flag}={earlier.folder} has another tokenizer than --dataset={dataset.folder}; prepare one of them again with "
+            f"the other's, as --tokenizer={dataset.tokenizer_folder}."
+        )
 
 
 def dataset_tokenizer(folder: str | pathlib.Path) -> tuple[Dataset, Tokenizer]:

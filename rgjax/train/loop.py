@@ -62,14 +62,13 @@ class Loop:
         self.step = latest or 0
         if latest is None:
             own = tuning.initial and tuning.initial()
-            extras = tuning.extras(own)
             state, frozen = create(self.factory, tx, self.mesh, ema, self.config.seed, own, tuning.trained)
-            self.fixed = {"weights": frozen, **extras}
+            self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), True)}
             return state
         abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed, tuning.trained)
         state, progress = self.checkpoints.restore(latest, abstract, self.data)
         frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
-        self.fixed = {"weights": frozen, **tuning.extras(None)}
+        self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
         self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}
         return state
 
@@ -238,7 +237,11 @@ class Meter:
             self.counts["slots"] += encoder.size * processes
 
     def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
-        """Logs one step's loss with the rates since the last report."""
+        """Logs one step with the rates since the last report.
+
+        `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
+        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either.
+        """
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
         peak, _ = flops.peak_flops()
@@ -246,6 +249,7 @@ class Meter:
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
         self.last = {
             "loss": values["loss"],
+            **({"penalty": values["penalty"]} if "penalty" in values else {}),
             "perplexity": math.exp(min(values["nll"], 50)),
             "accuracy": values["correct"],
             "grad_norm": values["grad_norm"],
