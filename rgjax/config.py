@@ -357,6 +357,12 @@ class EvaluateConfig:
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     outputs: str = option("", "JSON lines with a 'reason' per example: score this file instead of generating.")
     against: str = option("", "Another system's outputs file for a paired bootstrap.")
+    earlier: str = option(
+        "",
+        "Instead of the run's own dataset, comma-separated ones of earlier tasks, prepared with its tokenizer: what the run has forgotten "
+        "since the model it began with goes to forgetting.json.",
+    )
+    before: str = option("", "The model before, a run's workdir or a Hugging Face folder (--earlier); empty takes the run's --init_from.")
     resamples: int = option(1000, "Bootstrap resamples.", low=100)
     max_words: int = option(75, "Word limit of the length compliance (characters for Chinese).", low=1)
     output: str = option("", "Where to write evaluation.json and outputs.jsonl; empty takes the workdir.")

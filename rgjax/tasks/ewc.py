@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 
 import jax
@@ -10,7 +9,6 @@ import numpy as np
 
 from rgjax import trees
 from rgjax.config import TrainConfig
-from rgjax.data import pipeline
 from rgjax.data.dataset import Dataset
 from rgjax.errors import UserError
 from rgjax.parallel import sharding
@@ -53,13 +51,9 @@ def extras(task: ReasonTask, config: TrainConfig, trained: Callable[[str], bool]
 
 def examples(task: ReasonTask, dataset: Dataset, config: TrainConfig, mesh: jax.sharding.Mesh) -> Iterator[dict[str, jax.Array]]:
     """--ewc_examples training examples drawn by --seed, written down as the new run does, one a batch [1, T] on every device."""
-    source, everywhere = dataset.source("train"), sharding.replicated(mesh)
-    chosen = np.random.default_rng(config.seed).choice(len(source), _count(dataset, config), replace=False)
-    inputs = dataclasses.replace(task.input, loss_on="reason")
-    shape = pipeline.Shape.of(inputs, task.architecture)
-    for index in np.sort(chosen):
-        arrays = pipeline.as_fed(source[int(index)], task.template, inputs, task.architecture)
-        row = pipeline.pad_rows([arrays], shape, 1)
+    chosen = np.random.default_rng(config.seed).choice(dataset.count("train"), _count(dataset, config), replace=False)
+    everywhere = sharding.replicated(mesh)
+    for row in task.one_a_row(dataset, "train", np.sort(chosen), 1):
         yield {name: jax.make_array_from_process_local_data(everywhere, values, values.shape) for name, values in row.items()}
 
 

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
+import numpy as np
 
 from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
 from rgjax.data import pipeline
@@ -91,6 +92,14 @@ class ReasonTask:
         config = dataclasses.replace(self.input, loss_on=loss_on or self.input.loss_on)
         where = {"process": jax.process_index(), "processes": jax.process_count()}
         return pipeline.eval_batches(dataset, split, self.template, config, self.architecture, limit=limit, **where)
+
+    def one_a_row(self, dataset: Dataset, split: str, indices: Sequence[int], rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches [rows, T] of the examples at `indices`, each alone in its row, with loss on its reason only; the last has empty rows."""
+        source, config = dataset.source(split), dataclasses.replace(self.input, loss_on="reason")
+        shape = pipeline.Shape.of(config, self.architecture)
+        for at in range(0, len(indices), rows):
+            arrays = [pipeline.as_fed(source[int(i)], self.template, config, self.architecture) for i in indices[at : at + rows]]
+            yield pipeline.pad_rows(arrays, shape, rows)
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""
