@@ -3,6 +3,7 @@
     python -m launch.evaluate --workdir=W --split=val
     python -m launch.evaluate --workdir=W --split=val --outputs=MINE.jsonl --against=THEIRS.jsonl
     python -m launch.evaluate --workdir=W --ablate_vectors    (whether precomputed vectors help: writes ablation.json)
+    python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
 Decoding flags that are left out are the run's own.
 """
@@ -18,7 +19,7 @@ def main() -> dict:
     config, given = app.read(EvaluateConfig), app.read(DecodeConfig)
     app.require(workdir=config.workdir)
 
-    from rgjax.tasks import ablation, measure
+    from rgjax.tasks import ablation, forgetting, measure
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
@@ -29,7 +30,7 @@ def main() -> dict:
         return result
     decode = run_lib.decode_config(workdir.read(config.workdir), given, app.given(DecodeConfig))
     with app.progress("writing") as show:
-        result, table = measure.evaluate(config, decode, show)
+        result, table = (forgetting.report if config.earlier else measure.evaluate)(config, decode, show)
     if result["synthetic"]:
         print("The data is synthetic: the scores show that the machinery works, not how well it would write for real shoppers.")
     print(table)

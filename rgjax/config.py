@@ -293,6 +293,14 @@ class TrainConfig:
 
     workdir: str = option("", "Folder of the run; an existing one is continued.")
     init_from: str = option("", "Local Hugging Face folder, or workdir of another run, whose weights to begin with; it decides the model.")
+    ewc: float = option(
+        0.0,
+        "Elastic weight consolidation: how strongly parameters that the task of --ewc_data depends on are held near their values in "
+        "--init_from; 0 holds none.",
+        low=0.0,
+    )
+    ewc_data: str = option("", "Dataset folder of the earlier task, prepared with the same tokenizer (--ewc).")
+    ewc_examples: int = option(512, "Training examples of --ewc_data that tell which parameters it depends on.", low=1)
     steps: int = option(1000, "Optimizer steps.", low=1)
     seed: int = option(0, "Seed of initial weights, dropout and data order.", low=0)
     mesh: str = option("data:1", "Device mesh, e.g. 'data:2,fsdp:2,tensor:2'; one axis may be -1 (all remaining devices).")
@@ -378,6 +386,12 @@ class EvaluateConfig:
         False, "Instead of all else: how much the loss on the references grows when the run's vectors are zeroed, shuffled or random."
     )
     against: str = option("", "Another system's outputs file for a paired bootstrap.")
+    earlier: str = option(
+        "",
+        "Instead of the run's own dataset, comma-separated ones of earlier tasks, prepared with its tokenizer: what the run has forgotten "
+        "since the model it began with goes to forgetting.json.",
+    )
+    before: str = option("", "The model before, a run's workdir or a Hugging Face folder (--earlier); empty takes the run's --init_from.")
     resamples: int = option(1000, "Bootstrap resamples.", low=100)
     max_words: int = option(75, "Word limit of the length compliance (characters for Chinese).", low=1)
     output: str = option("", "Where to write evaluation.json and outputs.jsonl; empty takes the workdir.")

@@ -1,6 +1,19 @@
-"""Where the project lies, and how launchers are compiled for tests."""
+"""Where the project lies, how launchers are compiled for tests, and how one is killed."""
 
 import pathlib
+import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # most of the time goes to compiling
+
+
+def kill_at(process, workdir, step: int, how: int) -> None:
+    """Sends a signal once `step` stands in the run's metrics."""
+    path, end = pathlib.Path(workdir, "metrics.jsonl"), time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        if path.exists() and any(f'"step": {step},' in line for line in path.read_text().splitlines()):
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(how)
+    process.communicate(timeout=120)

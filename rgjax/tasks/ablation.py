@@ -6,13 +6,13 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rgjax.config import EvaluateConfig
-from rgjax.data import pipeline
 from rgjax.errors import UserError
 from rgjax.metrics import bootstrap
 from rgjax.tasks.reason import ReasonTask
@@ -33,13 +33,14 @@ def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
     if run.task.vectors is None:
         raise UserError(f"--ablate_vectors needs a run that reads vectors, and {config.workdir} has none; train one with --adapter=vectors.")
     dataset = run.dataset(config.dataset)
-    examples = list(dataset.examples(config.split))[: config.limit or None]
+    count = min(config.limit or dataset.count(config.split), dataset.count(config.split))
     losses, facts = {}, run.facts
     for n, mode in enumerate(MODES):
         changed = dataclasses.replace(facts["input"], vectors_as=mode)
-        losses[mode] = example_losses(ReasonTask(run.task.tokenizer, changed, facts["model"], facts["adapter"]), run.params, examples)
+        task = ReasonTask(run.task.tokenizer, changed, facts["model"], facts["adapter"])
+        losses[mode] = example_losses(task, run.params, task.one_a_row(dataset, config.split, range(count), ROWS))[:count]
         progress(n + 1, len(MODES))
-    found = {"workdir": config.workdir, "split": config.split, "examples": len(examples), "trained_as": facts["input"].vectors_as, "modes": {}}
+    found = {"workdir": config.workdir, "split": config.split, "examples": count, "trained_as": facts["input"].vectors_as, "modes": {}}
     for mode, values in losses.items():
         one = {"loss": float(values.mean()), "perplexity": math.exp(values.mean())}
         if mode != "given":
@@ -52,10 +53,8 @@ def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
     return found, _table(found)
 
 
-def example_losses(task: ReasonTask, params: dict, examples: list[dict]) -> np.ndarray:
-    """Mean negative log-likelihood per target token of each example's reason, float32 [N], without dropout."""
-    arrays = [pipeline.as_fed(example, task.template, task.input, task.architecture) for example in examples]
-    shape = dataclasses.replace(pipeline.Shape.of(task.input, task.architecture), vectors=int(task.vectors is not None))
+def example_losses(task: ReasonTask, params: dict, batches: Iterable[dict]) -> np.ndarray:
+    """Mean negative log-likelihood per target token of each row's one example, float32 [rows of all batches], without dropout."""
     loss = task.loss(0.0)
 
     @jax.jit
@@ -64,8 +63,7 @@ def example_losses(task: ReasonTask, params: dict, examples: list[dict]) -> np.n
         sums = jax.lax.map(one, batch)
         return sums["nll"] / jnp.maximum(sums["tokens"], 1)
 
-    out = [np.asarray(rows(params, pipeline.pad_rows(arrays[i : i + ROWS], shape, ROWS))) for i in range(0, len(arrays), ROWS)]
-    return np.concatenate(out)[: len(examples)]
+    return np.concatenate([np.asarray(rows(params, batch)) for batch in batches])
 
 
 def _table(found: dict) -> str:

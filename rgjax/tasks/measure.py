@@ -7,6 +7,7 @@ import json
 import pathlib
 
 from rgjax.config import DecodeConfig, EvaluateConfig
+from rgjax.errors import UserError
 from rgjax.metrics import suite
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import read_reasons
@@ -21,6 +22,8 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
 
     Raises UserError for a missing split, a run that can't be opened, or an outputs file of another length.
     """
+    if config.before:
+        raise UserError(f"--before={config.before} is given and --earlier names no dataset; add --earlier, or leave it out.")
     run = Run.open(config.workdir, config.checkpoint, config.base)
     dataset = run.dataset(config.dataset)
     plain = run.perplexity(dataset, config.split) if config.weights == "int8" else {}
@@ -30,7 +33,7 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     if config.split == "train":  # or retrieval would find the example itself
         own = {json.dumps(e, sort_keys=True) for e in examples}
         train = [e for e in train if json.dumps(e, sort_keys=True) not in own]
-    reasons = read_reasons(config.outputs, len(examples), bool(config.limit)) if config.outputs else _write(run, decode, examples, progress)
+    reasons = read_reasons(config.outputs, len(examples), bool(config.limit)) if config.outputs else write(run, decode, examples, progress)
     options = {"max_words": config.max_words, "resamples": config.resamples}
     result = suite.with_floors(examples, reasons, train, **options)
     references = run.perplexity(dataset, config.split) | {"examples": dataset.count(config.split)}
@@ -57,7 +60,8 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     return result | {"output": str(folder / "evaluation.json")}, text
 
 
-def _write(run: Run, decode: DecodeConfig, examples: list[dict], progress) -> list[str]:
+def write(run: Run, decode: DecodeConfig, examples: list[dict], progress) -> list[str]:
+    """One reason for each example; `progress(done, total)` is told how far it is."""
     writer, reasons = run.task.writer(run.params, decode), []
     for at in range(0, len(examples), CHUNK):
         reasons += [r[0] for r in writer.write(examples[at : at + CHUNK], at)]

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
+import numpy as np
 
 from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
 from rgjax.data import pipeline
@@ -89,11 +90,7 @@ class ReasonTask:
         """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""
         found = [Dataset.open(folder) for folder in folders(self.input.replay)]
         for earlier in found:
-            if earlier.manifest["tokenizer"]["sha256"] != dataset.manifest["tokenizer"]["sha256"]:
-                raise UserError(
-                    f"--replay={earlier.folder} has another tokenizer than --dataset={dataset.folder}; prepare one of them again with "
-                    f"the other's, as --tokenizer={dataset.tokenizer_folder}."
-                )
+            same_tokenizer("replay", earlier, dataset)
         return found
 
     @property
@@ -132,6 +129,14 @@ class ReasonTask:
         made = copy.copy(self)
         made.factory = quantized.lighter(self.factory)
         return made
+
+    def one_a_row(self, dataset: Dataset, split: str, indices: Sequence[int], rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches [rows, T] of the examples at `indices`, each alone in its row, with loss on its reason only; the last has empty rows."""
+        source, config = dataset.source(split), dataclasses.replace(self.input, loss_on="reason")
+        shape = pipeline.Shape.of(config, self.architecture)
+        for at in range(0, len(indices), rows):
+            arrays = [pipeline.as_fed(source[int(i)], self.template, config, self.architecture) for i in indices[at : at + rows]]
+            yield pipeline.pad_rows(arrays, shape, rows)
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
         """Writes reasons with these parameters."""
@@ -194,6 +199,15 @@ def sample_rows(examples: list[dict], reasons: list[list[str]], step: int) -> li
         }
         for e, r in zip(examples, reasons, strict=True)
     ]
+
+
+def same_tokenizer(flag: str, earlier: Dataset, dataset: Dataset) -> None:
+    """Raises UserError when the dataset that `flag` names was not prepared with the tokenizer of `dataset`."""
+    if earlier.manifest["tokenizer"]["sha256"] != dataset.manifest["tokenizer"]["sha256"]:
+        raise UserError(
+            f"--{flag}={earlier.folder} has another tokenizer than --dataset={dataset.folder}; prepare one of them again with "
+            f"the other's, as --tokenizer={dataset.tokenizer_folder}."
+        )
 
 
 def dataset_tokenizer(folder: str | pathlib.Path) -> tuple[Dataset, Tokenizer]:

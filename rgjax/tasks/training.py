@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 import sys
@@ -19,9 +20,11 @@ from rgjax.hf import families
 from rgjax.hf.load import Pretrained
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
+from rgjax.tasks import ewc as ewc_task
 from rgjax.tasks import reason
 from rgjax.tasks.run import open_source
-from rgjax.train import adalora, groups, tuning, workdir
+from rgjax.train import adalora, ewc, groups, tuning, workdir
+from rgjax.train.checkpoint import saved
 from rgjax.train.distillation import Distillation
 from rgjax.train.loop import Loop
 from rgjax.train.tuning import Tuning
@@ -40,6 +43,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     source = _source(sections, stored)
     if source and not stored:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
+    ewc_task.check(train, dataset)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
@@ -73,12 +77,14 @@ def _loss(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogi
 
 
 def _source(sections: dict, stored: dict | None):
-    """What --init_from names, where the run needs it: to begin with, or for what it does not train."""
+    """What --init_from names, where the run needs it: as long as nothing is saved, and for what it does not train."""
     path, freezes = sections["train"].init_from, Tuning(sections["adapter"]).freezes
     if freezes and not path:
         flag = "adapter" if sections["adapter"].adapter != "none" else "freeze"
         raise UserError(f"--{flag}={getattr(sections['adapter'], flag)} needs a trained model to stand on; name its folder with --init_from.")
-    return open_source(path) if path and (freezes or not stored) else None
+    if not path or (stored and not freezes and saved(sections["train"].workdir)):
+        return None
+    return open_source(path)
 
 
 def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh) -> Tuning:
@@ -94,8 +100,11 @@ def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.
         placed = sharding.parameters(task.factory.abstract, mesh)["adapter"]
         return {**own, "adapter": jax.tree.map(jax.device_put, values, placed)}
 
-    penalty = adalora.orthogonality(config) if config.adapter == "adalora" else None
-    return Tuning(config, initial if source else None, penalty=penalty)
+    train, how = sections["train"], Tuning(config, initial if source else None)
+    penalties = (adalora.orthogonality(config),) if config.adapter == "adalora" else ()
+    if not train.ewc:
+        return dataclasses.replace(how, penalties=penalties)
+    return dataclasses.replace(how, penalties=(*penalties, ewc.penalty(train.ewc)), extras=ewc_task.extras(task, train, how.trained, mesh))
 
 
 def _adapter_values(task: reason.ReasonTask, config: AdapterConfig, source) -> dict:

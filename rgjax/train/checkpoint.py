@@ -84,5 +84,13 @@ class Checkpoints:
         self._manager.close()
 
 
+def saved(workdir: str | pathlib.Path) -> bool:
+    """Whether a run has a complete checkpoint to go on from."""
+    checkpoints = Checkpoints(f"{workdir}/checkpoints", reading=True)
+    found = checkpoints.latest is not None
+    checkpoints.close()
+    return found
+
+
 def _first(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,10 +1,15 @@
 """Model FLOPs and their utilisation (MFU).
 
-    FLOPs of a step = 3 x [ 2 x (matrix parameters of the stacks) x tokens + 4 x H x A x sum of attended keys x layers
-                            + 2 x D x V x target tokens ]
+    FLOPs of a step = passes x [ sum over matrices of the stacks (1 + g + w) x 2 x parameters x tokens they are applied to
+                                 + (1 + 2 g) x 4 x H x A x sum of attended keys x layers
+                                 + (1 + g + w) x 2 x D x V x target tokens ]
 
-Forward once, backward twice; recomputation does not count. Attention counts half the square of each packed segment where
-causal, through the batch's own mean length. Padding is not work: `tokens` are real tokens. MFU = FLOPs / (seconds x peak).
+Forward once. Backward: g = 1 for the gradient of what a matrix reads, needed where anything is trained in its stack or below it, else
+0; w = 1 for the gradient of the matrix itself, needed where it is trained, else 0. So training everything costs three times the
+forward pass, and an adapter on a frozen model twice, its own small matrices apart. Attention multiplies two activations: its backward
+pass is twice the forward one whatever is trained. R-Drop makes two passes, all else one; recomputation does not count, nor what
+is computed once a step (penalties, DoRA's norms). Attention counts half the square of each packed segment where causal, through the
+batch's own mean length, and a prefix by its tokens. Padding is not work: `tokens` are real tokens. MFU = FLOPs / (seconds x peak).
 """
 
 from __future__ import annotations
@@ -12,33 +17,55 @@ from __future__ import annotations
 import functools
 import re
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from rgjax import trees
 from rgjax.config import ModelConfig
+from rgjax.train.state import everything
 
 # Dense bf16 peaks of a device, FLOP/s, from the makers' data sheets (without sparsity).
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v6 lite": 918e12}
 
 
-def matrix_parameters(params: dict) -> tuple[int, int]:
-    """Parameters in matrix products of (the decoder or only stack, the encoder)."""
-    count = lambda tree: sum(a.size for a in jax.tree.leaves(tree) if a.ndim >= 3)  # stacked matrices have 3 or 4 axes
-    return count(params["decoder"]["blocks"]), count(params.get("encoder", {}).get("blocks", {}))
+_MATRIX = re.compile(r"\.(w[qkvo]|w_in|w_gate|w_out|a|b|down|up)$")  # of a block, and what adapters add to it
+_OF_SOURCE = re.compile(r"\.cross\.w[kv](\.|$)")  # applied to the encoder's output
 
 
-def step_flops(config: ModelConfig, params: dict, vocab_size: int, counts: dict[str, float]) -> float:
-    """FLOPs of a training step on `counts`: tokens, encoder_tokens, target_tokens and examples of a batch."""
-    decoder, encoder = matrix_parameters(params)
+def step_flops(
+    config: ModelConfig, params: dict, vocab_size: int, counts: dict[str, float], trained: Callable[[str], bool] = everything, passes: int = 1
+) -> float:
+    """FLOPs of a training step on `counts`: tokens, encoder_tokens, target_tokens and examples of a batch.
+
+    `params` are all parameters (or their shapes), an adapter's under "adapter"; `trained` says which are, by path.
+    """
+    leaves, reached = dict(trees.flat(params)), _reached(params, trained)
     width = config.heads * (config.head_dim or config.width // config.heads)
     mean = counts["tokens"] / max(counts["examples"], 1)
     mean_encoder = counts["encoder_tokens"] / max(counts["examples"], 1)
-    attended = config.layers * counts["tokens"] * (mean / 2 + mean_encoder)
-    attended += (config.encoder_layers or config.layers) * counts["encoder_tokens"] * mean_encoder
-    forward = 2 * decoder * counts["tokens"] + 2 * encoder * counts["encoder_tokens"]
-    forward += 4 * width * attended + 2 * config.width * vocab_size * counts["target_tokens"]
-    return 3 * forward
+    work = 0.0
+    for path, leaf in leaves.items():
+        stack, blocks, _ = path.removeprefix("adapter.").partition(".blocks.")
+        if blocks and _MATRIX.search(path) and leaf.ndim >= 3:  # stacked matrices have 3 or 4 axes
+            read = "encoder" if stack == "encoder" or _OF_SOURCE.search(path) else "decoder"
+            seen = counts["encoder_tokens" if read == "encoder" else "tokens"]
+            work += 2 * leaf.size * seen * (1 + reached[read] + trained(path))
+    prefix = leaves.get("adapter.decoder.blocks.attention.k")  # [L, N, K, A]
+    keys = mean / 2 + mean_encoder + (0 if prefix is None else prefix.shape[1])
+    attended = {"decoder": config.layers * counts["tokens"] * keys}
+    attended["encoder"] = (config.encoder_layers or config.layers) * counts["encoder_tokens"] * mean_encoder
+    work += sum(4 * width * pairs * (1 + 2 * reached[stack]) for stack, pairs in attended.items())
+    head = "embedding.tokens" if config.tied else "embedding.output"
+    return passes * (work + 2 * config.width * vocab_size * counts["target_tokens"] * (1 + reached["decoder"] + trained(head)))
+
+
+def _reached(params: dict, trained: Callable[[str], bool]) -> dict[str, bool]:
+    """Whether gradients flow through the encoder, and through the decoder, which reads it: whether something in it or below is trained."""
+    chosen = [path.removeprefix("adapter.") for path, _ in trees.flat(params) if trained(path)]
+    encoder = any(path.startswith(("encoder.", "embedding.")) and path != "embedding.output" for path in chosen)
+    return {"encoder": encoder, "decoder": encoder or any(path.startswith(("decoder.", "entrance.")) for path in chosen)}
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from rgjax.parallel import sharding
 from rgjax.train import flops, optimizer
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.records import RunLog, memory_bytes
-from rgjax.train.state import TrainState, abstract_state, create
+from rgjax.train.state import TrainState, abstract_state, create, everything
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
 from rgjax.train.tuning import ALL, Tuning
 
@@ -54,7 +54,7 @@ class Loop:
         self.progress = {"best": math.inf, "stale": 0}
         self.state = self._begin(tx)
         self.log = RunLog(config.workdir, config.steps, self.step)
-        self.meter = Meter(factory, self.log, self.step, config)
+        self.meter = Meter(factory, self.log, self.step, config, tuning.trained, 2 if optimizer_config.rdrop else 1)
         self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
@@ -62,14 +62,13 @@ class Loop:
         self.step = latest or 0
         if latest is None:
             own = tuning.initial and tuning.initial()
-            extras = tuning.extras(own)
             state, frozen = create(self.factory, tx, self.mesh, ema, self.config.seed, own, tuning.trained)
-            self.fixed = {"weights": frozen, **extras}
+            self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), True)}
             return state
         abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed, tuning.trained)
         state, progress = self.checkpoints.restore(latest, abstract, self.data)
         frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
-        self.fixed = {"weights": frozen, **tuning.extras(None)}
+        self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
         self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}
         return state
 
@@ -194,8 +193,11 @@ class Loop:
 class Meter:
     """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
 
-    def __init__(self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig):
-        self.factory, self.log, self.config = factory, log, config
+    def __init__(
+        self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1
+    ):
+        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch."""
+        self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
         self.params = nnx.to_pure_dict(factory.abstract)
         self.compile_seconds, self.last, self.first = None, {}, False
         self._reset(time.perf_counter())
@@ -238,14 +240,19 @@ class Meter:
             self.counts["slots"] += encoder.size * processes
 
     def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
-        """Logs one step's loss with the rates since the last report."""
+        """Logs one step with the rates since the last report.
+
+        `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
+        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either.
+        """
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
         peak, _ = flops.peak_flops()
-        work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts)
+        work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts, self.trained, self.passes)
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
         self.last = {
             "loss": values["loss"],
+            **({"penalty": values["penalty"]} if "penalty" in values else {}),
             "perplexity": math.exp(min(values["nll"], 50)),
             "accuracy": values["correct"],
             "grad_norm": values["grad_norm"],

@@ -49,7 +49,8 @@ class RunLog:
             self._board.add_scalar(name, value, step)
 
     def _show(self, step: int, v: dict[str, float]) -> None:
-        text = f"loss {v['loss']:.4f}  |g| {v['grad_norm']:.2f}  lr {v['learning_rate']:.1e}"
+        held = f" (penalty {v['penalty']:.4f})" if "penalty" in v else ""
+        text = f"loss {v['loss']:.4f}{held}  |g| {v['grad_norm']:.2f}  lr {v['learning_rate']:.1e}"
         text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
         text += f"  eta {v['eta_seconds'] / 60:.0f} min"
         if "val_loss" in v:

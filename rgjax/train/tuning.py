@@ -55,19 +55,24 @@ class Tuning:
     """How a run begins and what it trains.
 
     `initial()` gives the model's own parameters on the mesh; it is called where there is no checkpoint, and where parts of them are
-    not trained. `extras(own)` gives further fixed arrays for `penalty(trained, fixed)`, which adds to the loss per target token;
-    `own` are the parameters the run begins with, or None when it is continued.
+    not trained. `extras(weights, begins)` gives further fixed arrays for `penalty(trained, fixed)`, which adds to the loss per target
+    token; `weights` are all parameters, an adapter's included, and `begins` says that no step was taken yet. `penalty` sums `penalties`.
     """
 
     config: AdapterConfig = NO_ADAPTER
     initial: Callable[[], dict] | None = None
-    extras: Callable[[dict | None], dict] = lambda own: {}
-    penalty: Callable[[dict, dict], jax.Array] | None = None
+    extras: Callable[[dict, bool], dict] = lambda weights, begins: {}
+    penalties: tuple[Callable[[dict, dict], jax.Array], ...] = ()
 
     @property
     def trained(self) -> Callable[[str], bool]:
         """As `chooser`."""
         return chooser(self.config)
+
+    @property
+    def penalty(self) -> Callable[[dict, dict], jax.Array] | None:
+        """The sum of the penalties, or None where there is none."""
+        return (lambda trained, fixed: sum(one(trained, fixed) for one in self.penalties)) if self.penalties else None
 
     @property
     def freezes(self) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tiny
 from environment import QUICK, ROOT
@@ -123,3 +124,18 @@ def test_two_processes_begin_with_the_same_folder(usual, tokenizer, tmp_path):
     assert done.returncode == 0, done.stderr
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("hf", "out"))
     assert set(before) == set(after) and all((before[name] == after[name]).all() for name in before)
+
+
+def test_two_processes_hold_on_to_an_earlier_task_as_one_does(usual, tokenizer, dataset_folder, tmp_path):
+    made = tiny.factory("llama", tokenizer.vocab_size, layers=1, width=32, heads=2, kv_heads=2, head_dim=16, max_positions=256)
+    export.write(tmp_path / "hf", tiny.params(made, noise=0.02), made.config, tokenizer)
+    flags = usual | {"init_from": tmp_path / "hf", "mesh": "data:1,fsdp:4", "ewc": 50, "ewc_data": dataset_folder, "ewc_examples": 4, "samples": 0}
+    end(begin(flags | {"workdir": tmp_path / "two", "steps": 2}, devices=2, processes=2))
+    end(begin(flags | {"workdir": tmp_path / "two", "steps": 4}, devices=2, processes=2))
+    end(begin(flags | {"workdir": tmp_path / "one", "steps": 4}, devices=4))
+    for name in ("loss", "penalty"):
+        assert logged(tmp_path / "two", name) == pytest.approx(logged(tmp_path / "one", name), rel=1e-3), name
+    one, two = (load_file(tmp_path / name / "ewc.safetensors") for name in ("one", "two"))
+    assert set(one) == set(two)
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=1e-4 * abs(one[name]).max(), err_msg=name)

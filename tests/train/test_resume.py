@@ -1,26 +1,13 @@
 """A run that is killed and continued logs, step for step, what an unbroken run logs."""
 
 import json
-import pathlib
 import random
 import signal
-import time
 
 import pytest
 import tiny
+from environment import kill_at
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-
-def kill_at(process, workdir, step: int, how: int) -> None:
-    """Sends a signal once `step` stands in the run's metrics."""
-    path, end = pathlib.Path(workdir, "metrics.jsonl"), time.monotonic() + 240
-    while time.monotonic() < end and process.poll() is None:
-        if path.exists() and any(f'"step": {step},' in line for line in path.read_text().splitlines()):
-            break
-        time.sleep(0.02)
-    assert process.poll() is None, process.communicate()
-    process.send_signal(how)
-    process.communicate(timeout=120)
 
 
 def test_killed_runs_continue_with_the_same_losses(start_training, unbroken_run, tmp_path):
