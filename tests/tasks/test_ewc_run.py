@@ -52,7 +52,8 @@ def test_a_killed_run_goes_on_with_the_same_losses_and_measures_nothing_again(ba
     kill_at(start_training(tmp_path / "run", steps=8, **flags), tmp_path / "run", 2, signal.SIGKILL)  # nothing is saved yet
     shutil.rmtree(away)
     kept = (tmp_path / "run" / "ewc.safetensors").read_bytes()
-    assert kept == (tmp_path / "whole" / "ewc.safetensors").read_bytes()
+    one, other = (load_file(tmp_path / name / "ewc.safetensors") for name in ("run", "whole"))
+    assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
     finish(start_training(tmp_path / "run", steps=4, **flags))
     assert tiny.logged_losses(tmp_path / "run") == {s: v for s, v in tiny.logged_losses(tmp_path / "whole").items() if s <= 4}
     finish(start_training(tmp_path / "run", steps=8, devices=4, mesh="fsdp:2,tensor:2", **flags))
