@@ -1,0 +1,35 @@
+"""Every option of rgjax, once: its name, default, allowed values and help text.
+
+Each job has a frozen dataclass (or several); `launch/` turns their fields into flags, and nothing else reads flags.
+A field's name is its flag's name, so names are unique within one job.
+"""
+
+from rgjax.config.data import InputConfig, PrepareConfig
+from rgjax.config.decoding import DecodeConfig
+from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
+from rgjax.config.model import NO_ADAPTER, AdapterConfig, ModelConfig
+from rgjax.config.options import check, from_json, option, to_json
+from rgjax.config.training import OptimizerConfig, TrainConfig
+
+__all__ = [
+    "AdapterConfig",
+    "DecodeConfig",
+    "DistillConfig",
+    "EmbedConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "GenerateConfig",
+    "InputConfig",
+    "InspectConfig",
+    "ModelConfig",
+    "NO_ADAPTER",
+    "OptimizerConfig",
+    "PrepareConfig",
+    "ReportConfig",
+    "ShowConfig",
+    "TrainConfig",
+    "check",
+    "from_json",
+    "option",
+    "to_json",
+]

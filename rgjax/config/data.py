@@ -1,0 +1,107 @@
+"""Options of preparing data and of reading it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rgjax.config.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """Raw data -> a dataset folder."""
+
+    source: str = option("", "Folder or file with the raw data (not needed for --layout=demo).")
+    output: str = option("", "Dataset folder to write; it must not exist yet unless --overwrite.")
+    overwrite: bool = option(False, "Replace an existing dataset folder.")
+    layout: str = option(
+        "examples",
+        "How the source is laid out: 'examples' is JSON lines of whole examples, 'tables' is items, users, interactions and "
+        "reasons as CSV, JSON lines or Parquet, 'demo' is the synthetic shop; the others are public layouts.",
+        choices=("examples", "tables", "demo", "llmxrec", "advertisegen", "taodescribe", "xrec"),
+    )
+    split_by: str = option(
+        "user",
+        "What decides the split, by hash, so that it never crosses one; 'source' keeps the files' own splits.",
+        choices=("user", "item", "title", "source"),
+    )
+    val_share: float = option(0.05, "Share of keys hashed to the validation split.", low=0.0, high=0.9)
+    test_share: float = option(0.05, "Share of keys hashed to the test split.", low=0.0, high=0.9)
+    controls: str = option("", "Declared control codes, 'name=value|value;name=value|value'; any other value in the data is an error.")
+    tokenizer: str = option("", "Local Hugging Face folder whose tokenizer to use; empty trains a byte-level BPE on the train split.")
+    tokenizer_with: str = option(
+        "",
+        "Comma-separated dataset folders whose training texts the trained vocabulary learns too, with their control codes, so that "
+        "it serves all of them.",
+    )
+    vocab_size: int = option(8000, "Size of the trained vocabulary, special tokens included.", low=300)
+    slots: int = option(64, "History slots <h0>, <h1>, ... reserved in a trained tokenizer, for copying titles.", low=0, high=512)
+    min_reason_chars: int = option(4, "Reasons shorter than this many characters are dropped.", low=1)
+    max_reason_chars: int = option(2000, "Reasons longer than this many characters are dropped.", low=1)
+    drop_duplicates: bool = option(True, "Drop examples equal to an earlier one (same user, history, item and reason).")
+    max_bad_share: float = option(0.01, "Refuse the source when more than this share of its lines is malformed.", low=0.0, high=1.0)
+    max_tokens: int = option(512, "Length against which the report counts truncated examples, in tokens.", low=16)
+    shard_examples: int = option(50_000, "Examples in one shard file.", low=1)
+    demo_users: int = option(400, "Users of the synthetic shop (--layout=demo).", low=20)
+    demo_items: int = option(120, "Items of the synthetic shop (--layout=demo).", low=20)
+    demo_examples: int = option(2000, "Examples of the synthetic shop (--layout=demo).", low=20)
+    seed: int = option(0, "Seed of the synthetic shop.", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """Dataset folder -> batches."""
+
+    dataset: str = option("", "Dataset folder written by launch.prepare.")
+    replay: str = option(
+        "",
+        "Comma-separated dataset folders of earlier tasks, prepared with the same tokenizer, whose training examples are mixed in so "
+        "that what was learnt from them is kept.",
+    )
+    replay_share: float = option(0.1, "Share of the training examples that is drawn from --replay.", low=0.001, high=0.95)
+    distill: str = option(
+        "", "Folder of a teacher's probabilities, written by launch.distill --logits for --dataset; the model learns from them too."
+    )
+    batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
+    length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
+    target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)
+    decoder_length: int = option(0, "Tokens in a packed decoder row (encoder-decoder); 0 takes --target_length.", low=0)
+    packing: bool = option(True, "Pack several examples into a row; otherwise one a row, in length buckets.")
+    buckets: str = option("0.25,0.5,1", "Length buckets as shares of --length, used when packing is off.")
+    max_history: int = option(50, "Most history events shown; the oldest go first.", low=0)
+    history_order: str = option(
+        "time",
+        "Order of the shown history: as it happened, or by overlap of attributes with the item (the nearest last).",
+        choices=("time", "overlap"),
+    )
+    copy_slots: str = option(
+        "titles",
+        "What reasons copy through slot tokens (<h3>, <item>, <a2>) that are filled in from the input afterwards, so that it is "
+        "never misspelt: nothing, titles, or 'all' (titles and the item's attribute values).",
+        choices=("none", "titles", "all"),
+    )
+    item_vectors: str = option("", "Parquet table (id, vector) of items, read by --adapter=vectors; an item without id goes by its title.")
+    user_vectors: str = option("", "Parquet table (id, vector) of shoppers; one who is not in it gets the mean of their history's items.")
+    vectors_as: str = option(
+        "given",
+        "The vectors as they are, or what shows their worth: zeros, those of others ('shuffle'), or fixed random ones.",
+        choices=("given", "zero", "shuffle", "random"),
+    )
+    control_dropout: float = option(0.0, "Share of training examples that lose their control codes.", low=0.0, high=1.0)
+    prompt: str = option(
+        "markers",
+        "How an example is written down: with this framework's section markers, or in words as one user message of the tokenizer's "
+        "own chat template ('chat': titles are written out, not copied through slots).",
+        choices=("markers", "chat"),
+    )
+    instruction: str = option(
+        "Write one short, personal reason why this item suits this shopper.", "What the user message asks for at its end (--prompt=chat)."
+    )
+    loss_on: str = option(
+        "reason",
+        "Which tokens of a training example carry loss: those of the reason, or 'all' of prompt and reason (decoder-only): "
+        "language-model training on item texts and histories too.",
+        choices=("reason", "all"),
+    )
+    workers: int = option(0, "Worker processes that read and tokenize; 0 works in a thread of the main process.", low=0)
+    prefetch: int = option(4, "Batches kept ready.", low=1)

@@ -1,0 +1,35 @@
+"""Options of how reasons are written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rgjax.config.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeConfig:
+    """How reasons are written."""
+
+    method: str = option(
+        "greedy",
+        "Decoding: greedy, sample, beam, or 'mbr': sample --candidates and keep the one most like the others.",
+        choices=("greedy", "sample", "beam", "mbr"),
+    )
+    temperature: float = option(1.0, "Sampling temperature.", low=0.01)
+    top_k: int = option(0, "Sample among the k likeliest tokens; 0 among all.", low=0)
+    top_p: float = option(1.0, "Sample within this probability mass.", low=0.01, high=1.0)
+    beams: int = option(4, "Beams (method beam).", low=1)
+    length_penalty: float = option(1.0, "Beam scores are divided by length to this power.")
+    candidates: int = option(16, "Candidates per input (method mbr).", low=2)
+    n_best: int = option(1, "Reasons returned per input (sample, beam and mbr).", low=1)
+    ground_weight: float = option(0.2, "mbr: weight, beside agreement, of naming a title of the history and of copied attribute values.", low=0.0)
+    cite_once: bool = option(False, "A title of the history is named at most once in a reason.")
+    no_repeat_ngram: int = option(0, "No token n-gram of this size appears twice; 0 allows it.", low=0)
+    banned_words: str = option("", "Comma-separated words never written.")
+    min_length: int = option(0, "Least length of a reason, in --length_unit.", low=0)
+    max_length: int = option(0, "Hard upper length of a reason, in --length_unit; 0 has none but --max_new_tokens.", low=0)
+    length_unit: str = option("tokens", "Unit of --min_length and --max_length.", choices=("tokens", "words", "characters"))
+    max_new_tokens: int = option(128, "Most tokens decoded.", low=1)
+    decode_batch: int = option(64, "Rows decoded together.", low=1)
+    decode_seed: int = option(0, "Seed of sampling.", low=0)
