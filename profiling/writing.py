@@ -24,6 +24,7 @@ flags.DEFINE_list("workdirs", [], "Runs to compare.")
 flags.DEFINE_list("kinds", ["float32"], "How each is kept and computed: float32, bfloat16 (computed so too), int8.")
 flags.DEFINE_string("dataset", "", "Dataset to write for; empty takes the first run's own.")
 flags.DEFINE_enum("split", "val", ["val", "test"], "Split to write for.")
+flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint of each run: the best on validation, or the last.")
 flags.DEFINE_integer("examples", 64, "Inputs that are written for.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "Times that each writes for all of them.", lower_bound=1)
 
@@ -73,7 +74,7 @@ def main() -> dict:
     from rgjax.tasks import teach
     from rgjax.tasks.run import Run
 
-    runs = {folder: Run.open(folder) for folder in chosen.workdirs}
+    runs = {folder: Run.open(folder, chosen.checkpoint) for folder in chosen.workdirs}
     dataset = teach.open_dataset(next(iter(runs.values())), chosen.dataset)
     examples = list(itertools.islice(dataset.examples(chosen.split), chosen.examples))
     found, calls = {}, {}
