@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import pathlib
 import sys
 import textwrap
 import time
@@ -160,3 +161,10 @@ def _wrap(head: str, text: str) -> list[str]:
 def _fail(message: str, code: int = 2) -> int:
     print(f"error: {message}", file=sys.stderr, flush=True)
     return code
+
+
+def check_apart(output: str, *sources: str) -> None:
+    """Raises UserError when writing the folder `output` would replace one of the folders that are read ('' is none)."""
+    for source in filter(None, sources):
+        if pathlib.Path(source).resolve().is_relative_to(pathlib.Path(output).resolve()):
+            raise UserError(f"--output={output} is or holds {source}, which is read; give another folder.")

@@ -12,6 +12,8 @@ on with the same command. The second reads the training split as the teacher's r
 
 from __future__ import annotations
 
+import pathlib
+
 from launch import app
 from rgjax.config import DecodeConfig, DistillConfig
 from rgjax.errors import UserError
@@ -31,6 +33,9 @@ def main() -> dict:
 
     run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
     dataset = teach.open_dataset(run, config.dataset)
+    app.check_apart(config.output, config.workdir, str(dataset.folder), run.facts["train"].init_from)
+    if pathlib.Path(config.output).resolve().is_relative_to(dataset.folder.resolve()):
+        raise UserError(f"--output={config.output} lies in {dataset.folder}, which is read; give another folder.")
     with app.progress("distilling") as show:
         if config.logits:
             return teach.teach(run, dataset, config.logits, config.temperatures, config.output, config.overwrite, show)

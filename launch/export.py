@@ -33,17 +33,11 @@ def main() -> dict:
     if config.workdir and "sentence_pooling" in app.given(ExportConfig):
         raise UserError("--sentence_pooling is given, and a run writes text, not vectors; leave it out with --workdir.")
     app.require(output=config.output, **({} if config.init_from else {"workdir": config.workdir}))
-    check_apart(config.output, config.init_from or config.workdir)
+    app.check_apart(config.output, config.init_from, config.workdir, config.adapter, config.base)
     summary = rewrite(config) if config.init_from else export_run(config)
     if summary["family"] == "qwen2":
         print("note: load the tokenizer with PreTrainedTokenizerFast; for qwen2, AutoTokenizer splits text in Qwen's own way", file=sys.stderr)
     return summary
-
-
-def check_apart(output: str, source: str) -> None:
-    """Raises UserError when writing `output` would replace what is read."""
-    if pathlib.Path(source).resolve().is_relative_to(pathlib.Path(output).resolve()):
-        raise UserError(f"--output={output} is or holds {source}, which is read; give another folder.")
 
 
 def export_run(config: ExportConfig) -> dict:
@@ -54,6 +48,7 @@ def export_run(config: ExportConfig) -> dict:
     from rgjax.tasks import run as run_lib
 
     run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
+    app.check_apart(config.output, run.facts["train"].init_from)
     family, factory = run_lib.family_of(run, config.family), run.task.factory
     toy = {"item": {"title": "Second title", "attributes": {"genre": ["drama"]}}, "history": [{"title": "First title"}], "reason": ""}
     prompt, ends = run.task.template.shown(toy), run.task.template.ends

@@ -38,8 +38,9 @@ class Vectors:
             self.fallback = None
 
     def fingerprint(self) -> str:
-        """sha256 over the files."""
-        return hashlib.sha256("".join(file_sha256(pathlib.Path(p)) for p in self.paths).encode()).hexdigest()
+        """sha256 over the files and over which of them is whose."""
+        whose = ("items" if self.items else "") + ("users" if self.users else "")
+        return hashlib.sha256("".join([whose, *(file_sha256(pathlib.Path(p)) for p in self.paths)]).encode()).hexdigest()
 
     def of(self, example: dict) -> np.ndarray:
         """The example's vector, float32 [Z]."""

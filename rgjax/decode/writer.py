@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,17 +52,20 @@ class Writer:
         out, total = sampling.decode(model, filled, rows, keys, self.rules, self.config, self.tokenizer.pad_id)
         return out.reshape(-1, self.copies, out.shape[-1]), total.reshape(-1, self.copies)
 
-    def write(self, rendered: list[Rendered], first_row: int = 0) -> list[list[Hypothesis]]:
-        """Hypotheses per prompt, best first (in the order drawn, when sampling). Row r's randomness depends on first_row + r only.
+    def write(self, rendered: list[Rendered], first_row: int = 0, rows: Sequence[int] | None = None) -> list[list[Hypothesis]]:
+        """Hypotheses per prompt, best first (in the order drawn, when sampling).
+
+        A prompt's randomness depends on its number alone: first_row + r, or rows[r] where they do not follow each other.
 
         There are fewer than asked for where the rules leave fewer sequences, but always one.
         """
         results: list[list[Hypothesis]] = [[] for _ in rendered]
+        numbers = range(first_row, first_row + len(rendered)) if rows is None else rows
         order = sorted(range(len(rendered)), key=lambda r: len(rendered[r].prompt_ids))
         for at in range(0, len(order), self.rows):
             members = order[at : at + self.rows]
             filler = members + [members[-1]] * (self.rows - len(members))
-            tokens, scores = self._batch([rendered[r] for r in filler], [first_row + r for r in filler])
+            tokens, scores = self._batch([rendered[r] for r in filler], [numbers[r] for r in filler])
             for r, row_tokens, row_scores in zip(members, tokens, scores, strict=False):
                 found = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
                 results[r] = [h for h in found if h.score > POSSIBLE] or found[:1]

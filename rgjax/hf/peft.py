@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -23,6 +24,15 @@ PREFIX = "base_model.model."
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "encoder": "FEATURE_EXTRACTION"}
 TYPES = {"lora": "LORA", "adalora": "ADALORA", "ia3": "IA3", "prefix": "PREFIX_TUNING", "prompt": "PROMPT_TUNING"}
+# Fields of adapter_config.json that are computed, or say nothing about what is computed; any other must be empty, or as in PLAIN.
+UNDERSTOOD = frozenset(
+    "peft_type task_type auto_mapping peft_version base_model_name_or_path revision inference_mode r lora_alpha lora_dropout "
+    "target_modules exclude_modules fan_in_fan_out use_rslora use_dora layers_to_transform layers_pattern rank_pattern alpha_pattern "
+    "megatron_core qalora_group_size target_r init_r tinit tfinal deltaT beta1 beta2 orth_reg_weight total_step feedforward_modules "
+    "init_ia3_weights num_virtual_tokens token_dim num_transformer_submodules num_attention_heads num_layers prompt_tuning_init "
+    "prompt_tuning_init_text tokenizer_name_or_path tokenizer_kwargs encoder_hidden_size init_weights runtime_config".split()
+)
+PLAIN = {"bias": ("none",), "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva")}  # others change the base's weights
 
 
 def write(folder: pathlib.Path, factory: AdaptedFactory, family: Family, adapter: dict, base_name: str) -> None:
@@ -131,13 +141,15 @@ def read(folder: str | pathlib.Path, factory, family: Family) -> tuple[AdapterCo
     kind = next((ours for ours, theirs in TYPES.items() if theirs == body.get("peft_type")), None)
     if kind is None:
         raise UserError(f"{folder}/{CONFIG} says peft_type {body.get('peft_type')!r}; rgjax reads {', '.join(TYPES.values())}.")
-    for field, plain in {"bias": "none", "modules_to_save": None, "layer_replication": None, "prefix_projection": False}.items():
-        if body.get(field) not in (plain, None, []):
-            raise UserError(f"{folder}/{CONFIG} says {field}={body[field]!r}, and rgjax computes {plain!r} only; use another adapter.")
+    for field, value in body.items():
+        if field not in UNDERSTOOD and value not in PLAIN.get(field, (None, False, [], {}, "")):
+            raise UserError(f"{folder}/{CONFIG} says {field}={value!r}, which rgjax does not compute; use another adapter.")
     if not (folder / WEIGHTS).is_file():
         pickled = "; it holds a pickle, which rgjax never opens" if (folder / "adapter_model.bin").exists() else ""
         raise UserError(f"{folder}/{WEIGHTS} is missing{pickled}; save the adapter again as safetensors.")
     tensors = mapped(folder / WEIGHTS)
+    if foreign := next((name for name, tensor in tensors.items() if isinstance(tensor, str)), None):
+        raise UserError(f"{folder}/{WEIGHTS}: the tensor {foreign} is of type {tensors[foreign]}, not a float; save the adapter again.")
     reader = {"prompt": _read_virtual, "prefix": _read_virtual, "ia3": _read_scaled}.get(kind, _read_low_rank)
     try:
         return reader(folder, body, tensors, factory, family, kind)
@@ -159,11 +171,13 @@ def _modules_of(folder, tensors: dict, factory, family: Family, endings: tuple[s
 
 
 def expect(folder, name: str, array: np.ndarray, shape: tuple) -> np.ndarray:
-    """`array` as float32; raises UserError unless it has the shape (None: any size)."""
+    """`array` as float32; raises UserError unless it has the shape (None: any size) and only numbers."""
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
         wanted = [n if n is not None else "any" for n in shape]
         raise UserError(f"{folder}: the tensor {name} has shape {list(array.shape)}, this model needs {wanted}; it is an adapter for another base.")
-    return np.asarray(array, np.float32)
+    if not np.isfinite(values := np.asarray(array, np.float32)).all():
+        raise UserError(f"{folder}: the tensor {name} holds values that are no numbers; train or save the adapter again.")
+    return values
 
 
 def _read_low_rank(folder, body: dict, tensors: dict, factory, family: Family, kind: str) -> tuple[AdapterConfig, dict]:
@@ -195,8 +209,10 @@ def _read_low_rank(folder, body: dict, tensors: dict, factory, family: Family, k
 
 def _as_given(made: AdapterConfig, body: dict) -> AdapterConfig:
     """With the folder's own alpha and rank-stabilised scale where they mean the same, so that what is read is written again alike."""
-    if made.adapter == "lora" and made.rank == body["r"]:
-        return dataclasses.replace(made, alpha=float(body["lora_alpha"]), rslora=bool(body.get("use_rslora")))
+    if made.adapter == "lora":
+        given = dataclasses.replace(made, alpha=float(body["lora_alpha"]), rslora=bool(body.get("use_rslora")))
+        if np.isclose(lowrank.scale(given), lowrank.scale(made), rtol=1e-6):
+            return given
     return made
 
 
@@ -229,7 +245,10 @@ def _scale(name: str, rank: int, body: dict) -> float:
     """PEFT's factor on a module's term."""
     if body["peft_type"] == "ADALORA":
         return body["lora_alpha"] / (body["init_r"] + 1e-5)
-    matching = [p for p in (body.get("alpha_pattern") or {}) if name == p or name.endswith("." + p)]
+    try:
+        matching = [p for p in (body.get("alpha_pattern") or {}) if re.match(rf"(.*\.)?({p})$", name)]  # as PEFT looks them up
+    except re.error as error:
+        raise UserError(f"{CONFIG} has an alpha_pattern that is no regular expression ({error}); mend it.") from None
     alpha = body["alpha_pattern"][matching[0]] if matching else body["lora_alpha"]
     return alpha / (rank**0.5 if body.get("use_rslora") else rank)
 
@@ -251,11 +270,15 @@ def _read_scaled(folder, body: dict, tensors: dict, factory, family: Family, kin
 def _read_virtual(folder, body: dict, tensors: dict, factory, family: Family, kind: str) -> tuple[AdapterConfig, dict]:
     c, n = factory.config, body["num_virtual_tokens"]
     kv, a = c.kv_heads or c.heads, c.head_dim or c.width // c.heads
-    found = dict(tensors).pop("prompt_embeddings", None)
+    left = dict(tensors)
+    found = left.pop("prompt_embeddings", None)
     if found is None:
         raise UserError(f"{folder}/{WEIGHTS} lacks the tensor prompt_embeddings; save the adapter again.")
+    if left:
+        raise UserError(f"{folder}/{WEIGHTS} holds {min(left)} beside prompt_embeddings; it is no {body['peft_type']} adapter of PEFT's.")
     if kind == "prompt":
-        table = expect(folder, "prompt_embeddings", found[:n], (n, c.width))  # for an encoder-decoder PEFT keeps a second, unused half
+        both = c.architecture == "seq2seq" and len(found) == 2 * n  # PEFT keeps a second, unused half for a decoder
+        table = expect(folder, "prompt_embeddings", found[:n] if both else found, (n, c.width))
         return AdapterConfig(adapter="prompt", virtual_tokens=n), {"embedding": {"table": table}}
     both = expect(folder, "prompt_embeddings", found, (n, 2 * c.layers * kv * a)).reshape(n, c.layers, 2, kv, a).transpose(2, 1, 0, 3, 4)
     place = "decoder.blocks.attention"

@@ -25,6 +25,7 @@ from rgjax.nn.adapters.prefix import Prefixed
 from rgjax.nn.adapters.prompt import Prompted
 from rgjax.nn.adapters.scaled import Scaled
 from rgjax.nn.attention import LayerCache
+from rgjax.nn.feedforward import GATED
 
 MATRIX = re.compile(r"\.blocks\.(attention|cross|mlp)\.(w[qkvo]|w_in|w_gate|w_out)$")
 USUAL = {"lora": "", "adalora": "", "ia3": r"attention\.w[kv]$|cross\.w[kv]$|mlp\.w_out$"}
@@ -199,13 +200,19 @@ def check_fits(config: AdapterConfig, model: ModelConfig) -> None:
         raise UserError(f"--targets={config.targets} is no regular expression ({error}); write one, as 'attention.w[qv]$'.") from None
     if config.targets and kind not in USUAL:
         raise UserError(f"--targets={config.targets} means nothing to --adapter={kind}; leave it out.")
-    names = [f"{stack}.blocks.{part}.{w}" for stack in ("decoder", "encoder") for part in ("attention", "cross", "mlp") for w in _matrices(part)]
+    names = list(_matrices(model))
     if not any(pattern.search(name) for name in names):
-        raise UserError(f"--targets={config.targets} matches no matrix; the paths are like {names[0]} and decoder.blocks.mlp.w_out.")
+        raise UserError(f"--targets={config.targets} matches no matrix of this model; the paths are like {names[0]} and {names[-1]}.")
 
 
-def _matrices(part: str) -> tuple[str, ...]:
-    return ("w_in", "w_gate", "w_out") if part == "mlp" else ("wq", "wk", "wv", "wo")
+def _matrices(model: ModelConfig) -> Iterator[str]:
+    """Paths of the matrices in the layers of a model."""
+    gate = ("w_gate",) if model.activation in GATED else ()
+    for stack in {"causal": ("decoder",), "encoder": ("encoder",), "seq2seq": ("decoder", "encoder")}[model.architecture]:
+        crosses = ("cross",) if model.architecture == "seq2seq" and stack == "decoder" else ()
+        for part in ("attention", *crosses, "mlp"):
+            for name in ("w_in", *gate, "w_out") if part == "mlp" else ("wq", "wk", "wv", "wo"):
+                yield f"{stack}.blocks.{part}.{name}"
 
 
 def bias_of(name: str) -> str:

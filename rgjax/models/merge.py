@@ -11,11 +11,18 @@ from rgjax.models.adapted import PREPENDED, AdaptedFactory, bias_path, install, 
 WITHOUT = ("prefix", "bottleneck", *PREPENDED)  # methods that are no change of weights
 
 
+def apart(factory) -> str:
+    """The kind of a factory's adapter if that is no change of weights, else ''."""
+    kind = factory.adapter.adapter if isinstance(factory, AdaptedFactory) else ""
+    return kind if kind in WITHOUT else ""
+
+
 def merged(factory: AdaptedFactory, weights: dict) -> dict:
     """The model's own weights with the adapter worked in; raises UserError for a kind that is no change of weights."""
     kind = factory.adapter.adapter
-    if kind in WITHOUT:
-        raise UserError(f"An adapter of kind '{kind}' can't be merged into the weights; export it with --adapter_only.")
+    if apart(factory):
+        further = "it is written alone, by --workdir=RUN --adapter_only" if kind != "vectors" else "its run writes with launch.generate"
+        raise UserError(f"An adapter of kind '{kind}' can't be merged into the weights; {further}.")
     own = {name: value for name, value in weights.items() if name != "adapter"}
     paths = [path for path, _ in targets(factory.base, factory.adapter)]
     if kind == "ia3":

@@ -21,6 +21,7 @@ from rgjax.train.workdir import replace_text
 
 MODES = ("given", "zero", "shuffle", "random")
 ROWS = 32
+UNUSED = ("weights", "outputs", "against", "earlier", "before")  # flags of an evaluation that mean nothing here
 
 
 def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
@@ -29,6 +30,9 @@ def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
     The loss of an example is the mean over its target tokens, in nats; differences are over examples, with 95 % bootstrap intervals.
     Raises UserError for a run that reads no vectors.
     """
+    for name in UNUSED:
+        if getattr(config, name) not in ("", "float"):
+            raise UserError(f"--{name}={getattr(config, name)} means nothing beside --ablate_vectors; leave one of them out.")
     run = Run.open(config.workdir, config.checkpoint, config.base)
     if run.task.vectors is None:
         raise UserError(f"--ablate_vectors needs a run that reads vectors, and {config.workdir} has none; train one with --adapter=vectors.")
@@ -40,11 +44,12 @@ def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
         task = ReasonTask(run.task.tokenizer, changed, facts["model"], facts["adapter"])
         losses[mode] = example_losses(task, run.params, task.one_a_row(dataset, config.split, range(count), ROWS))[:count]
         progress(n + 1, len(MODES))
-    found = {"workdir": config.workdir, "split": config.split, "examples": count, "trained_as": facts["input"].vectors_as, "modes": {}}
+    own = facts["input"].vectors_as
+    found = {"workdir": config.workdir, "split": config.split, "examples": count, "trained_as": own, "modes": {}}
     for mode, values in losses.items():
         one = {"loss": float(values.mean()), "perplexity": math.exp(values.mean())}
-        if mode != "given":
-            compared = bootstrap.paired({"loss": bootstrap.mean(values)}, {"loss": bootstrap.mean(losses["given"])}, config.resamples)["loss"]
+        if mode != own:
+            compared = bootstrap.paired({"loss": bootstrap.mean(values)}, {"loss": bootstrap.mean(losses[own])}, config.resamples)["loss"]
             one |= {"worse_by": {"value": compared["difference"], "low": compared["low"], "high": compared["high"]}}
         found["modes"][mode] = one
     folder = pathlib.Path(config.output or config.workdir)
@@ -67,7 +72,7 @@ def example_losses(task: ReasonTask, params: dict, batches: Iterable[dict]) -> n
 
 
 def _table(found: dict) -> str:
-    lines = [f"{'vectors':<10}{'loss':>9}{'perplexity':>12}   more loss than with the given ones"]
+    lines = [f"{'vectors':<10}{'loss':>9}{'perplexity':>12}   more loss than with those it was trained with ({found['trained_as']})"]
     for mode, one in found["modes"].items():
         more = one.get("worse_by")
         span = f"{more['value']:+.4f} [{more['low']:+.4f}, {more['high']:+.4f}]" if more else ""

@@ -50,6 +50,7 @@ class Writers:
         for name, writer in self._writers.items():
             mine = [i for i, example in enumerate(examples) if example.get("adapter", "") == name]
             if mine:
-                for i, found in zip(mine, writer.write([examples[i] for i in mine], first_row), strict=True):
+                rows = [first_row + i for i in mine]
+                for i, found in zip(mine, writer.write([examples[i] for i in mine], rows=rows), strict=True):
                     reasons[i] = found
         return reasons

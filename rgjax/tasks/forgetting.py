@@ -24,7 +24,7 @@ from rgjax.train.workdir import replace_text
 
 FILE = "forgetting.json"
 PROMPT = ("length", "target_length", "max_history", "history_order", "copy_slots", "prompt", "instruction")  # what decides an example's tokens
-UNUSED = ("dataset", "outputs", "against")  # flags of an evaluation that mean nothing here
+UNUSED = ("dataset", "outputs", "against", "weights")  # flags of an evaluation that mean nothing here
 
 
 def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict, str]:
@@ -35,7 +35,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     and for a model before that is missing, changed or of another vocabulary.
     """
     for name in UNUSED:
-        if getattr(config, name):
+        if getattr(config, name) not in ("", "float"):
             raise UserError(f"--{name}={getattr(config, name)} means nothing beside --earlier; leave one of them out.")
     after = Run.open(config.workdir, config.checkpoint, config.base)
     datasets, before = _datasets(config, after), _before(config, after)

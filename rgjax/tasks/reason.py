@@ -169,11 +169,12 @@ class ReasonWriter:
         self.writer.params = params
         return self
 
-    def write(self, examples: list[dict], first_row: int = 0) -> list[list[str]]:
-        """For each example its reasons, best first: one, or `n_best`. `first_row` numbers the examples within the whole input."""
+    def write(self, examples: list[dict], first_row: int = 0, rows: Sequence[int] | None = None) -> list[list[str]]:
+        """For each example its reasons, best first: one, or `n_best`. `first_row` numbers the examples within the whole input, or `rows`
+        where they do not follow each other."""
         rendered = [self.template.render({**e, "reason": ""}) for e in examples]
         out = []
-        for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row), strict=True):
+        for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row, rows), strict=True):
             spoken = [h._replace(ids=self.template.spoken(h.ids)) for h in hypotheses]
             texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in spoken]
             if self.config.method == "mbr":

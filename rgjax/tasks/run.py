@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
 
 import jax
+import jax.numpy as jnp
 
 from rgjax import trees
 from rgjax.config import DecodeConfig, ModelConfig
@@ -42,6 +44,7 @@ class Run:
     step: int
     mesh: jax.sharding.Mesh
     weights: str = "float"
+    base: str = ""  # where the folder that it began with lies, if that was moved
 
     @classmethod
     def open(cls, folder: str | pathlib.Path, which: str = "best", base: str = "") -> Run:
@@ -64,7 +67,7 @@ class Run:
         if tuning.freezes:
             own = original(folder, facts, base).params(task.factory.base, mesh, facts["train"].seed)
             params = trees.join(params, trees.divide(own, tuning.trained)[1])
-        return cls(str(folder), facts, task, params, step, mesh)
+        return cls(str(folder), facts, task, params, step, mesh, base=base)
 
     def kept(self, weights: str) -> Run:
         """Itself ('float'), or with its matrices and tables in int8."""
@@ -84,7 +87,7 @@ class Run:
             raise UserError(f"{self.folder} has no adapter; leave --adapter_only out to export the model.")
         if facts["adapter"].unfreeze:
             raise UserError(f"{self.folder} also trained --unfreeze={facts['adapter'].unfreeze}; leave --adapter_only out to export all of it.")
-        source = original(self.folder, facts)
+        source = original(self.folder, facts, self.base)
         if isinstance(source, Pretrained) and source.folder.config["vocab_size"] < (facts["model"].embeddings or facts["vocab_size"]):
             raise UserError(f"{self.folder} has tokens that {source.folder.path} lacks; leave --adapter_only out to export both together.")
         return self.params["adapter"]
@@ -135,8 +138,7 @@ class Earlier:
     @property
     def fingerprint(self) -> str:
         """Changes with the weights."""
-        facts, run = self.run.facts, self.run
-        return f"{facts['dataset_fingerprint'][:16]}-seed-{facts['train'].seed}-step-{run.step}-of-{facts['train'].steps}"
+        return fingerprint(self.run.params)
 
     def configure(self, given: ModelConfig, explicit: set[str], tokenizer: Tokenizer) -> ModelConfig:
         """The run's model, computed as `given` says; raises UserError when an `explicit` option or the tokenizer contradicts it."""
@@ -149,11 +151,29 @@ class Earlier:
         return dataclasses.replace(model, **{name: getattr(given, name) for name in explicit & set(COMPUTED)})
 
     def check(self, factory: ModelFactory) -> None:
-        """Nothing can be missing: the run was opened whole."""
+        """Nothing can be missing, since the run was opened whole; raises UserError when its adapter is no change of weights."""
+        if kind := merge.apart(self.run.task.factory):
+            raise UserError(
+                f"{self.run.folder} trained an adapter of kind '{kind}', which can't be worked into weights to begin with; begin with its own "
+                "--init_from, and --adapter_from for the adapter."
+            )
 
     def params(self, factory: ModelFactory, mesh: jax.sharding.Mesh, seed: int = 0) -> dict:
         """The parameters as float32 arrays on `mesh`."""
         return jax.device_put(self.run.own(), sharding.parameters(factory.abstract, mesh))
+
+
+def fingerprint(params: dict) -> str:
+    """sha256 over the parameters' names, shapes and bits (of which sums are taken that no division among devices changes)."""
+
+    @jax.jit
+    def sums(leaves):
+        bits = [jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}").reshape(-1).astype(jnp.uint32) for leaf in leaves]
+        return [(jnp.sum(b, dtype=jnp.uint32), jnp.sum(b * (2 * jnp.arange(b.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)) for b in bits]
+
+    paths, leaves = zip(*trees.flat(params), strict=True)
+    found = [(path, leaf.shape, int(one), int(other)) for path, leaf, (one, other) in zip(paths, leaves, sums(leaves), strict=True)]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 def family_of(run: Run, name: str = "auto") -> Family:

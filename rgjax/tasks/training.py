@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import shutil
 import sys
 
@@ -18,12 +19,14 @@ from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
 from rgjax.hf.load import Pretrained
+from rgjax.models.adapted import LOW_RANK
+from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
 from rgjax.tasks import reason
 from rgjax.tasks.run import open_source
-from rgjax.train import adalora, ewc, groups, tuning, workdir
+from rgjax.train import adalora, ewc, groups, optimizer, tuning, workdir
 from rgjax.train.checkpoint import saved
 from rgjax.train.distillation import Distillation
 from rgjax.train.loop import Loop
@@ -47,8 +50,9 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
-    groups.check(sections["optimizer"], task.factory)
-    how = _tuning(task, sections, source, mesh)
+    groups.check(sections["optimizer"], task.factory, Tuning(sections["adapter"]).trained)
+    optimizer.make(sections["optimizer"], train.steps, sections["adapter"])  # for what it refuses, before anything is written
+    how = _tuning(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
@@ -87,11 +91,11 @@ def _source(sections: dict, stored: dict | None):
     return open_source(path)
 
 
-def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh) -> Tuning:
-    """What is trained; raises UserError when a pattern names nothing."""
+def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh, begun: bool) -> Tuning:
+    """What is trained; raises UserError when a pattern names nothing. A run that has `begun` has its adapter's values in its checkpoint."""
     config = sections["adapter"]
-    tuning.check(config, nnx.to_pure_dict(task.factory.abstract))
-    values = _adapter_values(task, config, source)
+    tuning.check(config, nnx.to_pure_dict(task.factory.abstract), sections["train"].steps)
+    values = {} if begun else _adapter_values(task, config, source)
 
     def initial() -> dict:
         own = source.params(task.factory.base, mesh, sections["train"].seed)
@@ -114,7 +118,12 @@ def _adapter_values(task: reason.ReasonTask, config: AdapterConfig, source) -> d
     if config.adapter == "none":
         raise UserError(f"--adapter_from={config.adapter_from} needs --adapter; name the adapter's kind.")
     family = source.family if isinstance(source, Pretrained) else families.choose(task.factory.config, "auto")
-    _, values = adapter_lib.read(config.adapter_from, task.factory.base, family)
+    options, values = adapter_lib.read(config.adapter_from, task.factory.base, family)
+    if config.adapter in LOW_RANK and not math.isclose(there := lowrank.scale(options), here := lowrank.scale(config), rel_tol=1e-6):
+        raise UserError(
+            f"--adapter_from={config.adapter_from} multiplies its term by {there:g} and the flags by {here:g}; take --alpha={options.alpha:g} "
+            "and the --rslora that it was trained with."
+        )
     wanted = {path: leaf.shape for path, leaf in trees.flat(nnx.to_pure_dict(task.factory.abstract)["adapter"])}
     found = {path: leaf.shape for path, leaf in trees.flat(values)}
     for path in sorted(wanted.keys() | found.keys()):

@@ -6,6 +6,7 @@ The factors multiply the finished updates, decoupled weight decay included, whic
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from flax import nnx
 from rgjax.config import OptimizerConfig
 from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
+from rgjax.train.state import everything
 
 _BLOCKS = ".blocks."  # parameters below it are stacked, [L, ...]
 
@@ -34,14 +36,17 @@ def parse(text: str) -> list[tuple[re.Pattern, float]]:
     return groups
 
 
-def check(config: OptimizerConfig, factory: ModelFactory) -> None:
-    """Raises UserError for a pattern of --lr_groups that decides the factor of no parameter of the model."""
-    left = set(_named(nnx.to_pure_dict(factory.abstract)))
+def check(config: OptimizerConfig, factory: ModelFactory, trained: Callable[[str], bool] = everything) -> None:
+    """Raises UserError for a pattern of --lr_groups that decides the factor of no parameter that is trained (`trained` says so, by path), and
+    for --layer_decay where no layer is."""
+    left = {name for name in _named(nnx.to_pure_dict(factory.abstract)) if trained(name)}
+    if config.layer_decay != 1 and not any(_BLOCKS in name for name in left):
+        raise UserError(f"--layer_decay={config.layer_decay} orders the layers, and none of them is trained; leave it out.")
     for pattern, _ in parse(config.lr_groups):
         mine = {name for name in left if pattern.search(name)}
         if not mine:
             raise UserError(
-                f"--lr_groups has '{pattern.pattern}', which matches no parameter that an earlier pattern leaves; "
+                f"--lr_groups has '{pattern.pattern}', which matches no trained parameter that an earlier pattern leaves; "
                 f"mend it, paths are such as {min(left, default='none')}."
             )
         left -= mine

@@ -36,8 +36,8 @@ def chooser(config: AdapterConfig) -> Callable[[str], bool]:
     return lambda path: path.startswith(ADAPTER) or named(path)
 
 
-def check(config: AdapterConfig, params: dict) -> None:
-    """Raises UserError when --freeze or --unfreeze names no parameter, or all of them."""
+def check(config: AdapterConfig, params: dict, steps: int) -> None:
+    """Raises UserError when --freeze or --unfreeze names no parameter, or all of them, and when --base_from is beyond the `steps`."""
     own = [path for path, _ in trees.flat(params) if not path.startswith(ADAPTER)]
     chosen, flag = chooser(config), "freeze" if config.adapter == "none" else "unfreeze"
     text = getattr(config, flag)
@@ -46,6 +46,8 @@ def check(config: AdapterConfig, params: dict) -> None:
         raise UserError(f"--{flag}={text} matches no parameter; they are named like {own[0]} and {own[-1]}.")
     if not trained and config.adapter == "none":
         raise UserError(f"--freeze={text} leaves nothing to train; narrow it.")
+    if config.base_from >= steps:
+        raise UserError(f"--base_from={config.base_from} is never reached in --steps={steps}; lower it.")
     if config.base_from and not (trained and config.adapter != "none"):
         raise UserError(f"--base_from={config.base_from} delays --unfreeze's parameters and there are none; give --adapter and --unfreeze.")
 

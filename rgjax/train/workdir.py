@@ -17,7 +17,7 @@ SECTIONS = {
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
-    "dataset", "replay", "distill", "item_vectors", "user_vectors", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every",
+    "dataset", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every",
     "eval_batches", "save_every", "keep", "patience", "samples", "compilation_cache", "scan", "remat", "attention",
     *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip

@@ -111,8 +111,8 @@ def test_without_groups_the_state_is_as_it_was():
         ("attention=nan", "'attention=nan'"),
         ("(=1", r"'\(=1'"),
         ("=1", "'=1'"),
-        ("attention=1;atention=2", "'atention', which matches no parameter"),
-        ("attention=1;wq=2", "'wq', which matches no parameter that an earlier"),
+        ("attention=1;atention=2", "'atention', which matches no trained parameter"),
+        ("attention=1;wq=2", "'wq', which matches no trained parameter that an earlier"),
     ],
 )
 def test_a_group_that_is_none_is_refused(text, words):
