@@ -132,6 +132,15 @@ def test_mistakes_with_a_run(trained, inputs, dataset, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_holds_no_run(dataset_folder, tmp_path):
+    config = tmp_path / "config.json"
+    for body in ({"model_type": "llama"}, []):
+        config.write_text(json.dumps(body))
+        refused(launch("train", dataset=dataset_folder, workdir=tmp_path), f"--workdir={tmp_path} is not empty and holds no run")
+        refused(launch("evaluate", workdir=tmp_path), f"{tmp_path} holds no run", "--workdir")
+    assert list(tmp_path.iterdir()) == [config]
+
+
 def test_another_tokenizer_in_the_workdir_is_noticed(trained, inputs, tmp_path):
     from rgjax.data.tokenizer import train_bpe
 
