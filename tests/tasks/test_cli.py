@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from rgjax.errors import UserError
+from rgjax.train.workdir import read
+
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show", "embed", "inspect", "distill")
 
@@ -138,6 +141,11 @@ def test_a_folder_that_holds_no_run(dataset_folder, tmp_path):
         config.write_text(json.dumps(body))
         refused(launch("train", dataset=dataset_folder, workdir=tmp_path), f"--workdir={tmp_path} is not empty and holds no run")
         refused(launch("evaluate", workdir=tmp_path), f"{tmp_path} holds no run", "--workdir")
+    run = {"dataset_fingerprint": "", "model": {}, "train": {}}
+    for text in ("{", "[" * 200_000, json.dumps(run | {"model": 5})):
+        config.write_text(text)
+        with pytest.raises(UserError, match=f"{config} is damaged.*; restore it"):
+            read(tmp_path)
     assert list(tmp_path.iterdir()) == [config]
 
 
