@@ -18,7 +18,7 @@ def item_vectors(examples: Iterable[dict], width: int) -> tuple[list[str], np.nd
     """(item keys in order of first sight, float32 [items, width]).
 
     Truncated singular value decomposition of the positive pointwise mutual information of items in one shopper's history (Levy &
-    Goldberg 2014): U S^(1/2). Raises UserError when there are too few items for the width.
+    Goldberg 2014): U S^(1/2). Raises UserError when there are too few items for the width, or no two of one shopper.
     """
     names: dict[str, int] = {}
     shoppers: dict[object, int] = {}
@@ -34,7 +34,10 @@ def item_vectors(examples: Iterable[dict], width: int) -> tuple[list[str], np.nd
     if len(names) <= width:
         raise UserError(f"--width={width} needs more than {width} items and the training histories have {len(names)}; lower it.")
     visits = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(shoppers), len(names)))
-    vectors, scale, _ = svds(_positive_information(visits), k=width, random_state=0)
+    information = _positive_information(visits)
+    if not information.nnz:
+        raise UserError("No two items go together in the training histories of --dataset; give one whose shoppers had to do with several each.")
+    vectors, scale, _ = svds(information, k=width, random_state=0)
     order = np.argsort(-scale)
     return list(names), (vectors[:, order] * np.sqrt(scale[order])).astype(np.float32)
 

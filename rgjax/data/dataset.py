@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import SupportsIndex
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -111,13 +111,18 @@ class Dataset:
             manifest = json.loads(raw)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder} is not a dataset folder (no dataset.json); write one with launch.prepare.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{path} is damaged; prepare the dataset again.") from None
         if type(manifest) is not dict or manifest.get("format") != _FORMAT:
             raise UserError(f"{path} is not of format {_FORMAT}; prepare the dataset again with this version.")
-        dataset = cls(folder, manifest, hashlib.sha256(raw).hexdigest())
-        for shard in dataset._shards():
-            check_size(folder / shard["file"], shard["bytes"])
+        try:
+            dataset = cls(folder, manifest, hashlib.sha256(raw).hexdigest())
+            check_shards(folder, dataset._shards())
+            plain = _is_name(manifest["tokenizer"]["folder"])
+        except (KeyError, TypeError, AttributeError):
+            plain = False
+        if not plain:
+            raise UserError(f"{path} is damaged (it lacks a key, or names a folder elsewhere); prepare the dataset again.")
         if not (dataset.tokenizer_folder / "tokenizer.json").is_file():
             raise UserError(f"{dataset.tokenizer_folder} holds no tokenizer.json; prepare the dataset again.")
         return dataset
@@ -148,6 +153,21 @@ class Dataset:
     def _shards(self) -> Iterator[dict]:
         for listed in self.manifest["splits"].values():
             yield from listed
+
+
+def check_shards(folder: pathlib.Path, shards: Iterable[dict]) -> None:
+    """Raises UserError unless the listed files lie in the folder itself, each in full size; KeyError or TypeError when it is no such list."""
+    for shard in shards:
+        if not _is_name(shard["file"]):
+            raise UserError(f"{folder} lists the shard {shard['file']!r}, which is no file name of its own; copy it again or write it again.")
+        if not type(shard["bytes"]) is type(shard["examples"]) is int:
+            raise TypeError
+        check_size(folder / shard["file"], shard["bytes"])
+
+
+def _is_name(name: object) -> bool:
+    """Whether it names something right inside a folder."""
+    return isinstance(name, str) and name not in ("", "..") and pathlib.PurePath(name).name == name
 
 
 def check_size(path: pathlib.Path, size: int) -> None:

@@ -21,12 +21,15 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
-from rgjax.data.dataset import Dataset, Source, check_size
+from rgjax.data.dataset import Dataset, Source, check_shards
 from rgjax.errors import UserError
 
 MANIFEST = "teacher.json"
 FIELDS = ("teacher_ids", "teacher_logits")
 _FORMAT = 1
+_KINDS = {
+    "temperatures": list, "shards": list, "rendering": dict, "top": int, "id_type": str, "dataset_fingerprint": str, "tokenizer_sha256": str,
+}  # fmt: skip
 _LEAST = -60_000.0  # within float16; no probability is left there
 
 
@@ -59,6 +62,13 @@ def id_type(vocab_size: int) -> str:
     return "<u2" if vocab_size <= 1 << 16 else "<i4"
 
 
+def _whole(manifest: dict) -> bool:
+    """Whether every key of teacher.json is there, of its type and in this format."""
+    kinds = all(type(manifest[name]) is kind for name, kind in _KINDS.items())
+    known = manifest["format"] == _FORMAT and manifest["id_type"] in ("<u2", "<i4") and manifest["top"] > 0
+    return kinds and known and all(type(t) in (int, float) for t in manifest["temperatures"])
+
+
 class TeacherLogits:
     """teacher.json and what it lists, for one of its temperatures."""
 
@@ -72,18 +82,17 @@ class TeacherLogits:
         try:
             raw = (folder / MANIFEST).read_bytes()
             manifest = json.loads(raw)
-            held = manifest["temperatures"] if manifest["format"] == _FORMAT else None
+            held = manifest["temperatures"] if _whole(manifest) else None
+            check_shards(folder, manifest["shards"] if held else ())
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"--distill={folder} holds no {MANIFEST}; write it with launch.distill --logits.") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             held = None
-        if held is None:
+        if not held:
             raise UserError(f"{folder}/{MANIFEST} is damaged or of another version; write it again with launch.distill --logits.")
         if temperature not in held:
             listed = ", ".join(f"{t:g}" for t in held)
             raise UserError(f"--distill_temperature={temperature:g} is not held by {folder}, which has {listed}; take one of these.")
-        for shard in manifest["shards"]:
-            check_size(folder / shard["file"], shard["bytes"])
         return cls(folder, manifest, held.index(temperature), hashlib.sha256(raw).hexdigest())
 
     def check(self, dataset: Dataset, rendering: dict) -> None:

@@ -127,18 +127,38 @@ class Tokenizer:
         return cls(backend, **_special_names(folder, backend), chat_template=_chat_template(folder), named=_named(folder, backend))
 
 
-def _token(config: dict, role: str) -> str | None:
-    """The token that a tokenizer's configuration names for a role."""
-    token = config.get(f"{role}_token")
-    return (token.get("content") if isinstance(token, dict) else token) or None  # older files nest it
+def _by_name(folder: pathlib.Path) -> list[dict[str, str]]:
+    """Role -> special token, as each of the two files that name them says; raises UserError where one is no text."""
+    found = []
+    for file in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        config = _read(file)
+        tokens = {role: config.get(f"{role}_token") for role in ROLES}
+        tokens = {role: token.get("content") if isinstance(token, dict) else token for role, token in tokens.items()}  # older files nest it
+        if odd := next((role for role, token in tokens.items() if token and not isinstance(token, str)), None):
+            raise UserError(f"{file} has {odd}_token={tokens[odd]!r}, which is no text; write the token itself.")
+        found.append({role: token for role, token in tokens.items() if token})
+    return found
+
+
+def _by_number(file: pathlib.Path, role: str, backend: Backend) -> str | None:
+    """The token whose id a model's configuration gives for a role; raises UserError where it gives no id, or one that ends nothing."""
+    said = i = _read(file).get(f"{role}_token_id")
+    i = i[0] if isinstance(i, list) and i else i
+    if i is None or i == []:
+        return None
+    whole = isinstance(i, int) and not isinstance(i, bool)
+    token = backend.id_to_token(i) if whole and 0 <= i < 1 << 32 else None
+    if not whole or (token is None and role == "eos"):  # other roles have stand-ins, and -1 says that there is none
+        raise UserError(f"{file} has {role}_token_id={said!r}, which is no id of its vocabulary; set {role}_token in tokenizer_config.json.")
+    return token
 
 
 def _named(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
     """Role -> special token, as far as the folder names one (or has it under BERT's usual name) and its vocabulary has it."""
-    configs = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
+    configs = _by_name(folder)
     usual = {role: f"[{role.upper()}]" for role in ("unk", "sep", "cls", "mask")} if isinstance(backend.model, models.WordPiece) else {}
-    found = {role: next(filter(None, (_token(config, role) for config in configs)), usual.get(role)) for role in ROLES}
-    return {role: token for role, token in found.items() if isinstance(token, str) and backend.token_to_id(token) is not None}
+    found = {role: next((config[role] for config in configs if role in config), usual.get(role)) for role in ROLES}
+    return {role: token for role, token in found.items() if token and backend.token_to_id(token) is not None}
 
 
 def _chat_template(folder: pathlib.Path) -> str:
@@ -157,19 +177,11 @@ def _chat_template(folder: pathlib.Path) -> str:
 
 def _special_names(folder: pathlib.Path, backend: Backend) -> dict[str, str]:
     """The tokens that end, begin and pad: by name, else by id, else (padding and begin) the token that ends; a BERT begins with [CLS]."""
-    named = [_read(folder / "tokenizer_config.json"), _read(folder / "special_tokens_map.json")]
-    numbered = [_read(folder / "generation_config.json"), _read(folder / "config.json")]
+    named, numbered = _by_name(folder), (folder / "generation_config.json", folder / "config.json")
 
     def found(role: str) -> str | None:
-        for config in named:
-            if token := _token(config, role):
-                return token
-        for config in numbered:
-            i = config.get(f"{role}_token_id")
-            i = i[0] if isinstance(i, list) and i else i
-            if isinstance(i, int) and i >= 0 and (token := backend.id_to_token(i)):
-                return token
-        return None
+        by_name = (config[role] for config in named if role in config)
+        return next(by_name, None) or next(filter(None, (_by_number(file, role, backend) for file in numbered)), None)
 
     usual = next((t for t in (EOS, "[SEP]") if backend.token_to_id(t) is not None), EOS)
     eos = found("eos") or found("sep") or usual
@@ -184,7 +196,7 @@ def _read(file: pathlib.Path) -> dict:
     """The object in a JSON file, or an empty one where there is no file."""
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is not JSON; write it again.") from None
     return found if isinstance(found, dict) else {}
 

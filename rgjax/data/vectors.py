@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import pathlib
 
@@ -75,8 +76,8 @@ def _table(path: str, flag: str, mode: str, seed: int) -> dict[str, np.ndarray]:
         raise UserError(f"--{flag}={path} is no Parquet table with columns id and vector, all of one length ({str(error)[:80]}).") from None
     if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
         raise UserError(f"--{flag}={path} holds no vectors, or unequal or infinite ones; write finite vectors of one length.")
-    if len(set(ids)) < len(ids):
-        raise UserError(f"--{flag}={path} has the id {next(i for n, i in enumerate(ids) if i in ids[:n])!r} twice; keep one row for each.")
+    if (twice := next((i for i, count in collections.Counter(ids).items() if count > 1), None)) is not None:
+        raise UserError(f"--{flag}={path} has the id {twice!r} twice; keep one row for each.")
     vectors = vectors / max(float(np.sqrt(np.mean(np.square(vectors)))), 1e-12)
     rng = np.random.default_rng(seed)
     if mode == "zero":

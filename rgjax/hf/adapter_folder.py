@@ -37,13 +37,16 @@ def read(path: pathlib.Path) -> dict:
         what = f"the tensor {odd} of type {tensors[odd]}, not a float" if odd else "no tensor"
         raise UserError(f"{file} holds {what}; save the adapter again.")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    facts = _hub(config, shapes) if "peft_type" not in config else _peft(config, shapes)
+    facts = _hub(config, shapes) if "peft_type" not in config else _peft(path, config, shapes)
     sizes = {"parameters": sum(map(math.prod, shapes.values())), "bytes": sum(t.nbytes for t in tensors.values())}
     return facts | sizes | {"dtypes": sorted({str(t.dtype) for t in tensors.values()}), "tensors": _grouped(shapes)}
 
 
-def _peft(config: dict, shapes: dict[str, tuple]) -> dict:
-    targets = config.get("target_modules") or config.get("modules_to_save") or []
+def _peft(path: pathlib.Path, config: dict, shapes: dict[str, tuple]) -> dict:
+    field = next((name for name in ("target_modules", "modules_to_save") if config.get(name)), "")
+    targets = config.get(field, [])
+    if not isinstance(targets, str) and not (isinstance(targets, list) and all(isinstance(target, str) for target in targets)):
+        raise UserError(f"{path}/adapter_config.json has {field}={targets!r}, which is no list of names; save the adapter again.")
     ranks = {shape[0] for name, shape in shapes.items() if ".lora_A" in name or name.endswith("lora_E")}
     said = [config.get(name) for name in ("r", "num_virtual_tokens") if config.get(name)]
     return {

@@ -73,14 +73,18 @@ def read(folder: str | pathlib.Path, factory: ModelFactory, family: Family) -> t
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder}/{WEIGHTS} is missing; save the adapter again as safetensors.")
     left, values, width = dict(mapped(folder / WEIGHTS)), {}, factory.config.width
+    if odd := next((n for n, tensor in left.items() if isinstance(tensor, str)), None):
+        raise UserError(f"{folder}/{WEIGHTS} holds the tensor {odd} of type {left[odd]}, not a float; save the adapter again.")
     for path, layers in sublayers(factory, style):
-        place = _place(family, path)
+        place, inner = _place(family, path), [None] * layers
         for ours, theirs in TENSORS.items():
             names = [f"{place.format(i=i)}.adapters.{name}.{theirs}" for i in range(layers)]
             if missing := [n for n in names if n not in left]:
                 raise UserError(f"{folder}/{WEIGHTS} lacks the tensor {missing[0]}; it is an adapter for another base.")
-            shape = {"down": (None, width), "b_down": (None,), "up": (width, None), "b_up": (width,)}[ours]
-            trees.put(values, f"{path}.{ours}", stacked([expect(folder, n, left.pop(n), shape).T for n in names]))
+            shapes = [{"down": (i, width), "b_down": (i,), "up": (width, i), "b_up": (width,)}[ours] for i in inner]
+            arrays = [expect(folder, n, left.pop(n), shape) for n, shape in zip(names, shapes, strict=True)]
+            inner = [len(array) for array in arrays] if ours == "down" else inner
+            trees.put(values, f"{path}.{ours}", stacked([array.T for array in arrays]))
     if left:
         raise UserError(f"{folder}/{WEIGHTS} holds {next(iter(left))}, which has no place in this {family.name} model; it is for another base.")
     inner = next(leaf.shape[-1] for path, leaf in trees.flat(values) if path.endswith(".down"))

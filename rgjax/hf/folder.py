@@ -77,7 +77,7 @@ def read_json(path: pathlib.Path) -> dict:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; give a whole Hugging Face folder.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{path} is damaged (no JSON object); fetch it again.")

@@ -107,6 +107,8 @@ class Pretrained:
             if name in wanted or name.endswith(self.family.ignored):
                 continue
             if name in copies:
+                if isinstance(tensor, str):
+                    raise UserError(f"{where}: the tensor {name} is of type {tensor}, not a float; use the model's float weights.")
                 equal = np.array_equal(tensor, original := self._tensor(copies[name]))
                 release(tensor), release(original)
                 if not equal:

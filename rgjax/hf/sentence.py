@@ -74,7 +74,7 @@ def _modules(folder: pathlib.Path) -> tuple[str, bool]:
         rows = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         rows = [(row["type"], row["path"]) for row in sorted(rows, key=lambda row: row["idx"])]
         kinds = [kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else kind for kind, _ in rows]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(f"{folder}/modules.json is damaged (no list of modules); fetch it again.") from None
     if other := next((kind for kind in kinds if kind not in KNOWN[1]), None):
         raise UserError(f"{folder}/modules.json has the module {other!r}, and rgjax computes {', '.join(KNOWN[1])} only; use another model.")
@@ -82,8 +82,8 @@ def _modules(folder: pathlib.Path) -> tuple[str, bool]:
         listed = f"{', '.join(kinds)}, and rgjax computes {', '.join(KNOWN[1])} in this order only"
         raise UserError(f"{folder}/modules.json has {listed}; use another model.")
     for kind, path in rows[1:]:
-        if pathlib.PurePath(path).name != path:
-            raise UserError(f"{folder}/modules.json places {kind} at {path!r}, outside the folder; fetch it again.")
+        if not isinstance(path, str) or path in ("", "..") or pathlib.PurePath(path).name != path:
+            raise UserError(f"{folder}/modules.json places {kind} at {path!r}, which is no folder inside it; fetch it again.")
     if len(rows) == 3:
         at = _optional(folder / rows[2][1] / "config.json").get("module_input_name", "sentence_embedding")
         if at != "sentence_embedding":
@@ -96,7 +96,7 @@ def _pooling(path: pathlib.Path) -> str:
     found = [name for name, on in config.items() if name.startswith("pooling_mode_") and on] or ["pooling_mode_mean_tokens"]  # what theirs takes
     modes = config.get("pooling_mode") or [next((n for n, field in POOLINGS.items() if field == name), name) for name in found]
     modes = modes if isinstance(modes, list) else [modes]
-    if len(modes) != 1 or modes[0] not in POOLINGS:
+    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in POOLINGS:
         raise UserError(f"{path} pools by {' and '.join(map(str, modes))}, and rgjax by {' or '.join(POOLINGS)} only; use another model.")
     return modes[0]
 
@@ -104,7 +104,7 @@ def _pooling(path: pathlib.Path) -> str:
 def _longest(folder: pathlib.Path, settings: dict, positions: int) -> int:
     """The folder's own limit, else its tokenizer's (which may be absurdly large), within the positions of the model."""
     said = settings.get("max_seq_length") or _optional(folder / "tokenizer_config.json").get("model_max_length") or positions
-    if isinstance(said, bool) or not isinstance(said, int | float) or said < 3:  # [CLS], a token, [SEP]
+    if isinstance(said, bool) or not isinstance(said, int | float) or not said >= 3:  # nor NaN; [CLS], a token, [SEP]
         raise UserError(f"{folder}/sentence_bert_config.json says max_seq_length={said!r}, no whole number above 2; mend it.")
     return int(min(said, positions))
 

@@ -30,12 +30,13 @@ def read(workdir: str | pathlib.Path) -> dict:
     Raises UserError when the folder holds no run or the file is damaged.
     """
     path = pathlib.Path(workdir) / "config.json"
-    try:
-        stored = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{workdir} holds no run (no config.json); give the --workdir of a launch.train run.") from None
-    except ValueError:
-        raise UserError(f"{path} is damaged; restore it, or start a new run in another folder.") from None
+    if not path.is_file():
+        raise UserError(f"{workdir} holds no run (no config.json); give the --workdir of a launch.train run.")
+    stored = _json(path)
+    if not _of_run(stored):
+        raise UserError(f"{workdir} holds no run (its config.json is not a run's); give the --workdir of a launch.train run.")
+    if odd := next((name for name in SECTIONS if not isinstance(stored.get(name, {}), dict)), None):
+        raise UserError(f"{path} is damaged ({odd} is no object); restore it, or start a new run in another folder.")
     return stored | {name: config_lib.from_json(cls, stored.get(name, {})) for name, cls in SECTIONS.items()}
 
 
@@ -58,7 +59,7 @@ def replace_text(path: pathlib.Path, text: str) -> None:
 def exists(workdir: str | pathlib.Path) -> bool:
     """Whether a run lives in this folder; raises UserError when something else does."""
     folder = pathlib.Path(workdir)
-    if (folder / "config.json").exists():
+    if (folder / "config.json").is_file() and _of_run(_json(folder / "config.json")):
         return True
     if folder.is_dir() and any(p.name != "flags.cfg" for p in folder.iterdir()):
         raise UserError(f"--workdir={workdir} is not empty and holds no run; give a new or empty folder.")
@@ -67,10 +68,22 @@ def exists(workdir: str | pathlib.Path) -> bool:
 
 def is_run(folder: str | pathlib.Path) -> bool:
     """Whether config.json there is that of a run (a Hugging Face folder has one too)."""
+    path = pathlib.Path(folder) / "config.json"
     try:
-        return {"dataset_fingerprint", "model", "train"} <= set(json.loads((pathlib.Path(folder) / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return path.is_file() and _of_run(_json(path))
+    except UserError:
         return False
+
+
+def _of_run(stored: object) -> bool:
+    return isinstance(stored, dict) and {"dataset_fingerprint", "model", "train"} <= set(stored)
+
+
+def _json(path: pathlib.Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise UserError(f"{path} is damaged; restore it, or start a new run in another folder.") from None
 
 
 def check_same(workdir: str, stored: dict, now: dict) -> None:

@@ -191,6 +191,21 @@ def test_a_tokenizer_folder_is_taken_over(tmp_path):
     assert again.manifest["tokenizer"]["sha256"] == first.manifest["tokenizer"]["sha256"]
 
 
+def test_damaged_manifests_are_named(tmp_path):
+    data = run(tmp_path, [example(i) for i in range(80)])
+    said, shard = data.manifest, data.manifest["splits"]["train"][0]
+    lacking = [{name: value for name, value in said.items() if name != gone} for gone in ("splits", "tokenizer", "controls")]
+    odd = [{"splits": 5}, {"splits": {"train": [1]}}, {"splits": {"train": [{"file": "a"}]}}, {"tokenizer": {"folder": ".."}}, {"tokenizer": 5}]
+    for body in (*lacking, *(said | one for one in odd)):
+        (data.folder / "dataset.json").write_text(json.dumps(body))
+        with pytest.raises(UserError, match="dataset.json is damaged .*; prepare the dataset again"):
+            Dataset.open(data.folder)
+    for file in (str(data.folder / shard["file"]), f"../{data.folder.name}/{shard['file']}", "..", "", 5):
+        (data.folder / "dataset.json").write_text(json.dumps(said | {"splits": {"train": [shard | {"file": file}]}}))
+        with pytest.raises(UserError, match="lists the shard .* no file name of its own"):
+            Dataset.open(data.folder)
+
+
 def test_damaged_datasets_are_named(tmp_path):
     data = run(tmp_path, [example(i) for i in range(80)])
     assert Dataset.open(data.folder).fingerprint == data.fingerprint

@@ -113,9 +113,16 @@ def test_what_does_not_fit_is_refused_in_one_sentence(dataset, tokenizer, folder
         teacher.check(dataset, {"prompt": "chat"})
     with pytest.raises(UserError, match="holds no teacher.json"):
         TeacherLogits.open(tmp_path, 1.0)
-    (tmp_path / MANIFEST).write_text("[]")
-    with pytest.raises(UserError, match="damaged or of another version"):
-        TeacherLogits.open(tmp_path, 1.0)
+    held = json.loads((place / MANIFEST).read_text())
+    lacking = {name: value for name, value in held.items() if name != "shards"}
+    for body in ([], lacking, held | {"temperatures": 2}, held | {"temperatures": ["1"]}, held | {"shards": [1]}, held | {"shards": [{"file": "a"}]}):
+        (tmp_path / MANIFEST).write_text(json.dumps(body))
+        with pytest.raises(UserError, match="damaged or of another version"):
+            TeacherLogits.open(tmp_path, 1.0)
+    for file in (str(place / held["shards"][0]["file"]), f"../{place.name}/{held['shards'][0]['file']}", "..", 5):
+        (tmp_path / MANIFEST).write_text(json.dumps(held | {"shards": [held["shards"][0] | {"file": file}]}))
+        with pytest.raises(UserError, match="lists the shard .* no file name of its own"):
+            TeacherLogits.open(tmp_path, 1.0)
     config = config_of("packed", copy_slots="none")  # other target tokens
     with pytest.raises(UserError, match="other target tokens"):
         take(batches(dataset, tokenizer, config, teacher), 2)

@@ -114,6 +114,22 @@ def test_a_bert_that_names_no_token_ends_with_its_separator_and_others_are_refus
         Tokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize("token", [{"content": 5}, 5, ["</s>"]])
+def test_a_token_that_is_no_text_is_refused(trained, tmp_path, token):
+    write(tmp_path, trained, pad_token=token)
+    with pytest.raises(UserError, match=r"tokenizer_config.json has pad_token=.*, which is no text; write the token itself\."):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config", "generation_config"])
+@pytest.mark.parametrize("number", [10**12, 10**30, 9999, -1, True, "1", 1.0, [["1"]]])
+def test_an_end_that_is_no_id_is_refused(trained, tmp_path, file, number):
+    write(tmp_path, trained)
+    (tmp_path / f"{file}.json").write_text(json.dumps({"eos_token_id": number}))
+    with pytest.raises(UserError, match=rf"/{file}.json has eos_token_id=.*, which is no id of its vocabulary; set eos_token in tokenizer_config"):
+        Tokenizer.load(tmp_path)
+
+
 @pytest.mark.parametrize("named", [{"eos_token": "<none>"}, {"bos_token": "<none>"}, {"pad_token": "<none>"}])
 def test_a_named_token_that_the_vocabulary_lacks_is_refused(trained, tmp_path, named):
     write(tmp_path, trained, **named)

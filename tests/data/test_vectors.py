@@ -55,7 +55,7 @@ def test_ablations(items):
 
 
 def test_unusable_tables(tmp_path):
-    cases = {"none.parquet": None, "text.parquet": b"text", "twice.parquet": ["a", "a"]}
+    cases = {"none.parquet": None, "text.parquet": b"text", "twice.parquet": ["a", "a"], "nameless.parquet": ["", ""]}
     for name, content in cases.items():
         path = tmp_path / name
         if isinstance(content, bytes):
@@ -112,3 +112,8 @@ def test_items_of_the_same_shoppers_lie_together():
     assert near[same].mean() > near[~same].mean() + 0.5
     with pytest.raises(UserError, match="--width=16"):
         covisit.item_vectors(examples, 16)
+    alone = [{"user": {"id": n}, "history": [], "item": {"title": f"i{n}"}} for n in range(20)]
+    with pytest.raises(UserError, match="No two items go together in the training histories"):
+        covisit.item_vectors(alone, 3)
+    one_pair = [*alone, {"user": {"id": 1}, "history": [], "item": {"title": "i0"}}]
+    assert np.isfinite(covisit.item_vectors(one_pair, 16)[1]).all()

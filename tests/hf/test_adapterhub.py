@@ -66,6 +66,11 @@ def test_other_adapters_are_refused(tmp_path):
         adapterhub.read(tmp_path / "a", factory, source.family)
     (tmp_path / "a" / adapterhub.CONFIG).write_text(json.dumps(body))
     tensors = load_file(tmp_path / "a" / adapterhub.WEIGHTS)
+    bias = next(n for n in tensors if n.endswith("adapter_down.0.bias"))
+    for odd, words in ((np.zeros(len(tensors[bias]) + 1, np.float32), f"{bias} has shape"), (np.zeros(5, np.int64), f"{bias} of type I64")):
+        save_file(tensors | {bias: odd}, tmp_path / "a" / adapterhub.WEIGHTS)
+        with pytest.raises(UserError, match=words):
+            adapterhub.read(tmp_path / "a", factory, source.family)
     save_file(tensors | {"more": np.zeros(1, np.float32)}, tmp_path / "a" / adapterhub.WEIGHTS)
     with pytest.raises(UserError, match="holds more"):
         adapterhub.read(tmp_path / "a", factory, source.family)

@@ -67,6 +67,8 @@ def test_files_that_are_missing_or_cut(folder, tokenizer, tmp_path):
     refused(path, tokenizer, "model.safetensors", "give a folder with weights")
     (path / "config.json").write_text("{")
     refused(path, tokenizer, "config.json", "damaged")
+    (path / "config.json").write_text('{"a": ' + "[" * 200_000)
+    refused(path, tokenizer, "config.json", "damaged")
     (path / "config.json").unlink()
     refused(path, tokenizer, "config.json", "missing")
 
@@ -141,6 +143,10 @@ def test_tensors_that_do_not_fit(folder, tokenizer):
     refused(path, tokenizer, "model.layers.2.extra", "llama")
     rewritten(path, lambda a: (a.pop("model.layers.2.extra"), a.update({down: np.ones((20, 28), np.int32)})))
     refused(path, tokenizer, down, "I32")
+    path = folder("gpt2")
+    rewritten(path, lambda a: a.update({"lm_head.weight": np.ones((tokenizer.vocab_size, 20), np.int64)}))
+    refused(path, tokenizer, "lm_head.weight", "I64")
+    shutil.rmtree(path)
     path = folder("gpt2_untied")
     rewritten(path, lambda a: a.pop("transformer.wte.weight"))
     refused(path, tokenizer, "lacks the tensor transformer.wte.weight")  # the untied lm_head.weight is no copy of it

@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from rgjax.errors import UserError
+from rgjax.train.workdir import read
+
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show", "embed", "inspect", "distill")
 
@@ -130,6 +133,20 @@ def test_mistakes_with_a_run(trained, inputs, dataset, tmp_path):
     refused(launch("evaluate", workdir=workdir, split="nonsense"), "split", "train|val|test")
     refused(launch("train", workdir=workdir, width=48), "--width=32", "48")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_no_run(dataset_folder, tmp_path):
+    config = tmp_path / "config.json"
+    for body in ({"model_type": "llama"}, []):
+        config.write_text(json.dumps(body))
+        refused(launch("train", dataset=dataset_folder, workdir=tmp_path), f"--workdir={tmp_path} is not empty and holds no run")
+        refused(launch("evaluate", workdir=tmp_path), f"{tmp_path} holds no run", "--workdir")
+    run = {"dataset_fingerprint": "", "model": {}, "train": {}}
+    for text in ("{", "[" * 200_000, json.dumps(run | {"model": 5})):
+        config.write_text(text)
+        with pytest.raises(UserError, match=f"{config} is damaged.*; restore it"):
+            read(tmp_path)
+    assert list(tmp_path.iterdir()) == [config]
 
 
 def test_another_tokenizer_in_the_workdir_is_noticed(trained, inputs, tmp_path):

@@ -218,6 +218,9 @@ def test_bad_folders_are_refused_by_name(folder, tmp_path):
     refused(spoilt("shape", arrays(lambda a: a.update({"model.norm.weight": np.ones(7, np.float32)}))), "model.norm.weight", "[7]", "[20]")
     adapter(tmp_path / "adapter", {"peft_type": "LORA"}, {"a": np.ones(1, np.int32)})
     refused(tmp_path / "adapter", "the tensor a of type I32")
+    for n, targets in enumerate((5, [5], {"q_proj": 1})):
+        adapter(tmp_path / str(n), {"peft_type": "LORA", "target_modules": targets}, {"a": np.ones(1, np.float32)})
+        refused(tmp_path / str(n), f"target_modules={targets!r}")
     (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "adapter_model.bin")
     refused(tmp_path / "adapter", "adapter_model.bin is a pickle")
 
