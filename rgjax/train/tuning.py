@@ -46,7 +46,7 @@ def check(config: AdapterConfig, params: dict, steps: int) -> None:
         raise UserError(f"--{flag}={text} matches no parameter; they are named like {own[0]} and {own[-1]}.")
     if not trained and config.adapter == "none":
         raise UserError(f"--freeze={text} leaves nothing to train; narrow it.")
-    if config.base_from >= steps:
+    if config.base_from > steps:
         raise UserError(f"--base_from={config.base_from} is never reached in --steps={steps}; lower it.")
     if config.base_from and not (trained and config.adapter != "none"):
         raise UserError(f"--base_from={config.base_from} delays --unfreeze's parameters and there are none; give --adapter and --unfreeze.")

@@ -1,6 +1,7 @@
 """Adapters in PEFT's format: PEFT computes our logits with them, and they are read again as they were."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from rgjax.errors import UserError
 from rgjax.hf import export, families, peft
 from rgjax.models import merge
 from rgjax.models.adapted import AdaptedFactory
+from rgjax.nn.adapters import lowrank
 
 KINDS = {
     "lora": {"adapter": "lora", "rank": 3, "alpha": 5.0},
@@ -168,3 +170,51 @@ def test_adapters_that_do_not_fit_are_refused(adapted, tmp_path):
     (tmp_path / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="pickle"):
         peft.read(tmp_path, llama.base, family)
+
+
+PATTERNS = ({"q_proj": 160}, {"k_proj": 160}, {r"layers\.1\..*down_proj": 160, "q_proj": 1}, {"self_attn": 99})
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_patterns_of_alpha_are_read_as_peft_reads_them(adapted, tmp_path, pattern):
+    factory, _, _, target = adapted("llama", "lora")
+    body, tensors = json.loads((target / peft.CONFIG).read_text()), load_file(target / peft.WEIGHTS)
+    change(target, tmp_path, alpha_pattern=pattern)
+    config, values = peft.read(tmp_path, factory.base, families.choose(factory.config, "auto"))
+    for ours, theirs in {"attention.wq": "self_attn.q_proj", "attention.wk": "self_attn.k_proj", "mlp.w_out": "mlp.down_proj"}.items():
+        found = trees.at(values, f"decoder.blocks.{ours}")
+        for i in range(2):
+            name = f"model.layers.{i}.{theirs}"
+            alpha = next((v for p, v in pattern.items() if re.match(rf"(.*\.)?({p})$", name)), body["lora_alpha"])
+            a, b = (tensors[f"{peft.PREFIX}{name}.lora_{x}.weight"] for x in "AB")
+            np.testing.assert_allclose(lowrank.scale(config) * found["a"][i] @ found["b"][i], (b @ a).T * alpha / len(a), rtol=1e-5, atol=1e-6)
+
+
+def change(source, target, tensors=None, **fields):
+    """The adapter's folder again, with other fields or tensors."""
+    body = json.loads((source / peft.CONFIG).read_text())
+    (target / peft.CONFIG).write_text(json.dumps(body | fields))
+    save_file(load_file(source / peft.WEIGHTS) | (tensors or {}), target / peft.WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "kind, fields, tensors, words",
+    [
+        ("lora", {"use_qalora": True}, {}, "use_qalora=True"),
+        ("lora", {"alora_invocation_tokens": [1]}, {}, "alora_invocation_tokens"),
+        ("lora", {"a_field_of_tomorrow": 3}, {}, "a_field_of_tomorrow=3"),
+        ("lora", {"init_lora_weights": "pissa"}, {}, "pissa"),
+        ("lora", {"bias": "all"}, {}, "bias='all'"),
+        ("lora", {"alpha_pattern": {"(": 1}}, {}, "no regular expression"),
+        ("prompt", {}, {"more": np.zeros(2, np.float32)}, "holds more beside prompt_embeddings"),
+        ("prompt", {"num_virtual_tokens": 2}, {}, "prompt_embeddings has shape"),
+        ("prompt", {}, {"prompt_embeddings": np.zeros((5, 32), np.int64)}, "is of type I64"),
+        ("prompt", {}, {"prompt_embeddings": np.full((5, 32), np.nan, np.float32)}, "no numbers"),
+    ],
+)
+def test_what_is_not_computed_is_refused(adapted, tmp_path, kind, fields, tensors, words):
+    factory, _, _, target = adapted("llama", kind)
+    shape = lambda a: np.resize(a, (factory.adapter.virtual_tokens, factory.config.width)) if a.ndim == 2 else a
+    change(target, tmp_path, {name: shape(a) for name, a in tensors.items()}, **fields)
+    with pytest.raises(UserError, match=words):
+        peft.read(tmp_path, factory.base, families.choose(factory.config, "auto"))

@@ -115,7 +115,7 @@ def test_a_run_may_begin_with_another(trained, start_training, tmp_path):
         np.testing.assert_allclose(one[name], two[name], atol=1e-6)
 
 
-def test_adapter_values_may_be_begun_with(trained, base, start_training, tmp_path):
+def test_adapter_values_may_be_begun_with(trained, base, start_training, dataset_folder, tmp_path):
     workdir = trained("lora")
     result(launch("export", workdir=workdir, adapter_only=True, output=tmp_path / "adapter"))
     flags = {"init_from": base, "adapter": "lora", "rank": 2, "adapter_from": tmp_path / "adapter", "learning_rate": 0, "steps": 1}
@@ -124,6 +124,10 @@ def test_adapter_values_may_be_begun_with(trained, base, start_training, tmp_pat
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("adapter", "two"))
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
+    new = {**{"adapter_from": tmp_path / "adapter", "dataset": dataset_folder, "length": 192, "target_length": 64}, "workdir": tmp_path / "more"}
+    refused(launch("train", **new, init_from=base, adapter="lora", rank=2, alpha=64), "multiplies its term by 8 and the flags by 32", "--alpha=16")
+    shutil.rmtree(tmp_path / "adapter")  # its values are in the checkpoint
+    assert finish(start_training(tmp_path / "next", **flags | {"steps": 2}))["step"] == 2
 
 
 def test_freezing_and_two_stages(base, start_training, tmp_path):
@@ -151,14 +155,22 @@ def test_mistakes_with_adapters(trained, base, dataset_folder, tmp_path):
     refused(launch("train", **new, init_from=base, adapter="ia3", dora=True), "--dora", "ia3")
     refused(launch("train", **new, init_from=base, adapter="lora", base_from=3), "--base_from=3", "--unfreeze")
     refused(launch("train", **new, init_from=base, adapter="adalora", initial_rank=2), "--initial_rank=2", "--rank=8")
+    refused(launch("train", **new, init_from=base, adapter="lora", targets="cross"), "--targets=cross", "of this model")
+    refused(launch("train", **new, init_from=base, adapter="adalora", steps=4, budget_start=2, budget_end=2), "--budget_start=2")
+    refused(launch("train", **new, init_from=base, adapter="lora", unfreeze="mlp", base_from=5, steps=4), "--base_from=5", "--steps=4")
+    refused(launch("train", **new, init_from=trained("prompt")), "'prompt'", "--adapter_from")
     assert not (tmp_path / "run").exists()
     workdir = trained("lora")
+    kept = (base / "model.safetensors").read_bytes()
+    refused(launch("export", workdir=workdir, output=base, overwrite=True), f"--output={base}", "which is read")
+    assert (base / "model.safetensors").read_bytes() == kept
     away = pathlib.Path(str(base) + "-away")
     base.rename(away)
     try:
         out = {"output": tmp_path / "out"}
         refused(launch("export", workdir=workdir, **out), str(base), "gone", "--base")
         result(launch("export", workdir=workdir, base=away, **out))
+        result(launch("export", workdir=workdir, base=away, adapter_only=True, output=tmp_path / "alone"))
         other = tmp_path / "other"
         shutil.copytree(away, other)
         config = json.loads((other / "config.json").read_text())
@@ -186,6 +198,13 @@ def test_vectors_of_shopper_and_item_become_a_prompt(base, dataset_folder, start
     found = result(launch("evaluate", workdir=tmp_path / "run", ablate_vectors=True, resamples=100))
     assert set(found["modes"]) == {"given", "zero", "shuffle", "random"} and found["modes"]["zero"]["worse_by"]["value"] != 0
     assert found == json.loads((tmp_path / "run" / "ablation.json").read_text())
+    refused(launch("evaluate", workdir=tmp_path / "run", ablate_vectors=True, weights="int8"), "--weights=int8")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    refused(launch("train", workdir=tmp_path / "run", steps=9, item_vectors="", user_vectors=tmp_path / "items.parquet"), "other vectors")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    finish(start_training(tmp_path / "drawn", steps=2, vectors_as="random", **flags))
+    drawn = result(launch("evaluate", workdir=tmp_path / "drawn", ablate_vectors=True, resamples=100))["modes"]
+    assert "worse_by" not in drawn["random"] and drawn["given"]["worse_by"]["value"] != 0
     refused(launch("export", workdir=tmp_path / "run", adapter_only=True, output=tmp_path / "out"), "PEFT", "vectors")
     items = tmp_path / "items.parquet"
     new = {"dataset": dataset_folder, "workdir": tmp_path / "new", "length": 192, "target_length": 64, "batch_size": 4}

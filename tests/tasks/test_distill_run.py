@@ -95,6 +95,8 @@ def test_a_teachers_reasons_are_a_dataset(unbroken_run, dataset, start_training,
     assert list(dict.fromkeys(got)) == list(dict.fromkeys(given)) and all(e["reason"].strip() for e in made.examples("train"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["taught"]
     refused(launch("distill", **flags), "taught exists already", "--overwrite")
+    for output in (dataset.folder, dataset.folder / "more", dataset.folder.parent):
+        refused(launch("distill", **flags | {"output": output, "overwrite": True}), f"--output={output}", "which is read")
     assert result(finished(start_training(tmp_path / "student", dataset=tmp_path / "taught", steps=1)))["step"] == 1
 
 

@@ -118,3 +118,13 @@ def test_without_groups_the_state_is_as_it_was():
 def test_a_group_that_is_none_is_refused(text, words):
     with pytest.raises(UserError, match=words):
         groups.check(OptimizerConfig(lr_groups=text), tiny.factory("llama"))
+
+
+def test_what_is_not_trained_has_no_rate():
+    made, embedding = tiny.factory("llama"), lambda path: path.startswith("embedding")
+    groups.check(OptimizerConfig(lr_groups="embedding=0.1"), made, embedding)
+    refused = {"no trained parameter": OptimizerConfig(lr_groups="attention=0.1"), "--layer_decay=0.5": OptimizerConfig(layer_decay=0.5)}
+    for words, config in refused.items():
+        groups.check(config, made)
+        with pytest.raises(UserError, match=words):
+            groups.check(config, made, embedding)
