@@ -159,7 +159,8 @@ def _wrap(head: str, text: str) -> list[str]:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)  # names from files may hold a terminal's commands
+    print(f"error: {shown}", file=sys.stderr, flush=True)
     return code
 
 

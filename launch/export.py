@@ -46,6 +46,7 @@ def export_run(config: ExportConfig) -> dict:
 
     from rgjax.hf import card, export
     from rgjax.tasks import run as run_lib
+    from rgjax.train import workdir
 
     run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
     app.check_apart(config.output, run.facts["train"].init_from)
@@ -56,7 +57,9 @@ def export_run(config: ExportConfig) -> dict:
     text = card.render(run.facts, run.step, factory.count(), scores, family, prompt, alone=config.adapter_only)
     summary = {"output": config.output, "family": family.name, "step": run.step, "parameters": factory.count(), "dtype": "float32"}
     if config.adapter_only:
-        values, base = run.adapter_alone(), run.facts["train"].init_from
+        values, base = run.adapter_alone(), run.base or run.facts["train"].init_from
+        if workdir.is_run(base):
+            print(f"note: {base} is a run, which PEFT can't load; export it too, and load the adapter on that folder", file=sys.stderr)
         tokenizer = run.task.tokenizer
         export.write_adapter(
             config.output, factory, jax.device_get(values), tokenizer, family=family, base=base, card=text, overwrite=config.overwrite

@@ -92,6 +92,8 @@ class Pretrained:
     def check(self, factory: ModelFactory) -> None:
         """Raises UserError naming the first tensor that is missing, misshapen, surplus, or not what a tie or a buffer says."""
         found, where = self.folder.tensors, self.folder.path
+        if max(factory.config.layers, factory.config.encoder_layers) > len(found):
+            raise UserError(f"{where} holds {len(found)} tensors, and config.json says {factory.config.layers} layers; mend config.json.")
         wanted = self._shapes(factory)
         for name, shape in wanted.items():
             if (tensor := self._tensor(name)) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 
@@ -32,6 +33,7 @@ UNDERSTOOD = frozenset(
     "init_ia3_weights num_virtual_tokens token_dim num_transformer_submodules num_attention_heads num_layers prompt_tuning_init "
     "prompt_tuning_init_text tokenizer_name_or_path tokenizer_kwargs encoder_hidden_size init_weights runtime_config".split()
 )
+NUMBERS = frozenset(("r", "lora_alpha", "lora_dropout", "init_r", "target_r", "num_virtual_tokens"))
 PLAIN = {"bias": ("none",), "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva")}  # others change the base's weights
 
 
@@ -141,6 +143,10 @@ def read(folder: str | pathlib.Path, factory, family: Family) -> tuple[AdapterCo
     kind = next((ours for ours, theirs in TYPES.items() if theirs == body.get("peft_type")), None)
     if kind is None:
         raise UserError(f"{folder}/{CONFIG} says peft_type {body.get('peft_type')!r}; rgjax reads {', '.join(TYPES.values())}.")
+    for field in NUMBERS & body.keys():
+        least = 0 if field in ("lora_alpha", "lora_dropout") else 1
+        if type(body[field]) not in (int, float) or not least <= body[field] < math.inf:
+            raise UserError(f"{folder}/{CONFIG} says {field}={body[field]!r}, where a number from {least} on belongs; save the adapter again.")
     for field, value in body.items():
         if field not in UNDERSTOOD and value not in PLAIN.get(field, (None, False, [], {}, "")):
             raise UserError(f"{folder}/{CONFIG} says {field}={value!r}, which rgjax does not compute; use another adapter.")
@@ -188,7 +194,7 @@ def _read_low_rank(folder, body: dict, tensors: dict, factory, family: Family, k
         columns = [_columns(folder, module, i, layer, ends, body) for i, layer in enumerate(layers)]
         for k, path in enumerate(module.parts):
             mine = [c[k] for c in columns]
-            if any(np.any(m["b"]) or "m" in m for m in mine) or len(module.parts) == 1:
+            if any(np.any(m["b"]) or "m" in m for m in mine) or not any(np.any(m["b"]) for c in columns for m in c):  # a fresh one is whole
                 trees.put(values, path, {name: modules.stacked([m[name] for m in mine]) for name in mine[0] if name != "scale"})
                 scales.append((path, [m["scale"] for m in mine]))
     rank = max(v.shape[-1] for path, v in trees.flat(values) if path.endswith(".a"))
@@ -224,7 +230,7 @@ def _columns(folder, module: Linear, layer: int, found: dict, ends: tuple[str, .
             raise UserError(f"{folder} has DoRA on some layers of {module.name} only, which rgjax has no place for; merge it with PEFT.")
         empty = {"a": np.zeros((module.inputs, 1)), "b": None, "scale": 0.0} | ({"e": np.zeros(1)} if "lora_E" in ends else {})
         return [empty | {"b": np.zeros((1, width))} for width in module.outputs]
-    if missing := [e for e in ends if e not in found]:
+    if missing := [e for e in ends if e not in found or not found[e].size]:
         raise UserError(f"{folder}/{WEIGHTS} lacks the tensor {name}.{missing[0]}; save the adapter again.")
     a = expect(folder, f"{name}.{ends[0]}", found[ends[0]], (None, module.inputs))
     b = expect(folder, f"{name}.{ends[1]}", found[ends[1]], (total, len(a)))

@@ -56,6 +56,8 @@ def start(compilation_cache: str = "") -> None:
     """
     if compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
+    if jax.distributed.is_initialized():
+        return
     if coordinator := os.environ.get("RGJAX_COORDINATOR"):
         if "cpu" in (jax.config.jax_platforms or "cpu"):
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -64,7 +66,7 @@ def start(compilation_cache: str = "") -> None:
         except (KeyError, ValueError):
             raise UserError("RGJAX_COORDINATOR is set; RGJAX_PROCESSES and RGJAX_PROCESS must be whole numbers beside it.") from None
         jax.distributed.initialize(coordinator, count, mine)
-    elif any(int(os.environ.get(name) or 1) > 1 for name in SCHEDULED) and not jax.distributed.is_initialized():
+    elif any(int(os.environ.get(name) or 1) > 1 for name in SCHEDULED):
         jax.distributed.initialize()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rgjax.config import DecodeConfig
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
@@ -30,7 +32,8 @@ class Writers:
         self._writers = {"": run.task.writer(run.params, config)}
         for name, folder in folders.items():
             options, values = adapter_lib.read(folder, base, family)
-            task = ReasonTask(run.task.tokenizer, facts["input"], facts["model"], options)
+            inputs = dataclasses.replace(facts["input"], item_vectors="", user_vectors="")  # an adapter that comes in a folder reads none
+            task = ReasonTask(run.task.tokenizer, inputs, facts["model"], options)
             task = task.in_int8() if run.weights == "int8" else task
             self._writers[name] = task.writer({**own, "adapter": values}, config)
 

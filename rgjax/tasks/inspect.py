@@ -131,13 +131,16 @@ def _model(config: ModelConfig, factory: ModelFactory, family: str, run: dict | 
     total = factory.count()
     trainable = trainable_count(factory, run)
     counts = {part: n for part, n in parts.items() if n} | {"total": total, "trainable": trainable, "frozen": total - trainable}
-    return {"architecture": shape, "parameters": counts, "memory": _memory(total, trainable, bool(run and run["optimizer"].ema > 0))}
+    return {"architecture": shape, "parameters": counts, "memory": _memory(total, trainable, run)}
 
 
-def _memory(total: int, trainable: int, average: bool) -> dict[str, int]:
+def _memory(total: int, trainable: int, run: dict | None) -> dict[str, int]:
     """Bytes over all devices together that training holds between steps, and the gradients; activations come on top."""
     parts = {"parameters_bytes": 4 * total, "gradients_bytes": 4 * trainable, "moments_bytes": 8 * trainable}
-    parts |= {"average_bytes": 4 * trainable} if average else {}
+    if run:
+        parts |= {"average_bytes": 4 * trainable} if run["optimizer"].ema else {}
+        parts |= {"importance_bytes": 8 * trainable} if run["adapter"].adapter == "adalora" else {}
+        parts |= {"consolidation_bytes": 8 * trainable} if run["train"].ewc else {}
     return parts | {"training_bytes": sum(parts.values())}
 
 

@@ -178,7 +178,7 @@ def fingerprint(params: dict) -> str:
 
 def family_of(run: Run, name: str = "auto") -> Family:
     """The Hugging Face family a run is written as: the named one, or what it began with, or the first that fits."""
-    begun = run.facts["train"].init_from
+    begun = run.base or run.facts["train"].init_from
     if name == "auto" and begun and (pathlib.Path(begun) / "config.json").is_file() and not workdir.is_run(begun):
         name = read_json(pathlib.Path(begun) / "config.json").get("model_type", "auto")
     return families.choose(run.facts["model"], name)
@@ -186,7 +186,11 @@ def family_of(run: Run, name: str = "auto") -> Family:
 
 def open_source(path: str) -> Pretrained | Earlier:
     """What --init_from names: a run's folder or a Hugging Face folder; raises UserError when it is neither, or is unusable."""
-    return Earlier(Run.open(path)) if workdir.is_run(path) else Pretrained.open(path)
+    if not workdir.is_run(path):
+        return Pretrained.open(path)
+    if jax.process_count() > 1:
+        raise UserError(f"{path} is a run, which one process alone can begin with; export it with launch.export, and give that folder.")
+    return Earlier(Run.open(path))
 
 
 def original(folder: str | pathlib.Path, facts: dict, moved: str = "") -> Pretrained | Earlier:

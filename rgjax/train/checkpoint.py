@@ -22,7 +22,11 @@ class Checkpoints:
         best = _policies.BestN(get_metric_fn=lambda m: -m["val_loss"], n=1, keep_checkpoints_without_metrics=False)
         policy = _policies.AnyPreservationPolicy([_policies.LatestN(keep), best])
         self.folder = pathlib.Path(folder).absolute()
-        self._manager = ocp.training.Checkpointer(self.folder, preservation_policy=policy, cleanup_tmp_directories=not reading)
+        always = ocp.training.save_decision_policies.FixedIntervalPolicy(1)  # Orbax's own drops what comes while another is being saved
+        self._manager = ocp.training.Checkpointer(
+            self.folder, save_decision_policy=always, preservation_policy=policy, cleanup_tmp_directories=not reading
+        )
+        self._begun = self.latest
 
     @property
     def latest(self) -> int | None:
@@ -36,12 +40,14 @@ class Checkpoints:
         return -min(scored)[1] if scored else self.latest
 
     def save(self, step: int, state: TrainState, data: Any, progress: dict, val_loss: float | None) -> None:
-        """Starts a save; it completes in the background and appears only when whole."""
-        if step == self.latest:
+        """Starts a save, once the one before is done; it completes in the background and appears only when whole."""
+        if step == self._begun:
             return
         metrics = None if val_loss is None else {"val_loss": val_loss}
         items = {"state": state._asdict(), "data": data}
-        self._manager.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=progress)
+        if self._manager.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=progress) is None:
+            raise RuntimeError(f"Orbax did not save step {step} into {self.folder}")
+        self._begun = step
 
     def restore(self, step: int, abstract: TrainState, data: Any) -> tuple[TrainState, dict]:
         """The state of a step, on the shardings of `abstract`, and the run's progress; `data` is set to where it stood."""

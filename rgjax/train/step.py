@@ -11,6 +11,7 @@ import optax
 from rgjax import trees
 from rgjax.config import OptimizerConfig
 from rgjax.models.build import ModelFactory
+from rgjax.nn.adapters.lowrank import SINGULAR
 from rgjax.train.state import TrainState
 
 # A task's loss: (model, batch, dropout key or None) -> dict of float32 sums; "loss" and "tokens" are required.
@@ -63,12 +64,17 @@ def make_train_step(
 
 
 def _average(state: TrainState, params: dict, decay: float) -> dict:
-    """Exponential moving average whose decay grows from 0, so that early steps do not linger."""
+    """Exponential moving average whose decay grows from 0, so that early steps do not linger; what AdaLoRA prunes is 0 in it at once."""
     if not decay:
         return state.ema
     n = state.step.astype(jnp.float32)
     rate = 1.0 - jnp.minimum(decay, (1.0 + n) / (10.0 + n))
-    return jax.tree.map(lambda old, new: old + rate * (new - old), state.ema, params)
+
+    def one(path, old, new):
+        mean = old + rate * (new - old)
+        return jnp.where(new == 0, 0.0, mean) if path[-1].key == SINGULAR else mean
+
+    return jax.tree_util.tree_map_with_path(one, state.ema, params)
 
 
 def make_eval_step(factory: ModelFactory, sums_fn: SumsFn):

@@ -127,7 +127,7 @@ def test_merged_equals_unmerged(adapted, tokenizer, base, kind):
     own = merge.merged(factory, weights)
     blank = AdaptedFactory(factory.base, AdapterConfig(adapter="lora", rank=1))
     plain = our_logits(blank, blank.fresh(jax.random.key(0), own), batch)  # a fresh LoRA adds nothing
-    np.testing.assert_allclose(plain, our_logits(factory, weights, batch), atol=1e-5)
+    np.testing.assert_allclose(plain, our_logits(factory, weights, batch), atol=1e-4)  # sums in another order
     if kind == "dora":
         with pytest.raises(UserError, match="taken out"):
             merge.unmerged(factory, own, weights["adapter"])
@@ -205,6 +205,9 @@ def change(source, target, tensors=None, **fields):
         ("lora", {"a_field_of_tomorrow": 3}, {}, "a_field_of_tomorrow=3"),
         ("lora", {"init_lora_weights": "pissa"}, {}, "pissa"),
         ("lora", {"bias": "all"}, {}, "bias='all'"),
+        ("lora", {"lora_alpha": float("nan")}, {}, "lora_alpha=nan"),
+        ("lora", {"r": "8"}, {}, "r='8'"),
+        ("prompt", {"num_virtual_tokens": None}, {}, "num_virtual_tokens=None"),
         ("lora", {"alpha_pattern": {"(": 1}}, {}, "no regular expression"),
         ("prompt", {}, {"more": np.zeros(2, np.float32)}, "holds more beside prompt_embeddings"),
         ("prompt", {"num_virtual_tokens": 2}, {}, "prompt_embeddings has shape"),

@@ -45,3 +45,15 @@ def test_a_flag_that_would_change_the_run_is_refused_by_name(start_training, unb
     (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
     assert "--width=32" in line and "48" in line and "Traceback" not in errors
     assert (unbroken_run / "config.json").read_text() == before
+
+
+def test_every_save_is_kept_however_close_they_follow(start_training, tmp_path):
+    process = start_training(tmp_path / "run", eval_every=2, save_every=2, keep=3, eval_batches=1)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    summary = json.loads(out.splitlines()[-1])
+    kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()}
+    assert kept == {8, 10, 12, summary["best_step"]}
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = min((row for row in rows if "val_loss" in row), key=lambda row: row["val_loss"])
+    assert (best["step"], best["val_loss"]) == (summary["best_step"], summary["best_val_loss"])

@@ -13,7 +13,7 @@ from rgjax.parallel import sharding
 from rgjax.tasks.reason import sums
 from rgjax.train import optimizer
 from rgjax.train.state import TrainState, create
-from rgjax.train.step import NOTHING_FIXED, make_train_step
+from rgjax.train.step import NOTHING_FIXED, _average, make_train_step
 
 SGD = optax.sgd(1.0)
 MESH = mesh_lib.make("data:1")
@@ -126,3 +126,11 @@ def test_bfloat16_keeps_the_state_in_float32():
     state, _ = make_train_step(made, sums, tx, config)(state, NOTHING_FIXED, sharding.put(tiny.training_batch(made, 2, 16), MESH, 1))
     for part in (state.params, state.opt_state, state.ema):
         assert {a.dtype for a in jax.tree.leaves(part) if jnp.issubdtype(a.dtype, jnp.floating)} <= {np.dtype("float32")}
+
+
+def test_what_is_pruned_is_pruned_in_the_average_too():
+    tree = lambda e, b: {"adapter": {"wq": {"e": jnp.array(e), "b": jnp.array(b)}}}
+    before = TrainState(jnp.int32(90), {}, {}, tree([1.0, 2.0], [1.0, 2.0]), None)
+    found = _average(before, tree([0.0, 4.0], [0.0, 4.0]), 0.5)["adapter"]["wq"]
+    np.testing.assert_allclose(found["e"], [0.0, 3.0])
+    np.testing.assert_allclose(found["b"], [0.5, 3.0])

@@ -15,6 +15,7 @@ from rgjax.nn.dropout import dropout
 from rgjax.nn.linear import dense, linear
 
 INPUT_AXES = {"wo": 2}  # of a matrix by its name; all others have one
+SINGULAR = "e"  # the name of AdaLoRA's singular values
 
 
 def rank(config: AdapterConfig) -> int:
@@ -42,7 +43,7 @@ def parameters(name: str, shape: tuple[int, ...], axes: tuple, config: AdapterCo
     if config.adapter == "adalora":  # as PEFT: both sides drawn, the singular values zero
         made["a"] = param.normal(keys[0], (layers, rows, r), (None, near, None), 0.02)
         made["b"] = param.normal(keys[1], (layers, r, columns), (None, None, far), 0.02)
-        made["e"] = param.constant(0.0, (layers, r), (None, None))
+        made[SINGULAR] = param.constant(0.0, (layers, r), (None, None))
     else:
         made["b"] = param.constant(0.0, (layers, r, columns), (None, None, far))
     if config.dora:
