@@ -137,7 +137,10 @@ def test_mistakes(unbroken_run, logits, dataset_folder, tmp_path):
     refused(launch("distill", **teacher, logits=4, temperatures="1,0"), "--temperatures=1,0")
     refused(launch("distill", **teacher, logits=900), "--logits=900", "600 tokens")
     refused(launch("distill", workdir=unbroken_run, output=folder, logits=4), "exists already")
-    refused(launch("distill", workdir=unbroken_run, output=dataset_folder, logits=4, overwrite=True), "teacher.json", "leaves it alone")
+    refused(launch("distill", workdir=unbroken_run, output=dataset_folder, logits=4, overwrite=True), "which is read")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    refused(launch("distill", workdir=unbroken_run, output=tmp_path / "mine", logits=4, overwrite=True), "teacher.json", "leaves it alone")
     small = {"demo_users": 40, "demo_items": 30, "demo_examples": 60}
     prepare(PrepareConfig(layout="demo", output=str(tmp_path / "foreign"), vocab_size=500, **small))
     refused(launch("distill", **teacher, logits=4, dataset=tmp_path / "foreign"), "another tokenizer", "--tokenizer=")
