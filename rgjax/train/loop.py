@@ -58,15 +58,15 @@ class Loop:
         self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
-        ema, latest, tuning = self.optimizer_config.ema > 0, self.checkpoints.latest, self.tuning
-        self.step = latest or 0
-        if latest is None:
+        ema, tuning = self.optimizer_config.ema > 0, self.tuning
+        self.step, self.notes = 0, []
+        if self.checkpoints.begins():
             own = tuning.initial and tuning.initial()
             state, frozen = create(self.factory, tx, self.mesh, ema, self.config.seed, own, tuning.trained)
             self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), True)}
             return state
         abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed, tuning.trained)
-        state, progress = self.checkpoints.restore(latest, abstract, self.data)
+        self.step, state, progress, self.notes = self.checkpoints.restore(abstract, self.data)
         frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
         self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
         self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}
@@ -78,6 +78,8 @@ class Loop:
         pending: tuple[int, dict, dict] | None = None
         try:
             self.log.note(f"mesh {dict(self.mesh.shape)} on {self.mesh.size} of {jax.device_count()} devices")
+            for text in self.notes:
+                self.log.note(text)
             if self.step:
                 self.log.note(f"continuing at step {self.step}")
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
