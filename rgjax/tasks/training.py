@@ -48,7 +48,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     if source and not stored:
         source.check(task.factory.base)
     groups.check(sections["optimizer"], task.factory)
-    how = _tuning(task, sections, source, mesh)
+    how = tuning_of(task, sections, source, mesh)
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
     facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
@@ -57,7 +57,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
     teacher, replay = task.teacher(dataset, sections["optimizer"].distill_temperature), task.replayed(dataset)
-    loss = _loss(task, sections["optimizer"], teacher)
+    loss = loss_of(task, sections["optimizer"], teacher)
     facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay], "distill_fingerprint": teacher.fingerprint if teacher else ""}
     data = task.training_data(dataset, train.seed, replay, teacher)
     if stored:
@@ -70,7 +70,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
 
 
-def _loss(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
+def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
     """The step's loss function, as the optimizer's section says."""
     distill = Distillation(config.distill_weight, config.distill_temperature) if teacher else None
     return task.loss(config.label_smoothing, config.rdrop, distill)
@@ -87,7 +87,7 @@ def _source(sections: dict, stored: dict | None):
     return open_source(path)
 
 
-def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh) -> Tuning:
+def tuning_of(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh) -> Tuning:
     """What is trained; raises UserError when a pattern names nothing."""
     config = sections["adapter"]
     tuning.check(config, nnx.to_pure_dict(task.factory.abstract))

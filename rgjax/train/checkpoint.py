@@ -157,8 +157,8 @@ class Checkpoints:
             return False
         return True
 
-    def load_params(self, step: int, abstract: TrainState) -> dict:
-        """Parameters to use after training: the moving average where one was kept; raises UserError when the checkpoint is damaged."""
+    def load(self, step: int, abstract: TrainState) -> TrainState:
+        """The state of a step, to use it otherwise than for going on; raises UserError when the checkpoint is damaged."""
         if what := integrity.damage(self.folder / str(step)):
             others = ", ".join(str(s) for s in self.steps if s != step) or "none"
             raise UserError(
@@ -169,7 +169,12 @@ class Checkpoints:
             state = self._manager.load_checkpointables(step, {"state": abstract._asdict()})["state"]
         except Exception as error:
             raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); use another with --checkpoint.") from None
-        return jax.block_until_ready(state["ema"] or state["params"])
+        return TrainState(**jax.block_until_ready(state))
+
+    def load_params(self, step: int, abstract: TrainState) -> dict:
+        """Parameters to use after training: the moving average where one was kept; raises UserError when the checkpoint is damaged."""
+        state = self.load(step, abstract)
+        return state.ema or state.params
 
     def wait(self) -> None:
         """Returns when nothing is being written any more; raises what a background save raised, UserError where the disk is full."""

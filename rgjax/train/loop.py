@@ -20,6 +20,7 @@ from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.train import flops, optimizer
 from rgjax.train.checkpoint import Checkpoints
+from rgjax.train.nonfinite import NonFinite
 from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import TrainState, abstract_state, create, everything
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
@@ -48,11 +49,12 @@ class Loop:
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
         tx = optimizer.make(optimizer_config, config.steps, tuning.config)
-        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty)
+        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, config.nonfinite == "skip")
         self.eval_step = make_eval_step(factory, sums_fn)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
-        self.progress = {"best": math.inf, "stale": 0}
+        self.progress = {"best": math.inf, "stale": 0, "skipped": 0}
         self.state = self._begin(tx)
+        self.watch = NonFinite(config, self.progress["skipped"])
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.meter = Meter(factory, self.log, self.step, config, tuning.trained, 2 if optimizer_config.rdrop else 1)
         self.stop_requested = self.stop_agreed = False
@@ -97,6 +99,9 @@ class Loop:
             if pending:
                 self._report(pending[0], self._read(*pending))
             self._finish()
+        except UserError:
+            self.checkpoints.wait()  # what is being saved is sound
+            raise
         finally:
             signal.signal(signal.SIGTERM, previous)
             self.log.close()
@@ -115,26 +120,19 @@ class Loop:
         return 0 < self.config.patience <= self.progress["stale"]
 
     def _read(self, step: int, metrics: dict, batch: dict) -> dict[str, float]:
-        """A finished step's metrics as numbers, counted; stops the run when they are not finite."""
+        """A finished step's metrics as numbers, counted; stops the run when they are not finite, or says that it goes on."""
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
-            self._non_finite(step, values, batch)
+        if text := self.watch.note(step, values, batch):
+            self.log.note(text)
         self.meter.add(values, batch)
         return values
 
     def _report(self, step: int, values: dict[str, float], validation: dict[str, float] | None = None) -> None:
         """Logs a step if it is due, or if it was validated: one line holds both."""
         if validation or step % self.config.log_every == 0 or step == self.config.steps or step == 1:
-            self.meter.report(step, values, float(self.schedule(step - 1)), validation or {})
-
-    def _non_finite(self, step: int, values: dict, batch: dict) -> None:
-        path = f"{self.config.workdir}/nonfinite_step_{step}_process_{jax.process_index()}.npz"
-        np.savez(path, **batch)
-        self.checkpoints.wait()
-        raise UserError(
-            f"The loss of step {step} is {values['loss']} (gradient norm {values['grad_norm']}); its batch is kept in {path}; "
-            "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
-        )
+            skipped = {"skipped": self.watch.skipped} if self.config.nonfinite == "skip" else {}
+            rate = float(self.schedule(step - 1 - self.watch.skipped))  # the optimizer counts the steps it took
+            self.meter.report(step, values | skipped, rate, validation or {})
 
     def _milestone(self, values: dict[str, float]) -> None:
         paused, found = time.perf_counter(), {}
@@ -170,6 +168,7 @@ class Loop:
         return {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": accuracy}
 
     def _save(self, val_loss: float | None) -> None:
+        self.progress["skipped"] = self.watch.skipped
         progress = {k: (None if v == math.inf else v) for k, v in self.progress.items()}
         self.checkpoints.save(self.step, self.state, self.data, progress, val_loss)
 
@@ -245,16 +244,17 @@ class Meter:
         """Logs one step with the rates since the last report.
 
         `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
-        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either.
+        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
+        none of those that are not finite.
         """
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
         peak, _ = flops.peak_flops()
         work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts, self.trained, self.passes)
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
-        self.last = {
+        found = {
             "loss": values["loss"],
-            **({"penalty": values["penalty"]} if "penalty" in values else {}),
+            **{name: values[name] for name in ("penalty", "skipped") if name in values},
             "perplexity": math.exp(min(values["nll"], 50)),
             "accuracy": values["correct"],
             "grad_norm": values["grad_norm"],
@@ -267,6 +267,7 @@ class Meter:
             "data_wait_seconds": self.waited / max(self.steps, 1),
             "memory_bytes": memory_bytes(),
         }
+        self.last = {name: value for name, value in found.items() if math.isfinite(value)}
         eta = (self.config.steps - step) * self.last["step_seconds"]
         self.log.scalars(step, {**self.last, **validation, "eta_seconds": eta})
         self._reset(now)
