@@ -41,11 +41,18 @@ def make(text: str) -> jax.sharding.Mesh:
     total = math.prod(sizes.values())
     if total > len(devices) or (total < len(devices) and jax.process_count() > 1):
         raise UserError(f"--mesh={text} takes {total} devices and there are {len(devices)}; change the mesh.")
-    if sizes["data"] * sizes["fsdp"] % jax.process_count():
-        raise UserError(f"--mesh={text} spreads tensor over processes ({jax.process_count()}); keep that axis within one.")
+    local = len(devices) // jax.process_count()
+    if jax.process_count() > 1 and local % sizes["tensor"] and sizes["tensor"] % local:
+        raise UserError(f"--mesh={text} cuts rows of {sizes['tensor']} devices (tensor) out of processes of {local}; one must divide the other.")
     shape = tuple(sizes[a] for a in AXES)
     grid = np.asarray(devices[:total]).reshape(shape)
     return jax.sharding.Mesh(grid, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+
+
+def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
+    """(k, n): this process feeds the k-th of n equal parts of a batch's rows; those that hold one row's devices together feed the same."""
+    together = max(1, mesh.shape["tensor"] * jax.process_count() // mesh.size)
+    return jax.process_index() // together, jax.process_count() // together
 
 
 def start(compilation_cache: str = "") -> None:

@@ -140,7 +140,7 @@ class Checkpoints:
             if self._state_alone(step, abstract):
                 raise UserError(
                     f"The data position in checkpoint {self.folder}/{step} does not fit this run ({_first(error)}); go on with the same "
-                    "--workers, --packing and number of processes."
+                    "--packing and --streams."
                 ) from None
             if integrity.sealed(self.folder / str(step)):
                 raise UserError(

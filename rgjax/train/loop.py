@@ -56,7 +56,8 @@ class Loop:
         self.state = self._begin(tx)
         self.watch = NonFinite(config, self.progress["skipped"])
         self.log = RunLog(config.workdir, config.steps, self.step)
-        self.meter = Meter(factory, self.log, self.step, config, tuning.trained, 2 if optimizer_config.rdrop else 1)
+        passes, shares = 2 if optimizer_config.rdrop else 1, mesh_lib.share(mesh)[1]
+        self.meter = Meter(factory, self.log, self.step, config, tuning.trained, passes, shares)
         self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
@@ -195,9 +196,11 @@ class Meter:
     """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
 
     def __init__(
-        self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1
-    ):
-        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch."""
+        self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1,
+        shares: int = 1,
+    ):  # fmt: skip
+        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has."""
+        self.shares = shares
         self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
         self.params = nnx.to_pure_dict(factory.abstract)
         self.compile_seconds, self.last, self.first = None, {}, False
@@ -228,17 +231,16 @@ class Meter:
             self.first = False
             if self.steps:  # the compiling step was not reported: its tokens must not count, since its time does not
                 self._reset(self.since)
-        processes = jax.process_count()
         self.steps += 1
         self.counts["target_tokens"] += values["target_tokens"]
         segments = batch["segment_ids"]
-        self.counts["tokens"] += np.count_nonzero(segments) * processes
-        self.counts["examples"] += segments.max(axis=1).sum() * processes
-        self.counts["slots"] += segments.size * processes
+        self.counts["tokens"] += np.count_nonzero(segments) * self.shares
+        self.counts["examples"] += segments.max(axis=1).sum() * self.shares
+        self.counts["slots"] += segments.size * self.shares
         if "encoder_segment_ids" in batch:
             encoder = batch["encoder_segment_ids"]
-            self.counts["encoder_tokens"] += np.count_nonzero(encoder) * processes
-            self.counts["slots"] += encoder.size * processes
+            self.counts["encoder_tokens"] += np.count_nonzero(encoder) * self.shares
+            self.counts["slots"] += encoder.size * self.shares
 
     def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
         """Logs one step with the rates since the last report.
