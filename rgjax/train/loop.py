@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -24,6 +25,7 @@ from rgjax.train.nonfinite import NonFinite
 from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import TrainState, abstract_state, create, everything
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
+from rgjax.train.stragglers import Stragglers
 from rgjax.train.tuning import ALL, Tuning
 
 STEPS_BETWEEN_CALLS = 8
@@ -88,7 +90,7 @@ class Loop:
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
                 batch = self.meter.wait_for(self.data)
                 placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
-                with jax.transfer_guard("disallow"):
+                with jax.transfer_guard("disallow"), self.meter.dispatching():
                     self.state, metrics = self.train_step(self.state, self.fixed, placed)
                 self.step += 1
                 if pending:
@@ -204,10 +206,11 @@ class Meter:
         self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
         self.params = nnx.to_pure_dict(factory.abstract)
         self.compile_seconds, self.last, self.first = None, {}, False
+        self.stragglers = Stragglers()
         self._reset(time.perf_counter())
 
     def _reset(self, now: float) -> None:
-        self.since, self.waited, self.steps = now, 0.0, 0
+        self.since, self.waited, self.dispatched, self.steps = now, 0.0, 0.0, 0
         self.counts = dict.fromkeys(("tokens", "encoder_tokens", "target_tokens", "examples", "slots"), 0.0)
 
     def wait_for(self, data: Iterator):
@@ -216,6 +219,13 @@ class Meter:
         batch = next(data)
         self.waited += time.perf_counter() - start
         return batch
+
+    @contextlib.contextmanager
+    def dispatching(self) -> Iterator[None]:
+        """Counts the time that it takes to start a step."""
+        start = time.perf_counter()
+        yield
+        self.dispatched += time.perf_counter() - start
 
     def skip(self, seconds: float) -> None:
         """Leaves time spent on evaluation and saving out of the rates."""
@@ -272,4 +282,7 @@ class Meter:
         self.last = {name: value for name, value in found.items() if math.isfinite(value)}
         eta = (self.config.steps - step) * self.last["step_seconds"]
         self.log.scalars(step, {**self.last, **validation, "eta_seconds": eta})
+        steps = max(self.steps, 1)
+        if text := self.stragglers.note(self.waited / steps, self.dispatched / steps, self.last["step_seconds"]):
+            self.log.note(text)
         self._reset(now)
