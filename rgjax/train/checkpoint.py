@@ -79,7 +79,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, data: Any, progress: dict, val_loss: float | None) -> None:
         """Starts a save; it completes in the background, appears only when whole, and is then sealed with a manifest.
 
-        A save that is still going on is waited for: otherwise Orbax would leave this one out.
+        A save that is still going on is waited for: Orbax's usual policy would leave this one out.
         """
         if step == self.latest:
             return
