@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import weakref
 from collections.abc import Iterator, Sequence
 
 import grain
@@ -42,6 +43,7 @@ class Streams:
         """The next batch; raises UserError where a shard is damaged or a worker process ended."""
         if self._readers is None:
             self._readers = [self._reader(group) for group in self._groups]
+            self._end = weakref.finalize(self, _close, self._readers)  # a thread that reads while Python ends would abort the process
         try:
             found = [next(reader) for reader in self._readers]
         except RuntimeError as error:
@@ -73,8 +75,8 @@ class Streams:
 
     def close(self) -> None:
         """Ends threads and worker processes."""
-        for reader in self._readers or ():
-            reader.close()
+        if self._readers is not None:
+            self._end()
         self._readers = None
 
     async def save(self, directory):
@@ -97,6 +99,11 @@ class Streams:
             self.set_state({n: json.loads(pathlib.Path(directory, name.format(n)).read_text()) for n in self._states})
 
         return read()
+
+
+def _close(readers: list) -> None:
+    for reader in readers:
+        reader.close()
 
 
 def _exit(error: RuntimeError) -> str:

@@ -46,7 +46,7 @@ class Loop:
         mesh: jax.sharding.Mesh,
         tuning: Tuning = ALL,
     ):
-        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons."""
+        """`data` is a checkpointable iterator of this process's rows, closed at the end; `sample(params, step)` writes a few reasons."""
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
@@ -107,6 +107,7 @@ class Loop:
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
+            self.data.close()
             self.log.close()
         return self._summary()
 

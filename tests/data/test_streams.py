@@ -6,10 +6,13 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from absl import flags
+from environment import ROOT
 from test_pipeline import both_layouts, config_of, same, take
 
 from rgjax.data import pipeline
@@ -115,3 +118,18 @@ def test_a_killed_worker_ends_the_reading(dataset, tokenizer):
     with pytest.raises(UserError, match="--workers=2 ended before its time .*-9"):
         take(stream, 4000)
     stream.close()
+
+
+@both_layouts
+def test_a_process_that_leaves_its_streams_open_ends_well(dataset_folder, layout):
+    """They are read ahead in a thread, which must not be at work while Python ends."""
+    code = (
+        "from rgjax.config import InputConfig; from rgjax.data import pipeline; from rgjax.data.template import Template\n"
+        "from rgjax.tasks import reason\n"
+        f"dataset, tokenizer = reason.dataset_tokenizer({str(dataset_folder)!r})\n"
+        f"config = InputConfig(batch_size=16, length=192, target_length=64, packing={layout == 'packed'})\n"
+        "stream = pipeline.train_batches(dataset, Template(tokenizer, config, 'causal'), config, 'causal', seed=0)\n"
+        "[next(stream) for _ in range(40)]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
