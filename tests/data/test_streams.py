@@ -127,7 +127,7 @@ def test_a_process_that_leaves_its_streams_open_ends_well(dataset_folder, layout
         "from rgjax.config import InputConfig; from rgjax.data import pipeline; from rgjax.data.template import Template\n"
         "from rgjax.tasks import reason\n"
         f"dataset, tokenizer = reason.dataset_tokenizer({str(dataset_folder)!r})\n"
-        f"config = InputConfig(batch_size=16, length=192, target_length=64, packing={layout == 'packed'})\n"
+        f"config = InputConfig(batch_size=64, prefetch=64, length=192, target_length=64, packing={layout == 'packed'})\n"
         "stream = pipeline.train_batches(dataset, Template(tokenizer, config, 'causal'), config, 'causal', seed=0)\n"
         "[next(stream) for _ in range(40)]\n"
     )
