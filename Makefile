@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 DEMO = runs/demo
 DATA = runs/demo-data
 
-.PHONY: demo test parity parity4 lint clean
+.PHONY: demo test parity parity4 chaos lint clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('rgjax needs Python 3.11 or newer; set PYTHON=python3.11' if sys.version_info < (3, 11) else 0)"
@@ -39,6 +39,10 @@ parity4:
 	$(PYTHON) -m venv .venv4
 	.venv4/bin/python -m pip install -q 'torch==2.13.0' 'transformers==4.57.6' -e '.[parity]'
 	.venv4/bin/python -m pytest -m parity tests/hf
+
+# A small run is killed fifty times, its checkpoints damaged in between; it must end as an unbroken one.
+chaos: $(VENV)/.base
+	$(RUN) -m profiling.chaos --kills=50
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .

@@ -9,6 +9,7 @@ import pathlib
 import sys
 import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
@@ -106,6 +107,10 @@ def run(main: Callable[[], dict | None], doc: str, positional: str = "") -> None
         except Exception as error:
             if "No space left" in str(error) or "RESOURCE_EXHAUSTED: Disk" in str(error):  # how writers in other languages say it
                 return _fail("No space left on the device while writing; free some and run the same command again.")
+            cluster = sys.modules.get("rgjax.parallel.cluster")  # without it this process is alone
+            if lost := cluster and cluster.parted(error):
+                return _fail(lost, code=1)
+            _leave(1, error)
             raise
         if result is not None:
             print(json.dumps(result, ensure_ascii=False), flush=True)
@@ -161,6 +166,7 @@ def _wrap(head: str, text: str) -> list[str]:
 def _fail(message: str, code: int = 2) -> int:
     shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)  # names from files may hold a terminal's commands
     print(f"error: {shown}", file=sys.stderr, flush=True)
+    _leave(code)
     return code
 
 
@@ -169,3 +175,12 @@ def check_apart(output: str, *sources: str) -> None:
     for source in filter(None, sources):
         if pathlib.Path(source).resolve().is_relative_to(pathlib.Path(output).resolve()):
             raise UserError(f"--output={output} is or holds {source}, which is read; give another folder.")
+
+
+def _leave(code: int, error: Exception | None = None) -> None:
+    """Ends a process that has joined others at once; `error` is shown as Python would. Without jax there are no others."""
+    cluster = sys.modules.get("rgjax.parallel.cluster")
+    if cluster and cluster.several():
+        if error:
+            traceback.print_exception(error)
+        cluster.leave(code)

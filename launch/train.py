@@ -37,10 +37,10 @@ def configs() -> tuple[dict, dict | None]:
 
 def main() -> dict | None:
     """Builds the run from the flags and trains it; returns the summary printed last, which is the first process's to print."""
-    from rgjax.parallel import mesh as mesh_lib
+    from rgjax.parallel import cluster
 
     sections, stored = configs()
-    mesh_lib.start(sections["train"].compilation_cache)
+    cluster.start(sections["train"].compilation_cache)
 
     import jax
 

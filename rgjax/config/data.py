@@ -103,5 +103,11 @@ class InputConfig:
         "language-model training on item texts and histories too.",
         choices=("reason", "all"),
     )
+    streams: int = option(
+        0,
+        "Streams that the examples are dealt to when a run begins; any number of processes that divides them can go on with it. 0 takes 8, "
+        "or one per process where there are more, as far as --batch_size divides.",
+        low=0,
+    )
     workers: int = option(0, "Worker processes that read and tokenize; 0 works in a thread of the main process.", low=0)
     prefetch: int = option(4, "Batches kept ready.", low=1)

@@ -68,5 +68,11 @@ class TrainConfig:
     save_every: int = option(200, "Steps between checkpoints.", low=1)
     keep: int = option(2, "Latest checkpoints kept, besides the best one.", low=1)
     patience: int = option(0, "Evaluations without a better validation loss before stopping; 0 never stops early.", low=0)
+    nonfinite: str = option(
+        "stop",
+        "What a loss or gradient that is not finite does: end the run, or leave the step out (ten in a row end it too). Its batch is "
+        "kept for profiling.replay either way.",
+        choices=("stop", "skip"),
+    )
     samples: int = option(4, "Sample reasons written at each evaluation.", low=0)
     compilation_cache: str = option("~/.cache/rgjax/xla", "Folder of compiled programs; empty keeps none.")

@@ -28,7 +28,10 @@ class Source:
         for shard in shards:
             total += shard["examples"]
             self._ends.append(total)
-        self._records = ArrayRecordDataSource(self._names) if shards else ()
+        try:
+            self._records = ArrayRecordDataSource(self._names) if shards else ()
+        except (RuntimeError, ValueError, OSError):
+            raise _unreadable(next((name for name in self._names if not _opens(name)), str(folder))) from None
         if len(self._records) != total:
             raise UserError(f"The shards of {folder} hold {len(self._records)} examples, not {total}; prepare the dataset again.")
 
@@ -178,6 +181,14 @@ def check_size(path: pathlib.Path, size: int) -> None:
         raise UserError(
             f"{path} has {path.stat().st_size:,} bytes instead of {size:,}; copy it again or prepare the dataset again."
         )
+
+
+def _opens(name: str) -> bool:
+    try:
+        ArrayRecordDataSource([name])
+    except (RuntimeError, ValueError, OSError):
+        return False
+    return True
 
 
 def _unreadable(path: str) -> UserError:

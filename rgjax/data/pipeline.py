@@ -1,4 +1,4 @@
-"""Dataset folder -> batches: shuffle, render, pack (or bucket), batch, prefetch. Everything is a grain dataset with exact state.
+"""Dataset folder -> batches: shuffle, render, pack (or bucket), batch, prefetch. Everything has exact state (rgjax/data/streams.py).
 
 A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, or with
 --loss_on=all on every token of the example, 0 elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions`
@@ -10,19 +10,23 @@ a teacher's probabilities `teacher_ids` and `teacher_logits` (rgjax/data/teacher
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
 
 from rgjax.config import InputConfig
+from rgjax.data import buckets
 from rgjax.data import teacher as teacher_lib
 from rgjax.data.dataset import Dataset, Joined
+from rgjax.data.streams import Streams, number_of_streams
 from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
 SHORTEST = 48  # tokens of an example that comes with a vector, for the number of vectors that a row has room for
-PACKING_BINS = 64  # rows filled side by side; more pack tighter and delay the first batch
+PACKING_BINS = 64  # rows of a stream filled side by side; more pack tighter and delay the first batch
+
+_READ = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # in the thread or process of all streams, which reads ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,41 +77,57 @@ def as_fed(example: dict, template: Template, config: InputConfig, architecture:
 def train_batches(
     dataset: Dataset, template: Template, config: InputConfig, architecture: str, *, seed: int, process: int = 0, processes: int = 1,
     replay: Sequence[Dataset] = (), teacher: teacher_lib.TeacherLogits | None = None,
-) -> grain.IterDataset:  # fmt: skip
+) -> Streams:  # fmt: skip
     """Endless training batches of this process's share, config.batch_size / processes rows each.
 
+    The examples are dealt to config.streams streams (0 takes as many as a new run gets), of which each process reads its share.
     Of the examples config.replay_share come from the training splits of `replay`, taken together, in an order of their own.
     `teacher` adds its probabilities to the examples of `dataset`.
-    Raises UserError when the batch does not divide among the processes or is larger than the data.
+    Raises UserError when batch, streams and processes do not divide, or the batch is larger than the data.
     """
     count, shape = dataset.count("train"), Shape.of(config, architecture)
     if config.batch_size % processes:
         raise UserError(f"--batch_size={config.batch_size} does not divide among {processes} processes; take a multiple.")
     if config.batch_size > count:
         raise UserError(f"--batch_size={config.batch_size} is larger than the {count} training examples; lower it.")
-    rows, encoder = config.batch_size // processes, architecture == "seq2seq"
+    total = config.streams or number_of_streams(config.batch_size, processes)
+    if config.batch_size % total or total % processes:
+        raise UserError(
+            f"{total} streams of examples (--streams) do not divide among {processes} processes, or --batch_size={config.batch_size} not "
+            f"among them; take a number of processes that divides {total}."
+        )
 
     def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return as_fed(example, template, config, architecture, with_control=rng.random() >= config.control_dropout)
 
     own = teacher.beside(dataset.source("train")) if teacher else dataset.source("train")
     sources = [own, *(earlier.source("train") for earlier in replay)]
-    if not config.packing:
-        return _bucketed(sources, render, template, config, shape, rows, encoder, seed, process, processes)
+    if config.packing:
+        stream = _packed(sources, render, config, shape, bool(teacher), seed, total)
+    else:
+        stream = _bucketed(sources, render, template, config, shape, architecture == "seq2seq", seed, total)
+    mine = range(process * total // processes, (process + 1) * total // processes)
+    return Streams({number: stream(number) for number in mine}, config.workers, config.prefetch)
 
-    def stream(source, seed: int) -> grain.MapDataset:  # each process takes its share of either, so that all mix alike
-        return grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[process::processes]
 
-    mixed = stream(sources[0], seed)
-    if replay:
-        share = config.replay_share
-        mixed = grain.MapDataset.mix([mixed, stream(Joined(sources[1:]), seed + 1)], [1 - share, share])
-    ds = mixed.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
-    lengths = _lengths(shape) | (dict.fromkeys(teacher_lib.FIELDS, shape.length) if teacher else {})
-    ds = grain.experimental.FirstFitPackIterDataset(
-        ds, length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
-    )
-    return _prefetch(ds.map(_from_packed).batch(rows, drop_remainder=True), config)
+def _packed(sources, render, config, shape, taught: bool, seed: int, total: int) -> Callable[[int], grain.IterDataset]:
+    """The stream of a number: its share of the examples, several packed into a row."""
+    lengths = _lengths(shape) | (dict.fromkeys(teacher_lib.FIELDS, shape.length) if taught else {})
+
+    def share(source, seed: int, number: int) -> grain.MapDataset:  # each stream takes its share of either, so that all mix alike
+        return grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[number::total]
+
+    def stream(number: int) -> grain.IterDataset:
+        mixed = share(sources[0], seed, number)
+        if len(sources) > 1:
+            weights = [1 - config.replay_share, config.replay_share]
+            mixed = grain.MapDataset.mix([mixed, share(Joined(sources[1:]), seed + 1, number)], weights)
+        packed = grain.experimental.FirstFitPackIterDataset(
+            mixed.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
+        )
+        return packed.map(_from_packed).batch(config.batch_size // total, drop_remainder=True)
+
+    return stream
 
 
 def _lengths(shape: Shape) -> dict[str, int]:
@@ -155,84 +175,23 @@ def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> 
     return out
 
 
-def _bucketed(sources, render, template, config, shape, rows, encoder, seed, process, processes) -> grain.IterDataset:
-    """One example a row; every batch is of one length bucket, and which batch comes i-th follows from the seed alone."""
-    source, shapes = Joined(sources), [shape.scaled(share) for share in _shares(config.buckets)]
+def _bucketed(sources, render, template, config, shape, encoder: bool, seed: int, total: int) -> Callable[[int], grain.IterDataset]:
+    """The stream of a number: one example a row; every batch is of one length bucket, and which comes i-th follows from the seed alone."""
+    source, shapes, rows = Joined(sources), [shape.scaled(share) for share in buckets.shares(config.buckets)], config.batch_size // total
     limits = np.array([[s.length, s.encoder_length] for s in shapes])
-    bucket = np.array([_bucket_of(features(template.render(source[i]), encoder, 0), limits) for i in range(len(source))])
-    plan = _Plan(bucket, len(shapes), rows * processes, seed, len(sources[0]), config.replay_share)
+    bucket = np.array([buckets.bucket_of(features(template.render(source[i]), encoder, 0), limits) for i in range(len(source))])
+    plan = buckets.Plan(bucket, len(shapes), config.batch_size, seed, len(sources[0]), config.replay_share)
 
-    def batch(index: int, _) -> dict[str, np.ndarray]:
-        which, members = plan[index]
-        numbers = range(process, len(members), processes)  # the same draws, however many processes share the batch
-        made = [render(source[int(members[n])], np.random.default_rng((seed, index, n))) for n in numbers]
-        return pad_rows([_fit(m, shapes[which]) for m in made], shapes[which], rows)
+    def stream(number: int) -> grain.IterDataset:
+        def chunk(index: int, _) -> dict[str, np.ndarray]:
+            which, members = plan[index]
+            numbers = range(number * rows, (number + 1) * rows)  # the same draws, however many streams share the batch
+            made = [render(source[int(members[n])], np.random.default_rng((seed, index, n))) for n in numbers]
+            return pad_rows([_fit(m, shapes[which]) for m in made], shapes[which], rows)
 
-    ds = grain.MapDataset.range(plan.batches_per_epoch).repeat().map_with_index(batch)
-    return _prefetch(ds.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=config.prefetch)), config)
+        return grain.MapDataset.range(plan.batches_per_epoch).repeat().map_with_index(chunk).to_iter_dataset(_READ)
 
-
-def _shares(text: str) -> list[float]:
-    """The buckets' shares of the row, ascending, the whole row last; raises UserError on anything else than shares."""
-    try:
-        shares = {float(part) for part in text.split(",")}
-    except ValueError:
-        shares = {-1.0}
-    if not all(0 < share <= 1 for share in shares):
-        raise UserError(f"--buckets={text} is not understood; write shares of the row above 0 and up to 1, as 0.25,0.5,1.")
-    return sorted(shares | {1.0})
-
-
-def _bucket_of(arrays: dict[str, np.ndarray], limits: np.ndarray) -> int:
-    """The smallest bucket that holds the example; the last where none does."""
-    size = np.array([len(arrays["tokens"]), len(arrays.get("encoder_tokens", ()))])
-    fits = (size <= limits).all(axis=1)
-    return int(np.argmax(fits)) if fits.any() else len(limits) - 1
-
-
-class _Plan:
-    """Which examples form the i-th batch, for any i, without state: a fresh permutation of every bucket each epoch.
-
-    What does not fill a batch of its bucket moves up to the next larger one; what is left over at the very end, less than a
-    batch, waits for an epoch with better luck. `bucket` holds each example's; those from number `own` on are replayed: an epoch
-    is all of the others and, of these, as many of an endless row of permutations as make `share` of the whole.
-    """
-
-    def __init__(self, bucket: np.ndarray, buckets: int, rows: int, seed: int, own: int, share: float):
-        self.bucket, self.buckets, self.rows, self.seed, self.own = bucket, buckets, rows, seed, own
-        self.drawn = max(1, round(own * share / (1 - share))) if len(bucket) > own else 0
-        self.batches_per_epoch = (own + self.drawn) // rows
-        self._cached: tuple[int, list] = (-1, [])
-
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
-        epoch, i = divmod(index, self.batches_per_epoch)
-        if self._cached[0] != epoch:
-            self._cached = (epoch, self._epoch(epoch, np.random.default_rng((self.seed, epoch))))
-        return self._cached[1][i]
-
-    def _epoch(self, epoch: int, rng: np.random.Generator) -> list[tuple[int, np.ndarray]]:
-        batches, over = [], np.array([], np.int64)
-        members = np.concatenate([np.arange(self.own), self._replayed(epoch)])
-        for which in range(self.buckets):
-            order = rng.permutation(np.concatenate([over, members[self.bucket[members] == which]]))
-            full = len(order) // self.rows * self.rows
-            batches += [(which, chosen) for chosen in order[:full].reshape(-1, self.rows)]
-            over = order[full:]
-        return [batches[j] for j in rng.permutation(len(batches))]
-
-    def _replayed(self, epoch: int) -> np.ndarray:
-        if not self.drawn:
-            return np.array([], np.int64)
-        count = len(self.bucket) - self.own
-        turns, places = np.divmod(np.arange(epoch * self.drawn, (epoch + 1) * self.drawn), count)
-        orders = {turn: np.random.default_rng((self.seed, int(turn), 1)).permutation(count) for turn in np.unique(turns)}
-        return np.array([self.own + orders[turn][place] for turn, place in zip(turns, places, strict=True)], np.int64)
-
-
-def _prefetch(ds: grain.IterDataset, config: InputConfig) -> grain.IterDataset:
-    if config.workers:
-        return ds.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=config.prefetch))
-    return grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=config.prefetch)
+    return stream
 
 
 def eval_batches(

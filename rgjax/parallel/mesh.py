@@ -1,9 +1,8 @@
-"""The device mesh, and process start-up."""
+"""The device mesh, and what processes agree on over it."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
 
 import jax
@@ -13,7 +12,6 @@ from jax.experimental import multihost_utils
 from rgjax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
-SCHEDULED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # processes that srun or mpirun started together
 
 
 def parse(text: str) -> dict[str, int]:
@@ -41,33 +39,18 @@ def make(text: str) -> jax.sharding.Mesh:
     total = math.prod(sizes.values())
     if total > len(devices) or (total < len(devices) and jax.process_count() > 1):
         raise UserError(f"--mesh={text} takes {total} devices and there are {len(devices)}; change the mesh.")
-    if sizes["data"] * sizes["fsdp"] % jax.process_count():
-        raise UserError(f"--mesh={text} spreads tensor over processes ({jax.process_count()}); keep that axis within one.")
+    local = len(devices) // jax.process_count()
+    if jax.process_count() > 1 and local % sizes["tensor"] and sizes["tensor"] % local:
+        raise UserError(f"--mesh={text} cuts rows of {sizes['tensor']} devices (tensor) out of processes of {local}; one must divide the other.")
     shape = tuple(sizes[a] for a in AXES)
     grid = np.asarray(devices[:total]).reshape(shape)
     return jax.sharding.Mesh(grid, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
 
 
-def start(compilation_cache: str = "") -> None:
-    """Joins the cluster if one is announced by the environment, and turns the compilation cache on.
-
-    JAX recognises SLURM and Open MPI by their variables; RGJAX_COORDINATOR (host:port), RGJAX_PROCESSES and RGJAX_PROCESS
-    serve where no scheduler does. Raises UserError when these are incomplete.
-    """
-    if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
-    if jax.distributed.is_initialized():
-        return
-    if coordinator := os.environ.get("RGJAX_COORDINATOR"):
-        if "cpu" in (jax.config.jax_platforms or "cpu"):
-            jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        try:
-            count, mine = int(os.environ["RGJAX_PROCESSES"]), int(os.environ["RGJAX_PROCESS"])
-        except (KeyError, ValueError):
-            raise UserError("RGJAX_COORDINATOR is set; RGJAX_PROCESSES and RGJAX_PROCESS must be whole numbers beside it.") from None
-        jax.distributed.initialize(coordinator, count, mine)
-    elif any(int(os.environ.get(name) or 1) > 1 for name in SCHEDULED):
-        jax.distributed.initialize()
+def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
+    """(k, n): this process feeds the k-th of n equal parts of a batch's rows; those that hold one row's devices together feed the same."""
+    together = max(1, mesh.shape["tensor"] * jax.process_count() // mesh.size)
+    return jax.process_index() // together, jax.process_count() // together
 
 
 def meet(where: str) -> None:

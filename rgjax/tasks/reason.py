@@ -16,6 +16,7 @@ from rgjax.data import pipeline
 from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
+from rgjax.data.streams import Streams
 from rgjax.data.teacher import TeacherLogits
 from rgjax.data.template import Template
 from rgjax.data.tokenizer import Tokenizer
@@ -108,20 +109,25 @@ class ReasonTask:
         found.check(dataset, self.rendering)
         return found
 
-    def training_data(self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = (), teacher: TeacherLogits | None = None):
-        """A checkpointable iterator of this process's training batches, with the share of `replay` mixed in, or `teacher` beside."""
-        where = {"process": jax.process_index(), "processes": jax.process_count(), "replay": replay, "teacher": teacher}
-        return iter(pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where))
+    def training_data(
+        self, dataset: Dataset, seed: int, replay: Sequence[Dataset] = (), teacher: TeacherLogits | None = None, share: tuple[int, int] = (0, 1)
+    ) -> Streams:
+        """A checkpointable iterator of training batches, with the part of `replay` mixed in, or `teacher` beside.
 
-    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0, loss_on: str = "") -> Iterator[dict]:
-        """This process's rows of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty.
+        `share` (k, n) gives the k-th of n equal parts of each batch's rows, `parallel.mesh.share` of several processes.
+        """
+        where = {"process": share[0], "processes": share[1], "replay": replay, "teacher": teacher}
+        return pipeline.train_batches(dataset, self.template, self.input, self.architecture, seed=seed, **where)
+
+    def evaluation_data(self, dataset: Dataset, split: str, limit: int = 0, loss_on: str = "", share: tuple[int, int] = (0, 1)) -> Iterator[dict]:
+        """The rows of `share` (as above) of every batch of a split (at most `limit` batches; 0 = all); none if the split is empty.
 
         `loss_on` overrides the run's own choice of the tokens that are scored.
         """
         if not dataset.count(split):
             return iter(())
         config = dataclasses.replace(self.input, loss_on=loss_on or self.input.loss_on)
-        where = {"process": jax.process_index(), "processes": jax.process_count()}
+        where = {"process": share[0], "processes": share[1]}
         return pipeline.eval_batches(dataset, split, self.template, config, self.architecture, limit=limit, **where)
 
     def in_int8(self) -> ReasonTask:

@@ -21,8 +21,8 @@ from rgjax.hf.load import Pretrained
 from rgjax.hf.table import Family
 from rgjax.models import merge, quantized
 from rgjax.models.build import ModelFactory
+from rgjax.parallel import cluster, sharding
 from rgjax.parallel import mesh as mesh_lib
-from rgjax.parallel import sharding
 from rgjax.tasks.reason import ReasonTask
 from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
@@ -51,7 +51,7 @@ class Run:
         """Loads the best or last checkpoint of a run, and what it did not train from the folder it began with (or `base`, if that was
         moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
-        mesh_lib.start(facts["train"].compilation_cache)
+        cluster.start(facts["train"].compilation_cache)
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:
             raise UserError(f"{folder} was trained with other vectors than {' and '.join(task.vectors.paths)} hold; restore those.")

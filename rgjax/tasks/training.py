@@ -14,6 +14,7 @@ from flax import nnx
 from rgjax import trees
 from rgjax.config import AdapterConfig, DecodeConfig, OptimizerConfig
 from rgjax.data.dataset import Dataset
+from rgjax.data.streams import number_of_streams
 from rgjax.data.teacher import TeacherLogits
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
@@ -41,6 +42,9 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     """
     train, inputs = sections["train"], sections["input"]
     mesh = mesh_lib.make(train.mesh)
+    share = mesh_lib.share(mesh)
+    if not inputs.streams:
+        sections["input"] = inputs = dataclasses.replace(inputs, streams=number_of_streams(inputs.batch_size, share[1]))
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
     source = _source(sections, stored)
@@ -52,29 +56,29 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
         source.check(task.factory.base)
     groups.check(sections["optimizer"], task.factory, Tuning(sections["adapter"]).trained)
     optimizer.make(sections["optimizer"], train.steps, sections["adapter"])  # for what it refuses, before anything is written
-    how = _tuning(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
+    how = tuning_of(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
-    facts |= {"counts": dataset.manifest["counts"], "processes": jax.process_count()}
+    facts |= {"counts": dataset.manifest["counts"]}
     facts |= {"base_fingerprint": source.fingerprint} if source else {}
     facts |= {"vectors_fingerprint": task.vectors.fingerprint()} if task.vectors else {}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
     teacher, replay = task.teacher(dataset, sections["optimizer"].distill_temperature), task.replayed(dataset)
-    loss = _loss(task, sections["optimizer"], teacher)
+    loss = loss_of(task, sections["optimizer"], teacher)
     facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay], "distill_fingerprint": teacher.fingerprint if teacher else ""}
-    data = task.training_data(dataset, train.seed, replay, teacher)
+    data = task.training_data(dataset, train.seed, replay, teacher, share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     _write(facts if source or not stored else {**stored, **facts}, dataset, flags_text)
     if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
-    validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches)  # never test: what chooses a checkpoint can't judge it
+    validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches, share=share)  # never test: what chooses a checkpoint can't judge it
     sample = _sampler(task, dataset, sections)
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
 
 
-def _loss(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
+def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
     """The step's loss function, as the optimizer's section says."""
     distill = Distillation(config.distill_weight, config.distill_temperature) if teacher else None
     return task.loss(config.label_smoothing, config.rdrop, distill)
@@ -91,7 +95,7 @@ def _source(sections: dict, stored: dict | None):
     return open_source(path)
 
 
-def _tuning(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh, begun: bool) -> Tuning:
+def tuning_of(task: reason.ReasonTask, sections: dict, source, mesh: jax.sharding.Mesh, begun: bool = False) -> Tuning:
     """What is trained; raises UserError when a pattern names nothing. A run that has `begun` has its adapter's values in its checkpoint."""
     config = sections["adapter"]
     tuning.check(config, nnx.to_pure_dict(task.factory.abstract), sections["train"].steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -20,9 +21,11 @@ from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.train import flops, optimizer
 from rgjax.train.checkpoint import Checkpoints
+from rgjax.train.nonfinite import NonFinite
 from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import TrainState, abstract_state, create, everything
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
+from rgjax.train.stragglers import Stragglers
 from rgjax.train.tuning import ALL, Tuning
 
 STEPS_BETWEEN_CALLS = 8
@@ -43,30 +46,32 @@ class Loop:
         mesh: jax.sharding.Mesh,
         tuning: Tuning = ALL,
     ):
-        """`data` is a checkpointable iterator of this process's rows; `sample(params, step)` writes a few reasons."""
+        """`data` is a checkpointable iterator of this process's rows, closed at the end; `sample(params, step)` writes a few reasons."""
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
         tx = optimizer.make(optimizer_config, config.steps, tuning.config)
-        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty)
+        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, config.nonfinite == "skip")
         self.eval_step = make_eval_step(factory, sums_fn)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
-        self.progress = {"best": math.inf, "stale": 0}
+        self.progress = {"best": math.inf, "stale": 0, "skipped": 0}
         self.state = self._begin(tx)
+        self.watch = NonFinite(config, self.progress["skipped"])
         self.log = RunLog(config.workdir, config.steps, self.step)
-        self.meter = Meter(factory, self.log, self.step, config, tuning.trained, 2 if optimizer_config.rdrop else 1)
+        passes, shares = 2 if optimizer_config.rdrop else 1, mesh_lib.share(mesh)[1]
+        self.meter = Meter(factory, self.log, self.step, config, tuning.trained, passes, shares)
         self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
-        ema, latest, tuning = self.optimizer_config.ema > 0, self.checkpoints.latest, self.tuning
-        self.step = latest or 0
-        if latest is None:
+        ema, tuning = self.optimizer_config.ema > 0, self.tuning
+        self.step, self.notes = 0, []
+        if self.checkpoints.begins():
             own = tuning.initial and tuning.initial()
             state, frozen = create(self.factory, tx, self.mesh, ema, self.config.seed, own, tuning.trained)
             self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), True)}
             return state
         abstract = abstract_state(self.factory, tx, self.mesh, ema, self.config.seed, tuning.trained)
-        state, progress = self.checkpoints.restore(latest, abstract, self.data)
+        self.step, state, progress, self.notes = self.checkpoints.restore(abstract, self.data)
         frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
         self.fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
         self.progress |= {k: (math.inf if v is None and k == "best" else v) for k, v in progress.items()}
@@ -78,12 +83,14 @@ class Loop:
         pending: tuple[int, dict, dict] | None = None
         try:
             self.log.note(f"mesh {dict(self.mesh.shape)} on {self.mesh.size} of {jax.device_count()} devices")
+            for text in self.notes:
+                self.log.note(text)
             if self.step:
                 self.log.note(f"continuing at step {self.step}")
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
                 batch = self.meter.wait_for(self.data)
                 placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
-                with jax.transfer_guard("disallow"):
+                with jax.transfer_guard("disallow"), self.meter.dispatching():
                     self.state, metrics = self.train_step(self.state, self.fixed, placed)
                 self.step += 1
                 if pending:
@@ -95,8 +102,12 @@ class Loop:
             if pending:
                 self._report(pending[0], self._read(*pending))
             self._finish()
+        except UserError:
+            self.checkpoints.wait()  # what is being saved is sound
+            raise
         finally:
             signal.signal(signal.SIGTERM, previous)
+            self.data.close()
             self.log.close()
         return self._summary()
 
@@ -113,26 +124,19 @@ class Loop:
         return 0 < self.config.patience <= self.progress["stale"]
 
     def _read(self, step: int, metrics: dict, batch: dict) -> dict[str, float]:
-        """A finished step's metrics as numbers, counted; stops the run when they are not finite."""
+        """A finished step's metrics as numbers, counted; stops the run when they are not finite, or says that it goes on."""
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]) or not math.isfinite(values["grad_norm"]):
-            self._non_finite(step, values, batch)
+        if text := self.watch.note(step, values, batch):
+            self.log.note(text)
         self.meter.add(values, batch)
         return values
 
     def _report(self, step: int, values: dict[str, float], validation: dict[str, float] | None = None) -> None:
         """Logs a step if it is due, or if it was validated: one line holds both."""
         if validation or step % self.config.log_every == 0 or step == self.config.steps or step == 1:
-            self.meter.report(step, values, float(self.schedule(step - 1)), validation or {})
-
-    def _non_finite(self, step: int, values: dict, batch: dict) -> None:
-        path = f"{self.config.workdir}/nonfinite_step_{step}_process_{jax.process_index()}.npz"
-        np.savez(path, **batch)
-        self.checkpoints.wait()
-        raise UserError(
-            f"The loss of step {step} is {values['loss']} (gradient norm {values['grad_norm']}); its batch is kept in {path}; "
-            "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
-        )
+            skipped = {"skipped": self.watch.skipped} if self.config.nonfinite == "skip" else {}
+            rate = float(self.schedule(step - 1 - self.watch.skipped))  # the optimizer counts the steps it took
+            self.meter.report(step, values | skipped, rate, validation or {})
 
     def _milestone(self, values: dict[str, float]) -> None:
         paused, found = time.perf_counter(), {}
@@ -168,6 +172,7 @@ class Loop:
         return {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": accuracy}
 
     def _save(self, val_loss: float | None) -> None:
+        self.progress["skipped"] = self.watch.skipped
         progress = {k: (None if v == math.inf else v) for k, v in self.progress.items()}
         self.checkpoints.save(self.step, self.state, self.data, progress, val_loss)
 
@@ -194,16 +199,19 @@ class Meter:
     """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
 
     def __init__(
-        self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1
-    ):
-        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch."""
+        self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1,
+        shares: int = 1,
+    ):  # fmt: skip
+        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has."""
+        self.shares = shares
         self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
         self.params = nnx.to_pure_dict(factory.abstract)
         self.compile_seconds, self.last, self.first = None, {}, False
+        self.stragglers = Stragglers()
         self._reset(time.perf_counter())
 
     def _reset(self, now: float) -> None:
-        self.since, self.waited, self.steps = now, 0.0, 0
+        self.since, self.waited, self.dispatched, self.steps = now, 0.0, 0.0, 0
         self.counts = dict.fromkeys(("tokens", "encoder_tokens", "target_tokens", "examples", "slots"), 0.0)
 
     def wait_for(self, data: Iterator):
@@ -212,6 +220,13 @@ class Meter:
         batch = next(data)
         self.waited += time.perf_counter() - start
         return batch
+
+    @contextlib.contextmanager
+    def dispatching(self) -> Iterator[None]:
+        """Counts the time that it takes to start a step."""
+        start = time.perf_counter()
+        yield
+        self.dispatched += time.perf_counter() - start
 
     def skip(self, seconds: float) -> None:
         """Leaves time spent on evaluation and saving out of the rates."""
@@ -227,32 +242,32 @@ class Meter:
             self.first = False
             if self.steps:  # the compiling step was not reported: its tokens must not count, since its time does not
                 self._reset(self.since)
-        processes = jax.process_count()
         self.steps += 1
         self.counts["target_tokens"] += values["target_tokens"]
         segments = batch["segment_ids"]
-        self.counts["tokens"] += np.count_nonzero(segments) * processes
-        self.counts["examples"] += segments.max(axis=1).sum() * processes
-        self.counts["slots"] += segments.size * processes
+        self.counts["tokens"] += np.count_nonzero(segments) * self.shares
+        self.counts["examples"] += segments.max(axis=1).sum() * self.shares
+        self.counts["slots"] += segments.size * self.shares
         if "encoder_segment_ids" in batch:
             encoder = batch["encoder_segment_ids"]
-            self.counts["encoder_tokens"] += np.count_nonzero(encoder) * processes
-            self.counts["slots"] += encoder.size * processes
+            self.counts["encoder_tokens"] += np.count_nonzero(encoder) * self.shares
+            self.counts["slots"] += encoder.size * self.shares
 
     def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
         """Logs one step with the rates since the last report.
 
         `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
-        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either.
+        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
+        none of those that are not finite.
         """
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
         peak, _ = flops.peak_flops()
         work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts, self.trained, self.passes)
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
-        self.last = {
+        found = {
             "loss": values["loss"],
-            **({"penalty": values["penalty"]} if "penalty" in values else {}),
+            **{name: values[name] for name in ("penalty", "skipped") if name in values},
             "perplexity": math.exp(min(values["nll"], 50)),
             "accuracy": values["correct"],
             "grad_norm": values["grad_norm"],
@@ -265,6 +280,10 @@ class Meter:
             "data_wait_seconds": self.waited / max(self.steps, 1),
             "memory_bytes": memory_bytes(),
         }
+        self.last = {name: value for name, value in found.items() if math.isfinite(value)}
         eta = (self.config.steps - step) * self.last["step_seconds"]
         self.log.scalars(step, {**self.last, **validation, "eta_seconds": eta})
+        steps = max(self.steps, 1)
+        if text := self.stragglers.note(self.waited / steps, self.dispatched / steps, self.last["step_seconds"]):
+            self.log.note(text)
         self._reset(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pathlib
 import resource
@@ -50,7 +51,7 @@ class RunLog:
 
     def _show(self, step: int, v: dict[str, float]) -> None:
         held = f" (penalty {v['penalty']:.4f})" if "penalty" in v else ""
-        text = f"loss {v['loss']:.4f}{held}  |g| {v['grad_norm']:.2f}  lr {v['learning_rate']:.1e}"
+        text = f"loss {v.get('loss', math.nan):.4f}{held}  |g| {v.get('grad_norm', math.nan):.2f}  lr {v['learning_rate']:.1e}"
         text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
         text += f"  eta {v['eta_seconds'] / 60:.0f} min"
         if "val_loss" in v:

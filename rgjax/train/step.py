@@ -19,23 +19,32 @@ SumsFn = Callable[..., dict[str, jax.Array]]
 NOTHING_FIXED: dict = {"weights": {}}  # what is not trained, where all is
 
 
-def make_train_step(
-    factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTransformation, config: OptimizerConfig,
-    penalty: Callable[[dict, dict], jax.Array] | None = None,
-):  # fmt: skip
-    """`train_step(state, fixed, batch) -> (state, metrics)`; batch leaves are [accumulate, rows, ...].
+def make_loss(factory: ModelFactory, sums_fn: SumsFn, penalty: Callable[[dict, dict], jax.Array] | None = None):
+    """`loss(params, fixed, batch, key) -> (sum, sums)` of one micro-batch [rows, ...], as `make_train_step` lowers it."""
 
-    `fixed` holds what is not trained: the other parameters as "weights", and arrays for `penalty(trained, fixed)`. The gradient is
-    that of (sum of losses) / (number of target tokens) + penalty, the sums over all micro-batches and devices, so the same
-    examples give the same step however they are laid out.
-    """
-
-    def loss(params, fixed, batch, key):
+    def loss(params: dict, fixed: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, dict]:
         sums = sums_fn(factory.model(trees.join(params, fixed["weights"])), batch, key)
         if penalty is not None:
             sums["penalty"] = penalty(params, fixed) * jnp.maximum(sums["tokens"], 1.0)
             sums["loss"] += sums["penalty"]
         return sums["loss"], sums
+
+    return loss
+
+
+def make_train_step(
+    factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTransformation, config: OptimizerConfig,
+    penalty: Callable[[dict, dict], jax.Array] | None = None, skip: bool = False,
+):  # fmt: skip
+    """`train_step(state, fixed, batch) -> (state, metrics)`; batch leaves are [accumulate, rows, ...].
+
+    `fixed` holds what is not trained: the other parameters as "weights", and arrays for `penalty(trained, fixed)`. The gradient is
+    that of (sum of losses) / (number of target tokens) + penalty, the sums over all micro-batches and devices, so the same
+    examples give the same step however they are laid out. With `skip` a step whose loss or gradient is not finite changes nothing
+    but its number; which it is, is decided on the device.
+    """
+
+    loss = make_loss(factory, sums_fn, penalty)
 
     def micro(params, fixed, key, carry, batch_and_index):
         grads, sums = carry
@@ -58,6 +67,10 @@ def make_train_step(
         ema = _average(state, params, config.ema)
         metrics = {k: v / tokens for k, v in sums.items() if k != "tokens"}
         metrics |= {"target_tokens": sums["tokens"], "grad_norm": optax.global_norm(grads)}
+        if skip:
+            sound = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+            before = (state.params, state.opt_state, state.ema)
+            params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, opt_state, ema), before)
         return TrainState(state.step + 1, params, opt_state, ema, state.key), metrics
 
     return jax.jit(train_step, donate_argnums=0)

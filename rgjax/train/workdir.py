@@ -17,8 +17,8 @@ SECTIONS = {
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
-    "dataset", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every",
-    "eval_batches", "save_every", "keep", "patience", "samples", "compilation_cache", "scan", "remat", "attention",
+    "dataset", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch", "workdir", "steps", "mesh", "log_every", "eval_every",
+    "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite", "compilation_cache", "scan", "remat", "attention",
     *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
@@ -37,7 +37,10 @@ def read(workdir: str | pathlib.Path) -> dict:
         raise UserError(f"{workdir} holds no run (its config.json is not a run's); give the --workdir of a launch.train run.")
     if odd := next((name for name in SECTIONS if not isinstance(stored.get(name, {}), dict)), None):
         raise UserError(f"{path} is damaged ({odd} is no object); restore it, or start a new run in another folder.")
-    return stored | {name: config_lib.from_json(cls, stored.get(name, {})) for name, cls in SECTIONS.items()}
+    facts = stored | {name: config_lib.from_json(cls, stored.get(name, {})) for name, cls in SECTIONS.items()}
+    if not facts["input"].streams and "processes" in facts:  # an older run: each process read a stream of its own
+        facts["input"] = dataclasses.replace(facts["input"], streams=facts["processes"])
+    return facts
 
 
 def write(workdir: str | pathlib.Path, facts: dict, flags_text: str) -> None:
@@ -96,9 +99,9 @@ def check_same(workdir: str, stored: dict, now: dict) -> None:
         raise UserError(f"{workdir} was trained with other vectors than --item_vectors and --user_vectors hold; give those, or a new --workdir.")
     if stored.get("distill_fingerprint", "") != now.get("distill_fingerprint", ""):
         raise UserError(f"{workdir} was trained with another teacher than --distill={now['input'].distill}; give that one, or a new --workdir.")
-    for name, what in (("vocab_size", "tokens in its vocabulary"), ("processes", "processes")):
-        if name in stored and stored[name] != now[name]:
-            raise UserError(f"{workdir} was started with {stored[name]} {what}, not {now[name]}; go on with as many, or give a new --workdir.")
+    if stored["vocab_size"] != now["vocab_size"]:
+        sizes = f"{stored['vocab_size']} tokens in its vocabulary, not {now['vocab_size']}"
+        raise UserError(f"{workdir} was started with {sizes}; go on with as many, or give a new --workdir.")
     if "base_fingerprint" in now and stored.get("base_fingerprint") != now["base_fingerprint"]:
         raise UserError(f"{workdir} was started with other weights than --init_from={now['train'].init_from} holds; give those, or a new --workdir.")
     for section in SECTIONS:

@@ -74,7 +74,7 @@ def same(one, other):
 @both_layouts
 @both_architectures
 def test_every_example_arrives_whole_and_equally_often(dataset, tokenizer, layout, architecture):
-    config = config_of(layout)
+    config = config_of(layout, streams=1)
     keys, seen = truth(dataset, tokenizer, config, architecture=architecture), collections.Counter()
     targets = {i: sum(dict(key)["weights"]) for key, i in keys.items()}
     stream = batches(dataset, tokenizer, config, architecture)
@@ -119,7 +119,7 @@ def test_loss_on_all_weighs_every_token_of_the_example(dataset, tokenizer, layou
 
 def test_one_epoch_of_two_processes_is_disjoint_and_whole(dataset, tokenizer, monkeypatch):
     monkeypatch.setattr(pipeline, "PACKING_BINS", 1)  # rows in the order of the examples
-    config = config_of("packed")
+    config = config_of("packed", streams=2)
     keys, shares = truth(dataset, tokenizer, config), []
     half = len(keys) // 2
     for process in range(2):
@@ -140,7 +140,7 @@ def test_bucketed_batches_of_two_processes_are_those_of_one(dataset, tokenizer, 
     for _ in range(40):
         one, parts = next(whole), [next(h) for h in halves]
         for name in one:
-            assert np.array_equal(one[name][0::2], parts[0][name]) and np.array_equal(one[name][1::2], parts[1][name])
+            assert np.array_equal(one[name], np.concatenate([part[name] for part in parts]))
 
 
 def test_bucketed_batches_have_the_smallest_shape_that_holds_them(dataset, tokenizer):
@@ -233,6 +233,8 @@ def test_evaluation_can_be_limited(dataset, tokenizer):
     [
         ({"batch_size": 100_000}, {}, "larger than the"),
         ({"batch_size": 3}, {"process": 0, "processes": 2}, "divide among 2 processes"),
+        ({"streams": 3}, {}, "3 streams.*--batch_size=4"),
+        ({"streams": 2}, {"process": 0, "processes": 4}, "2 streams.*4 processes"),
         ({"packing": False, "buckets": "0.5,x"}, {}, "--buckets"),
         ({"packing": False, "buckets": "0.5,2"}, {}, "--buckets"),
     ],

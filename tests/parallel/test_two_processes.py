@@ -24,7 +24,7 @@ FLAGS = {
 
 
 def begin(flags, devices, processes=1):
-    """Starts launch.train in `processes` processes of `devices` fake devices each."""
+    """Starts launch.train in `processes` processes of `devices` fake devices each; `flags` may be a list, one for each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,7 +34,8 @@ def begin(flags, devices, processes=1):
         env |= {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}"}
         if processes > 1:
             env |= {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(processes), "RGJAX_PROCESS": str(process)}
-        command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in flags.items())]
+        own = flags[process] if isinstance(flags, list) else flags
+        command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in own.items())]
         started.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     return started
 

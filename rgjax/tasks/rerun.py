@@ -1,0 +1,64 @@
+"""One training step of a run, put together again around its last checkpoint; nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from rgjax import trees
+from rgjax.data.dataset import Dataset
+from rgjax.errors import UserError
+from rgjax.parallel import mesh as mesh_lib
+from rgjax.tasks.reason import ReasonTask
+from rgjax.tasks.run import open_tokenizer, original
+from rgjax.tasks.training import loss_of, tuning_of
+from rgjax.train import optimizer, workdir
+from rgjax.train.checkpoint import Checkpoints
+from rgjax.train.state import TrainState, abstract_state
+from rgjax.train.step import make_loss
+from rgjax.train.tuning import Tuning
+
+
+class Step(NamedTuple):
+    """`loss(params, fixed, batch, key) -> (sum, sums)` of one micro-batch; `params` are those that the run trains."""
+
+    number: int  # of the checkpoint
+    state: TrainState
+    fixed: dict
+    loss: Callable[..., tuple[jax.Array, dict]]
+    accumulate: int
+
+    @classmethod
+    def open(cls, folder: str) -> Step:
+        """The step of a run on its last checkpoint, on one device and with its layers one by one; raises UserError where one can't be made."""
+        facts = workdir.read(folder)
+        mesh = mesh_lib.make("data:1")
+        model = dataclasses.replace(facts["model"], scan=False, remat="none")
+        task = ReasonTask(open_tokenizer(folder, facts), facts["input"], model, facts["adapter"])
+        source = original(folder, facts) if Tuning(facts["adapter"]).freezes else None
+        tuning = tuning_of(task, facts, source, mesh)
+        config, train = facts["optimizer"], facts["train"]
+        tx = optimizer.make(config, train.steps, facts["adapter"])
+        checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
+        if checkpoints.latest is None:
+            raise UserError(f"{folder} has no checkpoint to run the batch on; start again with a smaller --save_every.")
+        number = checkpoints.latest
+        state = checkpoints.load(number, abstract_state(task.factory, tx, mesh, config.ema > 0, train.seed, tuning.trained))
+        checkpoints.close()
+        frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
+        fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
+        teacher = task.teacher(Dataset.open(facts["input"].dataset), config.distill_temperature) if facts["input"].distill else None
+        return cls(number, state, fixed, make_loss(task.factory, loss_of(task, config, teacher), tuning.penalty), config.accumulate)
+
+    def key(self, step: int, micro: int) -> jax.Array:
+        """The dropout key of a micro-batch of the step numbered `step`."""
+        return jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(self.state.key), step - 1), micro)
+
+    def micro_batches(self, rows: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """What each accumulation step read of the processes' rows."""
+        parted = [{k: v.reshape(self.accumulate, -1, *v.shape[1:]) for k, v in of.items()} for of in rows]
+        return [{k: np.concatenate([of[k][i] for of in parted]) for k in parted[0]} for i in range(self.accumulate)]

@@ -1,0 +1,139 @@
+"""What the environment says of a cluster, the launcher of several local processes, and processes that lose each other."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from environment import QUICK, ROOT
+from test_two_processes import FLAGS, begin
+
+from rgjax.errors import UserError
+from rgjax.parallel.cluster import Place, announced
+from rgjax.train.stragglers import named
+
+SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"}
+MPI = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:3"}
+PLAIN = {"RGJAX_COORDINATOR": "node1:9876", "RGJAX_PROCESSES": "2", "RGJAX_PROCESS": "1"}
+
+
+@pytest.mark.parametrize(
+    "env, expected",
+    [
+        ({}, None),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
+        (PLAIN, Place("node1:9876", 2, 1, None)),
+        (SLURM, Place("", 4, 3, [1])),
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "3"}, Place("", 4, 3, [0])),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1(x4)", "SLURM_LOCALID": "0", "SLURM_GPUS_ON_NODE": "8"}, Place("", 4, 3, list(range(8)))),
+        (SLURM | {"RGJAX_COORDINATOR": "head:1"}, Place("head:1", 4, 3, [1])),
+        (MPI, Place("", 2, 1, [1])),
+        ({"RGJAX_COORDINATOR": "run-workers-0-0.run:9876", "RGJAX_PROCESSES": "4", "JOB_COMPLETION_INDEX": "2"},
+         Place("run-workers-0-0.run:9876", 4, 2, None)),
+    ],
+)  # fmt: skip
+def test_schedulers_are_recognised(env, expected):
+    assert announced(env) == expected
+
+
+@pytest.mark.parametrize(
+    "env, message",
+    [
+        ({"RGJAX_PROCESS": "1"}, "RGJAX_PROCESS is set and RGJAX_COORDINATOR is not"),
+        ({"RGJAX_COORDINATOR": "a:1"}, "RGJAX_PROCESSES .* is missing"),
+        ({"RGJAX_COORDINATOR": "a:1", "RGJAX_PROCESSES": "2"}, "RGJAX_PROCESS .* is missing"),
+        (PLAIN | {"RGJAX_PROCESSES": "two"}, "RGJAX_PROCESSES=two is no whole number"),
+        (PLAIN | {"RGJAX_PROCESS": "2"}, "RGJAX_PROCESS=2 is none of the 2"),
+        (PLAIN | {"RGJAX_COORDINATOR": "node1"}, "names no port"),
+        (SLURM | {"SLURM_NTASKS": "8"}, "SLURM_NTASKS=8 contradicts"),
+        ({k: v for k, v in MPI.items() if "uri" not in k}, "-x RGJAX_COORDINATOR"),
+    ],
+)
+def test_a_contradiction_is_one_sentence(env, message):
+    with pytest.raises(UserError, match=message):
+        announced(env)
+
+
+def test_the_process_that_holds_up_the_others_is_named():
+    assert "process 2 waits 0.500 s" in named({0: [0.01, 0, 1.0], 1: [0.02, 0, 1.0], 2: [0.5, 0, 1.0]})
+    assert "process 0 takes 0.400 s to start" in named({0: [0.0, 0.4, 1.0], 1: [0.0, 0.01, 1.0]})
+    assert named({0: [0.5, 0, 1.0], 1: [0.45, 0, 1.0]}) == named({0: [0.05, 0, 1.0], 1: [0.0, 0, 1.0]}) == named({0: [9, 9, 9]}) == ""
+
+
+@pytest.fixture
+def usual(dataset_folder, compilation_cache, tmp_path):
+    flags = FLAGS | {"dataset": dataset_folder, "compilation_cache": compilation_cache, "workdir": tmp_path / "run", "samples": 0}
+    return flags | {"mesh": "data:2", "steps": 100_000, "eval_every": 100_000, "save_every": 20, "log_every": 5}
+
+
+def wait_for_steps(workdir, lines, alive):
+    end = time.monotonic() + 200
+    while not (workdir / "metrics.jsonl").exists() or len((workdir / "metrics.jsonl").read_text().splitlines()) < lines:
+        assert time.monotonic() < end and alive()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_one_process_ends_the_other(usual, victim):
+    started = begin(usual, devices=1, processes=2)
+    wait_for_steps(usual["workdir"], 6, lambda: started[0].poll() is None)
+    started[victim].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    _, errors = started[1 - victim].communicate(timeout=120)
+    started[victim].communicate()
+    assert time.monotonic() - began < 60 and started[1 - victim].returncode != 0
+    if victim == 1:  # with the first process JAX's own service is gone too, which may end the others before they can say so
+        assert started[0].returncode == 1 and "Another process of this run is gone" in errors and "Traceback" not in errors
+    assert any(p.name.isdigit() for p in (usual["workdir"] / "checkpoints").iterdir())
+
+
+def test_a_damaged_shard_in_one_process_ends_both(usual, dataset_folder, tmp_path):
+    """The other process reads a good copy; it must not wait for ever."""
+    copies = [shutil.copytree(dataset_folder, tmp_path / f"shop{n}") for n in range(2)]
+    shard = next(copies[1].glob("train-*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 4 : len(content) // 2] = os.urandom(len(content) // 2 - len(content) // 4)
+    shard.write_bytes(content)
+    started = begin([usual | {"dataset": copy, "packing": "true"} for copy in copies], devices=1, processes=2)
+    told = [process.communicate(timeout=120)[1] for process in started]
+    assert started[1].returncode == 2 and f"{shard.name} is unreadable" in told[1], told
+    assert "prepare the dataset again" in told[1]
+    assert started[0].returncode == 1 and "Another process of this run is gone" in told[0], told[0]
+
+
+def local(flags, processes=2):
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-m", "launch.cluster.local", f"--processes={processes}", "--", *(f"--{k}={v}" for k, v in flags.items())]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_local_processes_are_stopped_together_and_saved(usual):
+    process = local(usual)
+    wait_for_steps(usual["workdir"], 3, lambda: process.poll() is None)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    step = json.loads(out.splitlines()[-1])["step"]
+    assert f"step {step} is saved" in errors and (usual["workdir"] / "checkpoints" / str(step)).is_dir()
+    assert pathlib.Path(f"{usual['workdir']}-process-1.log").exists()
+
+
+def test_a_local_process_that_is_killed_ends_all_with_its_output(usual):
+    process = local(usual)
+    wait_for_steps(usual["workdir"], 3, lambda: process.poll() is None)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2 and "Process 1 of 2 ended with code -9" in errors and "process-1.log" in errors
+
+
+def test_a_mistake_is_told_by_the_process_that_is_shown(usual):
+    _, errors = (process := local(usual | {"width": 33})).communicate(timeout=200)
+    assert process.returncode == 2 and "--width=33" in errors and "ended with code 2" in errors
+    _, errors = (process := local({})).communicate(timeout=60)
+    assert process.returncode == 2 and "--workdir is missing" in errors

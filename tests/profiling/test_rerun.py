@@ -1,0 +1,85 @@
+"""profiling.replay points at the module where a nan was put, forwards or backwards; and does so for runs with adapters and penalties."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+from environment import ROOT
+
+from profiling import replay
+from rgjax import trees
+from rgjax.hf import export
+from rgjax.parallel import mesh as mesh_lib
+from rgjax.tasks.reason import sums
+from rgjax.train.step import NOTHING_FIXED, make_loss
+
+
+def looked_at(made, params, loss=sums):
+    step = types.SimpleNamespace(
+        state=types.SimpleNamespace(params=params), fixed=NOTHING_FIXED, loss=make_loss(made, loss), key=lambda *_: jax.random.key(0)
+    )
+    return replay.looked_at(step, 1, tiny.training_batch(made, 2, 16), 0)
+
+
+@pytest.fixture(scope="module")
+def made():
+    mesh_lib.make("data:1")
+    return tiny.factory("llama", layers=3, scan=False)
+
+
+def changed(params, path, change):
+    return trees.nested([(p, change(leaf) if p == path else leaf) for p, leaf in trees.flat(params)])
+
+
+def test_a_sound_batch_is_called_sound(made):
+    found = looked_at(made, tiny.params(made))
+    assert replay.verdict(found) == {"where": "nowhere", "module": ""}
+    names = [p.module for p in found["probes"]]
+    assert {"embedding", "decoder.block[2].mlp", "decoder.norm", "model"} <= set(names)
+    assert all(p.reached for p in found["probes"] if p.module in ("embedding", "decoder.norm"))
+    assert made.model.__func__ and not hasattr(type(made.model(tiny.params(made))).__call__, "__wrapped__")  # nothing stays patched
+
+
+def test_a_weight_that_overflows_shows_in_the_module_that_multiplies_by_it(made):
+    huge = changed(tiny.params(made), "decoder.blocks.mlp.w_out", lambda w: w.at[1].set(3e38))
+    found = looked_at(made, huge)
+    assert not found["parameters"] and replay.verdict(found) == {"where": "activations", "module": "decoder.block[1].mlp"}
+    assert math.isfinite(next(p.value for p in found["probes"] if p.module == "decoder.block[0].mlp"))
+
+
+def test_a_parameter_that_is_nan_is_named_itself(made):
+    broken = changed(tiny.params(made), "decoder.blocks.attention.wq", lambda w: w.at[2, 0, 0].set(jnp.nan))
+    assert replay.verdict(looked_at(made, broken)) == {"where": "parameters", "module": "decoder.blocks.attention.wq"}
+
+
+def test_a_gradient_alone_is_traced_to_where_it_comes_from(made):
+    def rooted(model, batch, key):
+        found = sums(model, batch, key)
+        return found | {"loss": found["loss"] + jnp.sqrt(0.0 * found["loss"])}
+
+    first = replay.verdict(looked_at(made, tiny.params(made), rooted))
+    assert first == {"where": "gradients", "module": "model", "behind": "loss"}
+
+
+@pytest.mark.parametrize("more", [{"adapter": "lora", "rank": 2}, {"ewc": 10.0}], ids=["lora", "ewc"])
+def test_a_run_that_stopped_is_rerun(more, tokenizer, dataset_folder, start_training, tmp_path):
+    made = tiny.factory("llama", tokenizer.vocab_size, width=32, head_dim=8, max_positions=256)
+    export.write(tmp_path / "hf", tiny.params(made, noise=0.02), made.config, tokenizer)
+    more |= {"ewc_data": dataset_folder, "ewc_examples": 4} if "ewc" in more else {}
+    flags = {"init_from": tmp_path / "hf", "learning_rate": 1e32, "warmup_steps": 1, "save_every": 1, "nonfinite": "skip", "steps": 40}
+    process = start_training(tmp_path / "run", **flags, **more)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 2 and "10 in a row" in errors, errors
+    command = [sys.executable, "-m", "profiling.replay", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["first"]["where"] in ("activations", "loss", "gradients") and told["first"]["module"]
+    assert told["checkpoint"] >= told["step"] - 1 and not told["not_finite"]["parameters"]
