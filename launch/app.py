@@ -145,13 +145,16 @@ def _parse(argv):
         sys.exit(2)
 
 
+_LIBRARIES = ("absl", "etils", "grain", "jax", "tensor")  # whose own flags are not told
+
+
 def _usage(program: str) -> str:
     """Help text: the module's docstring, then the flags by group with their defaults."""
     lines = [(sys.modules["__main__"].__doc__ or "").strip(), ""]
     for group, members in sorted(FLAGS.flags_by_module_dict().items()):
-        if group.startswith(("absl", "etils", "grain", "jax", "tensor")) or "." in group.removesuffix("."):
+        if not (group == program or group.startswith("profiling.")) and (group.startswith(_LIBRARIES) or "." in group.removesuffix(".")):
             continue
-        lines += [group]
+        lines += ["Of this program." if group == program else group]
         for f in members:
             choice = f" [{'|'.join(f.parser.enum_values)}]" if hasattr(f.parser, "enum_values") else ""
             lines += _wrap(f"  --{f.name}={f.default!r}{choice}", f.help)
