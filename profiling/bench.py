@@ -7,7 +7,6 @@ A pair's ratio is the peer's seconds over ours within one round: above 1 we are 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import statistics
 import sys
@@ -26,14 +25,13 @@ flags.DEFINE_enum(
 )
 
 PEER = ("torch", "transformers")
-PAUSE = 0.05  # seconds between two sides: the threads of the one before have stopped spinning by then
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # read when JAX starts: torch needs memory of the same GPU
 
 
 def need(*names: str) -> None:
     """Raises UserError where a library that is compared with is missing."""
     for name in names or PEER:
-        if importlib.util.find_spec(name) is None:
+        if not _installed(name):
             raise UserError(f"{name} is not installed, and the comparison is with it; run pip install 'torch==2.13.0' -e '.[parity]'.")
 
 
@@ -64,6 +62,17 @@ def arrays(read: np.ndarray) -> dict[str, np.ndarray]:
     return {"tokens": read, "targets": targets, "weights": weights, "segment_ids": np.ones_like(read), "positions": np.ascontiguousarray(places)}
 
 
+def held(batch: dict) -> dict[str, int]:
+    """Real tokens, target tokens, examples and slots (padding included) of one of our batches."""
+    ids = [batch[name] for name in ("segment_ids", "encoder_segment_ids") if name in batch]
+    return {
+        "tokens": int(sum((i > 0).sum() for i in ids)),
+        "target_tokens": int(batch["weights"].sum()),
+        "examples": int(ids[0].max(axis=1).sum()),
+        "slots": sum(i.size for i in ids),
+    }
+
+
 def wait(value: object) -> None:
     """Returns once `value` and all that a torch GPU was asked for are computed."""
     import jax
@@ -73,6 +82,10 @@ def wait(value: object) -> None:
         torch.cuda.synchronize()
 
 
+def _nothing(_: str) -> None:
+    pass
+
+
 def timed(call: Callable[[], object]) -> float:
     """Seconds of a call and of what it started."""
     began = time.perf_counter()
@@ -80,15 +93,20 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def take_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict]:
-    """Of each side: `compile_seconds` (its first call), `seconds` (median), `fastest`, `slowest` and all `rounds`, in seconds."""
-    first, times = {name: timed(call) for name, call in sides.items()}, {name: [] for name in sides}
-    names = list(sides)
-    for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
-            time.sleep(PAUSE)
+def take_turns(
+    sides: dict[str, Callable[[], object]], rounds: int, before: Callable[[str], object] = _nothing, after: Callable[[str], object] = _nothing
+) -> dict[str, dict]:
+    """Of each side: `compile_seconds` (its first call), `seconds` (median), `fastest`, `slowest` and all `rounds`, in seconds.
+
+    `before` and `after` are called with a side's name around each of its calls, untimed.
+    """
+    names, times = list(sides), {name: [] for name in sides}
+    for r in range(-1, rounds):
+        for name in names[r % len(names) :] + names[: r % len(names)] if r >= 0 else names:
+            before(name)
             times[name].append(timed(sides[name]))
-    return {name: {"compile_seconds": first[name], **spread(times[name]), "rounds": times[name]} for name in names}
+            after(name)
+    return {name: {"compile_seconds": first, **spread(rest), "rounds": rest} for name, (first, *rest) in times.items()}
 
 
 def spread(times: Sequence[float]) -> dict[str, float]:
@@ -105,14 +123,21 @@ def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
 def versions(*names: str) -> dict[str, str]:
     """Versions of jax, flax, the peer's libraries and `names`, as far as they are installed."""
     known = dict.fromkeys(("jax", "flax", *PEER, *names))
-    return {name: importlib.metadata.version(name) for name in known if importlib.util.find_spec(name)}
+    return {name: importlib.metadata.version(name) for name in known if _installed(name)}
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def device() -> str:
     """What both sides compute on."""
     import jax
 
-    where = f"; torch on {torch_device()}" if importlib.util.find_spec("torch") else ""
+    where = f"; torch on {torch_device()}" if _installed("torch") else ""
     return f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores{where}"
 
 

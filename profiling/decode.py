@@ -43,8 +43,8 @@ REQUIRED = 0.99  # of the tokens, in float32
 def prompts() -> list[list[int]]:
     """Random prompts of ids that are no special tokens."""
     f, rng = app.FLAGS, np.random.default_rng(0)
-    if f.prompt_length + f.new_tokens > f.positions:
-        raise UserError(f"--prompt_length={f.prompt_length} and --new_tokens={f.new_tokens} exceed --positions={f.positions}; raise it.")
+    if f.prompt_length + f.new_tokens > f.max_positions:
+        raise UserError(f"--prompt_length={f.prompt_length} and --new_tokens={f.new_tokens} exceed --max_positions={f.max_positions}; raise it.")
     sizes = rng.integers(max(1, f.prompt_length // 8), f.prompt_length + 1, f.inputs) if f.ragged else [f.prompt_length] * f.rows
     return [rng.integers(3, f.vocab_size, n).tolist() for n in sizes]
 

@@ -21,13 +21,14 @@ flags.DEFINE_integer("layers", 6, "Layers.", lower_bound=1)
 flags.DEFINE_integer("width", 512, "Width of the model; the feed-forward is 4 times as wide.", lower_bound=8)
 flags.DEFINE_integer("heads", 8, "Heads.", lower_bound=1)
 flags.DEFINE_integer("vocab_size", 32_000, "Rows of the tied embedding table.", lower_bound=8)
-flags.DEFINE_integer("positions", 512, "Learned positions: the longest sequence.", lower_bound=8)
+flags.DEFINE_integer("max_positions", 512, "Learned positions: the longest sequence.", lower_bound=8)
 flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "What is computed in (torch: autocast); weights stay float32.")
 flags.DEFINE_bool("scan", False, "Ours: scan over stacked layers instead of unrolling them.")
 flags.DEFINE_enum("remat", "none", ["none", "dots", "full"], "Ours: what the backward pass recomputes.")
 
 USUAL = OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup_steps=0, weight_decay=0.1, clip=1.0)
-SHAPE = ("layers", "width", "heads", "vocab_size", "positions", "dtype")
+SHAPE = ("layers", "width", "heads", "max_positions", "vocab_size", "dtype")
+OWN = ("layers", "width", "heads", "max_positions", "dtype", "scan", "remat")  # of ModelConfig, defined here
 
 
 def shape(*more: str) -> dict:
@@ -46,7 +47,7 @@ def write(folder: str | pathlib.Path, spread: float = 0.02) -> None:
     f = app.FLAGS
     torch.manual_seed(0)
     GPT2LMHeadModel(GPT2Config(
-        vocab_size=f.vocab_size, n_embd=f.width, n_layer=f.layers, n_head=f.heads, n_positions=f.positions, initializer_range=spread,
+        vocab_size=f.vocab_size, n_embd=f.width, n_layer=f.layers, n_head=f.heads, n_positions=f.max_positions, initializer_range=spread,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=2, eos_token_id=1, pad_token_id=0,
     )).save_pretrained(folder)  # fmt: skip
 
@@ -71,22 +72,22 @@ def peer_model(folder: str | pathlib.Path):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(torch_device())
 
 
-def our_training(folder: str | pathlib.Path) -> Callable[[dict], object]:
-    """`step(batch) -> loss` as launch.train takes it, its state carried on; a batch is one that `placed` made."""
-    from rgjax.parallel import mesh as mesh_lib
-    from rgjax.tasks import reason
-    from rgjax.train import optimizer, state, step
+class OurTraining:
+    """`training(batch) -> loss` takes a step as launch.train does and changes `state`; a batch is one that `placed` made."""
 
-    factory, params = our_model(folder)
-    tx = optimizer.make(USUAL, 1000)
-    run = step.make_train_step(factory, reason.sums, tx, USUAL)
-    now = [state.create(factory, tx, mesh_lib.make("data:1"), False, 0, params)[0]]
+    def __init__(self, folder: str | pathlib.Path):
+        from rgjax.parallel import mesh as mesh_lib
+        from rgjax.tasks import reason
+        from rgjax.train import optimizer, state, step
 
-    def call(batch: dict):
-        now[0], metrics = run(now[0], step.NOTHING_FIXED, batch)
+        factory, params = our_model(folder)
+        tx, self._fixed = optimizer.make(USUAL, 1000), step.NOTHING_FIXED
+        self._step = step.make_train_step(factory, reason.sums, tx, USUAL)
+        self.state = state.create(factory, tx, mesh_lib.make("data:1"), False, 0, params)[0]
+
+    def __call__(self, batch: dict):
+        self.state, metrics = self._step(self.state, self._fixed, batch)
         return metrics["loss"]
-
-    return call
 
 
 def placed(batch: dict[str, np.ndarray]) -> dict:

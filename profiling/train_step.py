@@ -35,15 +35,15 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of losses over thre
 def tokens() -> np.ndarray:
     """The batch [rows, length] int32."""
     f = app.FLAGS
-    if f.length > f.positions:
-        raise UserError(f"--length={f.length} exceeds --positions={f.positions}; raise it.")
+    if f.length > f.max_positions:
+        raise UserError(f"--length={f.length} exceeds --max_positions={f.max_positions}; raise it.")
     return np.random.default_rng(0).integers(0, f.vocab_size, (f.rows, f.length), dtype=np.int32)
 
 
 def make(side: str, folder: pathlib.Path):
     """A call that takes one step of `side` and returns its loss."""
     if side == "ours":
-        return functools.partial(sides.our_training(folder), sides.placed(bench.arrays(tokens())))
+        return functools.partial(sides.OurTraining(folder), sides.placed(bench.arrays(tokens())))
     import torch
 
     ids = torch.as_tensor(tokens(), dtype=torch.long, device=bench.torch_device())
@@ -94,7 +94,7 @@ def _config():
     f = app.FLAGS
     return ModelConfig(
         layers=f.layers, width=f.width, heads=f.heads, positions="learned", norm="layernorm", bias=True, activation="gelu_new",
-        max_positions=f.positions,
+        max_positions=f.max_positions,
     )  # fmt: skip
 
 
