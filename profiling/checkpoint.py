@@ -35,10 +35,7 @@ REQUIRED = 0.05  # most overhead of a save
 
 
 class Windows:
-    """Steps with and without saves of one training state.
-
-    `blocked` and `written` are seconds of each save: until it returned, and until all was there.
-    """
+    """Steps with and without saves of one training state; `blocked` are the seconds until each save returned."""
 
     def __init__(self, place: pathlib.Path):
         from rgjax.data.streams import Streams
@@ -51,7 +48,7 @@ class Windows:
         self.batch, self.folder = sides.placed(bench.arrays(tokens)), place / "checkpoints"
         self.checkpoints = Checkpoints(self.folder, keep=2)
         self.nothing = Streams({}, 0, 1)  # no data is read here, and no position saved
-        self.step, self.began, self.blocked, self.written = 0, 0.0, [], []
+        self.step, self.blocked = 0, []
 
     def plain(self) -> None:
         """A window without a save."""
@@ -61,16 +58,10 @@ class Windows:
 
     def saving(self) -> None:
         """A window that begins with a save, as launch.train makes it."""
-        self.began = time.perf_counter()
+        began = time.perf_counter()
         self.checkpoints.save(self.step, self.training.state, self.nothing, {}, None)
-        self.blocked.append(time.perf_counter() - self.began)
+        self.blocked.append(time.perf_counter() - began)
         self.plain()
-
-    def settle(self) -> None:
-        """Waits for what is being written."""
-        self.checkpoints.wait()
-        if len(self.written) < len(self.blocked):
-            self.written.append(time.perf_counter() - self.began)
 
     def size(self) -> int:
         """Bytes of the newest checkpoint."""
@@ -94,7 +85,7 @@ def main() -> dict:
         windows = Windows(place)
         windows.plain()  # compiles
         calls = {SAVING: windows.saving, WITHOUT: windows.plain, PEER: torch_save(windows.training.state, place / "state.pt")}
-        found = bench.take_turns(calls, f.rounds, after=lambda _: windows.settle())
+        found = bench.take_turns(calls, f.rounds, after=lambda _: windows.checkpoints.wait())
         sizes = {"ours": windows.size(), "peer": (place / "state.pt").stat().st_size}
         windows.checkpoints.close()
     finally:
@@ -108,15 +99,12 @@ def told(found: dict[str, dict], windows: Windows, sizes: dict[str, int]) -> dic
     blocked = windows.blocked[1:]  # the first is of the warm-up
     over = {"ours": bench.ratio(window, saving), "peer": bench.ratio(window, [a + b for a, b in zip(window, peer, strict=True)])}
     over = {name: {k: v - 1 for k, v in r.items()} for name, r in over.items()}
-    sides_told = {
-        "ours": {"blocked_seconds": statistics.median(blocked), "written_seconds": statistics.median(windows.written[1:])},
-        "peer": {"blocked_seconds": found[PEER]["seconds"], "written_seconds": found[PEER]["seconds"]},
-    }  # fmt: skip
+    sides_told = {"ours": {"blocked_seconds": statistics.median(blocked)}, "peer": {"blocked_seconds": found[PEER]["seconds"]}}
     for name, side in sides_told.items():
         side |= {"overhead": over[name], "bytes": sizes[name]}
         share = f"{over[name]['median']:.2%} ({over[name]['lowest']:.2%} to {over[name]['highest']:.2%})"
-        times = f"blocked {side['blocked_seconds']:.3f} s, written after {side['written_seconds']:.3f} s"
-        print(f"{name:<5} {times}, {side['bytes'] / 1e6:,.1f} MB; overhead of a save in {app.FLAGS.save_every} steps {share}")
+        blocks = f"blocked {side['blocked_seconds']:.3f} s, {side['bytes'] / 1e6:,.1f} MB"
+        print(f"{name:<5} {blocks}; overhead of a save in {app.FLAGS.save_every} steps {share}")
     ratio = bench.ratio(blocked, peer)
     print(f"a window without a save {found[WITHOUT]['seconds']:.2f} s; torch.save blocks {bench.told(ratio)} times as long as ours")
     rounds = {name: f["rounds"] for name, f in found.items()} | {"ours, blocked": blocked}

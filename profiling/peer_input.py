@@ -6,6 +6,8 @@ import itertools
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
+
 IGNORED = -100  # a label without loss, in transformers
 
 
@@ -29,6 +31,19 @@ def texts_of(dataset, template, tokenizer) -> list[tuple[str, str]]:
     """The training examples as the template writes them, turned back into text."""
     decode = lambda ids: tokenizer.backend.decode(ids, skip_special_tokens=False)
     return [(decode(r.prompt_ids), decode(r.target_ids)) for r in map(template.render, dataset.examples("train"))]
+
+
+def unpacked(batches: list[dict[str, np.ndarray]]) -> list[dict[str, list[int]]]:
+    """The examples in decoder-only batches, each alone: `input_ids`, and `labels` with IGNORED where there is no loss."""
+    found = []
+    for batch in batches:
+        for r, segments in enumerate(batch["segment_ids"]):
+            for number in range(1, segments.max() + 1):
+                at = segments == number
+                tokens, targets, weights = (batch[name][r][at].tolist() for name in ("tokens", "targets", "weights"))
+                labels = [t if w else IGNORED for t, w in zip(targets, weights, strict=True)]
+                found.append({"input_ids": [*tokens, targets[-1]], "labels": [IGNORED, *labels]})
+    return found
 
 
 def open_tokenizer(folder: str | pathlib.Path):

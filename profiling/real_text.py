@@ -61,19 +61,6 @@ def our_batches(dataset, tokenizer, config: InputConfig, seed: int, examples: in
     return found
 
 
-def unpacked(batches: list[dict[str, np.ndarray]]) -> list[dict[str, list[int]]]:
-    """The examples in decoder-only batches, each alone: `input_ids`, and `labels` with IGNORED where there is no loss."""
-    found = []
-    for batch in batches:
-        for r, segments in enumerate(batch["segment_ids"]):
-            for number in range(1, segments.max() + 1):
-                at = segments == number
-                tokens, targets, weights = (batch[name][r][at].tolist() for name in ("tokens", "targets", "weights"))
-                labels = [t if w else IGNORED for t, w in zip(targets, weights, strict=True)]
-                found.append({"input_ids": [*tokens, targets[-1]], "labels": [IGNORED, *labels]})
-    return found
-
-
 def peer_batches(examples: list[dict], tokenizer_folder: pathlib.Path, rows: int) -> list[dict]:
     """The examples as transformers batches them."""
     lengths = [len(e["input_ids"]) for e in examples]
@@ -139,7 +126,7 @@ def measured(folder: str, place: str) -> dict:
     f.vocab_size = tokenizer.vocab_size
     sides.write(place)
     batches = our_batches(dataset, tokenizer, config, f.seed, f.examples)
-    examples = unpacked(batches)
+    examples = peer_input.unpacked(batches)
     rows = f.peer_rows or max(1, round(len(examples) / len(batches)))
     peer = peer_batches(examples, dataset.tokenizer_folder, rows)
     counts, agreed = fill(batches, peer), losses(place, batches, peer)
