@@ -10,31 +10,11 @@ machine's load meets both; compilation is told apart, medians are printed.
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 
-from absl import flags
-
 from launch import app
+from profiling.bench import take_turns
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
-
-flags.DEFINE_integer("rounds", 9, "Rounds whose median is taken.", lower_bound=3)
-
-
-def take_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """`compile_seconds` (the first call), the median `seconds` and the `fastest` of each side, called in turn."""
-    import jax
-
-    def timed(call) -> float:
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        return time.perf_counter() - began
-
-    first = {name: timed(call) for name, call in sides.items()}
-    found = [{name: timed(call) for name, call in sides.items()} for _ in range(rounds)]
-    times = {name: [f[name] for f in found] for name in sides}
-    return {name: {"compile_seconds": first[name], "seconds": statistics.median(t), "fastest": min(t)} for name, t in times.items()}
 
 
 def step_call(tokenizer, dataset, sections: dict, attention: str) -> Callable[[], object]:
