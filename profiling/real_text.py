@@ -29,7 +29,7 @@ from rgjax.errors import UserError
 
 flags.DEFINE_string("source", "", "Folder or file with raw data, prepared into a temporary folder; or give --dataset.")
 flags.DEFINE_string("prepare", "", "Flagfile of launch.prepare for --source.")
-flags.DEFINE_integer("examples", 512, "Least examples of a pass: batches are read until they hold so many.", lower_bound=1)
+flags.DEFINE_integer("examples", 192, "Least examples of a pass: batches are read until they hold so many.", lower_bound=1)
 flags.DEFINE_integer("peer_rows", 0, "Examples of a step of the peer; 0 takes as many as ours has on average.", lower_bound=0)
 flags.DEFINE_bool("compile_peer", False, "Also time the peer compiled by torch.compile for varying shapes, and compare with that.")
 
