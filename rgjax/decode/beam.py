@@ -21,11 +21,13 @@ class _Carry(NamedTuple):
     done_scores: jax.Array  # [B, K] divided by length ** penalty
     open: jax.Array  # bool [B]: a live beam may still beat a finished one; once closed, whatever the batch does, it stays so
     caches: list
+    lines: jax.Array  # int32 [B * K, N]: which of an input's K beams wrote the keys that a live beam reads at each position
 
 
 def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config: DecodeConfig, start_id: int):
     """Searches with config.beams per input. `rows` hold each input `beams` times over, one after another;
-    the prompt's keys and values are shared by an input's beams, so only the continuations' caches are reordered.
+    an input's beams share the prompt's keys and values, and one cache: what a beam wrote stays where it is, and its successors
+    remember where (`lines`), so no cache is ever reordered.
 
     Returns tokens int32 [B, K, N] (-1 beyond the end token) and scores float32 [B, K], best first.
     """
@@ -59,20 +61,22 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         index = (jnp.arange(b)[:, None] * k + parent).reshape(-1)
         new = jnp.take_along_axis(token, live, axis=1).reshape(-1)
         lengths = jnp.take_along_axis(c.lengths, parent, axis=1) + rules.length(new, c.i, rows).reshape(b, k)
-        caches = jax.tree.map(lambda x: x[index], c.caches)
         # The best a live beam can still reach, as if it kept its probability (transformers' early_stopping=False).
         still_open = c.open & (live_scores[:, 0] / length**config.length_penalty > done_scores[:, -1])
-        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, still_open, caches)
+        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, still_open, c.caches, c.lines[index])
 
     def body(c: _Carry) -> _Carry:
         last = jax.lax.dynamic_index_in_dim(c.tokens, jnp.maximum(c.i - 1, 0), axis=2, keepdims=False).reshape(-1)
         token = jnp.where(c.i == 0, start_id, last)
-        logits, caches = prompt.advance(model, filled, c.caches, token, c.i if filled.logits is None else c.i - 1)
-        return expand(c._replace(caches=caches), logits)
+        at = c.i if filled.logits is None else c.i - 1
+        lines = jax.lax.dynamic_update_index_in_dim(c.lines, jnp.tile(jnp.arange(k), b), at, axis=1)
+        logits, caches = prompt.advance(model, filled, c.caches, token, at, lines)
+        return expand(c._replace(caches=caches, lines=lines), logits)
 
     tokens = jnp.full((b, k, n), -1, jnp.int32)
     lengths, nothing = jnp.zeros((b, k), jnp.int32), jnp.full((b, k), NEVER)
-    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), prompt.empty_caches(model, b * k, n))
+    caches, lines = prompt.empty_caches(model, b * k, n, together=k), jnp.zeros((b * k, n), jnp.int32)
+    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), caches, lines)
     if filled.logits is not None:
         start = expand(start, prompt.repeat(filled.logits, k))
     out = jax.lax.while_loop(lambda c: (c.i < n) & jnp.any(c.open), body, start)

@@ -8,18 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rgjax.nn import cache as cache_lib
 from rgjax.nn.attention import MASKED, LayerCache
+from rgjax.nn.cache import HeadCache
 from rgjax.nn.linear import scores
 
 
 class Prefilled(NamedTuple):
     """What decoding reads of the prompts, one row per input; several candidates of an input share it."""
 
-    prefixes: list[LayerCache] | None  # [B, S, K, A] keys and values of the prompt; None for an encoder-decoder
+    prefixes: list[HeadCache] | None  # keys and values of the prompt [B, K, S, A]; None for an encoder-decoder
     valid: jax.Array  # bool [B, S]: prefix positions that hold a prompt token; S = 0 for an encoder-decoder
     start: jax.Array  # int32 [B]: position of the first new token
     logits: jax.Array | None  # [B, V] after the prompt; None where the first token is a start token
-    sources: list[LayerCache] | None  # keys and values of the encoder's output
+    sources: list[HeadCache] | None  # keys and values of the encoder's output
     source_bias: jax.Array | None  # [B, 1, 1, S]
 
 
@@ -38,11 +40,11 @@ def score(model, hidden_RD: jax.Array) -> jax.Array:
     return scores(hidden_RD * shrink, head)
 
 
-def empty_caches(model, rows: int, length: int) -> list[LayerCache]:
-    """Zeroed caches [rows, length, K, A], one per decoder layer."""
+def empty_caches(model, rows: int, length: int, together: int = 1) -> list[HeadCache]:
+    """Empty caches for `length` positions of `rows` continuations, one per decoder layer; `together` consecutive rows share one."""
     c = model.config
-    shape = (rows, length, c.kv_heads or c.heads, c.head_dim or c.width // c.heads)
-    return [LayerCache(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)) for _ in range(c.layers)]
+    shape = (c.kv_heads or c.heads, c.head_dim or c.width // c.heads)
+    return [cache_lib.empty(rows // together, together, length, *shape, c.dtype) for _ in range(c.layers)]
 
 
 def prefill(model, tokens_BS: jax.Array, lengths_B: jax.Array) -> Prefilled:
@@ -53,10 +55,12 @@ def prefill(model, tokens_BS: jax.Array, lengths_B: jax.Array) -> Prefilled:
     if model.config.architecture == "causal":
         order = jnp.arange(s)
         mask = jnp.where(present[:, None, :] & (order[None, None, :] <= order[None, :, None]), 0.0, MASKED)[:, None]
-        hidden, caches = model.decode(tokens_BS, positions, mask, empty_caches(model, b, s), jnp.int32(0))
-        return Prefilled(caches, present, lengths_B, score(model, hidden[:, -1]), None, None)
+        c = model.config
+        empty = jnp.zeros((b, s, c.kv_heads or c.heads, c.head_dim or c.width // c.heads), c.dtype)
+        hidden, caches = model.decode(tokens_BS, positions, mask, [LayerCache(empty, empty)] * c.layers, jnp.int32(0))
+        return Prefilled([cache_lib.by_head(c) for c in caches], present, lengths_B, score(model, hidden[:, -1]), None, None)
     batch = {"encoder_tokens": tokens_BS, "encoder_segment_ids": present.astype(jnp.int32), "encoder_positions": positions}
-    sources = model.cross_caches(model.encode(batch))
+    sources = [cache_lib.by_head(c) for c in model.cross_caches(model.encode(batch))]
     bias = jnp.where(present, 0.0, MASKED)[:, None, None]
     return Prefilled(None, jnp.zeros((b, 0), bool), jnp.zeros(b, jnp.int32), None, sources, bias)
 
@@ -66,10 +70,17 @@ def repeat(tree, times: int):
     return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), tree) if times > 1 else tree
 
 
-def advance(model, filled: Prefilled, caches: list[LayerCache], token_R: jax.Array, i: jax.Array):
-    """Logits [R, V] after feeding token `i` (counting from 0) of the continuations, and their caches [R, N, K, A]."""
-    copies, n = token_R.shape[0] // filled.start.shape[0], caches[0].k.shape[1]
-    own = jnp.broadcast_to(jnp.arange(n) <= i, (token_R.shape[0], n))
+def advance(model, filled: Prefilled, caches: list[HeadCache], token_R: jax.Array, i: jax.Array, lines_RN: jax.Array | None = None):
+    """Logits [R, V] after feeding token `i` (counting from 0) of the continuations, and their caches.
+
+    Where rows share a cache, `lines_RN` says which of them wrote the token that a row has at each position.
+    """
+    rows = len(token_R)
+    copies, together = rows // len(filled.start), rows // len(caches[0].k)
+    n = caches[0].k.shape[2] // together
+    own = jnp.broadcast_to(jnp.arange(n) <= i, (rows, n))
+    if lines_RN is not None:
+        own = (own[:, :, None] & (lines_RN[:, :, None] == jnp.arange(together))).reshape(rows, -1)
     readable = jnp.concatenate([repeat(filled.valid, copies), own], axis=1)
     mask = jnp.where(readable, 0.0, MASKED)[:, None, None]
     positions = (repeat(filled.start, copies) + i)[:, None]

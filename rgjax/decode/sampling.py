@@ -17,7 +17,7 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
     distribution, one uniform number per row.
     """
     if config.method == "greedy":
-        return jnp.argmax(logits_RV, axis=-1).astype(jnp.int32)
+        return likeliest(logits_RV)
     uniform = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, i)))(keys_R)[:, None]
     logits, order = logits_RV / config.temperature, None
     if config.top_k or config.top_p < 1.0:
@@ -34,6 +34,13 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
     return pick.astype(jnp.int32)
 
 
+def likeliest(logits_RV: jax.Array) -> jax.Array:
+    """The first index of each row's maximum, int32 [R]; XLA's own argmax takes as long on a CPU as the output matrix."""
+    last = logits_RV.shape[-1] - 1
+    at_most = logits_RV >= jnp.max(logits_RV, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(at_most, jnp.arange(last + 1, dtype=jnp.int32), last), axis=-1)
+
+
 def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules, config: DecodeConfig, start_id: int):
     """Continues every row; returns tokens int32 [R, N] (-1 beyond the end token) and summed log-probabilities float32 [R].
 
@@ -45,7 +52,7 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules
     def pick(logits, tokens, i, length):
         logits = rules.apply(logits, tokens, i, length, rows)
         token = choose(logits, keys_R, i, config)
-        gain = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), token[:, None], axis=1)[:, 0]
+        gain = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
         return token, gain
 
     def body(carry):

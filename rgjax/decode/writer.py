@@ -14,6 +14,7 @@ from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import beam, prompt, sampling
 from rgjax.decode.rules import NEVER, Rules
+from rgjax.decode.unrolled import Unrolled
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
 
@@ -45,7 +46,7 @@ class Writer:
     def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R, vectors_R1Z=None):
         model = self.factory.model(params, vectors_R1Z)
         filled = prompt.prefill(model, tokens_RS, lengths_R)
-        rows = prompt.repeat(rules_R, self.copies)
+        rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model)
         if self.config.method == "beam":
             return beam.decode(model, filled, rows, self.rules, self.config, self.tokenizer.pad_id)
         keys = jax.vmap(lambda k: jax.vmap(lambda c: jax.random.fold_in(k, c))(jnp.arange(self.copies)))(keys_R).reshape(-1)

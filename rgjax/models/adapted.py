@@ -119,10 +119,14 @@ class Adapted:
         """As the encoder-decoder's."""
         return self._module(self.vectors).cross_caches(source_BSD)
 
-    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches, write_at, *read):
+    def blocks(self):
+        """As the model's."""
+        return self._module(self.vectors).blocks()
+
+    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches, write_at, *read, blocks=None):
         """As the model's. What is `read` (the prompt or the encoder's output) holds the virtual tokens already."""
         model = self._module(self.vectors, prompted=not read)
-        return model.decode(tokens_BT, positions_BT + self.shift, mask_B1TS, caches, write_at, *read)
+        return model.decode(tokens_BT, positions_BT + self.shift, mask_B1TS, caches, write_at, *read, blocks=blocks)
 
     def head(self) -> tuple[jax.Array, float]:
         """As the model's."""

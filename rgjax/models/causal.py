@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
-from rgjax.models.transformer import Embedding, Stack, check_shapes
+from rgjax.models.transformer import Block, Embedding, Stack, check_shapes
 from rgjax.nn.attention import LayerCache, segment_bias
+from rgjax.nn.cache import HeadCache, key_positions
 
 
 class CausalLM(nnx.Module):
@@ -27,17 +28,24 @@ class CausalLM(nnx.Module):
         mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
         return self.decoder(x, mask, batch["positions"], key=keys[1])
 
-    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at, prefixes: list[LayerCache] | None = None):
+    def blocks(self) -> list[Block]:
+        """The decoder's blocks, cut out of their stack."""
+        return [self.decoder.block(i) for i in range(self.decoder.depth)]
+
+    def decode(
+        self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache] | list[HeadCache], write_at,
+        prefixes: list[HeadCache] | None = None, blocks: list[Block] | None = None,
+    ):  # fmt: skip
         """Hidden states [B, T, D] of new tokens, which are written into `caches` at `write_at`; returns them with the caches.
 
-        `prefixes` (the prompt's keys and values) come before the caches; the mask covers both.
+        `prefixes` (the prompt's keys and values) come before the caches; the mask covers both. `blocks` are what `blocks()` gave.
         """
         stack, x = self.decoder, self.embedding(tokens_BT, positions_BT)
-        before = prefixes[0].k.shape[1] if prefixes else 0
-        query_T, key_S = before + write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
+        before = prefixes[0].k.shape[2] if prefixes else 0
+        query_T, key_S = before + write_at + jnp.arange(tokens_BT.shape[1]), key_positions(caches[0], len(tokens_BT), before)
         bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
-        for i, cache in enumerate(caches):
-            x, cache = stack.block(i)(x, bias, rope, cache=cache, write_at=write_at, prefix=prefixes[i] if prefixes else None)
+        for i, (block, cache) in enumerate(zip(blocks or self.blocks(), caches, strict=True)):
+            x, cache = block(x, bias, rope, cache=cache, write_at=write_at, prefix=prefixes[i] if prefixes else None)
             new.append(cache)
         return stack.finish(x), new
 

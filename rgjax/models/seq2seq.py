@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
-from rgjax.models.transformer import Embedding, Entrance, Stack, check_shapes
+from rgjax.models.transformer import Block, Embedding, Entrance, Stack, check_shapes
 from rgjax.nn.attention import LayerCache, segment_bias
+from rgjax.nn.cache import HeadCache, key_positions
 from rgjax.nn.dropout import dropout
 
 
@@ -46,13 +47,20 @@ class Seq2Seq(nnx.Module):
         """Each decoder layer's keys and values of the encoder's output, computed once per input."""
         return [self.decoder.block(i).cross.keys_values(source_BSD) for i in range(self.decoder.depth)]
 
-    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache], write_at, sources, source_bias):
+    def blocks(self) -> list[Block]:
+        """The decoder's blocks, cut out of their stack."""
+        return [self.decoder.block(i) for i in range(self.decoder.depth)]
+
+    def decode(
+        self, tokens_BT, positions_BT, mask_B1TS, caches: list[LayerCache] | list[HeadCache], write_at, sources, source_bias,
+        blocks: list[Block] | None = None,
+    ):  # fmt: skip
         """As CausalLM.decode, reading the encoder through `sources` (from cross_caches) under `source_bias` [B, 1, 1, S]."""
         stack, x = self.decoder, self._enter(tokens_BT, positions_BT)
-        query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), jnp.arange(mask_B1TS.shape[-1])
+        query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), key_positions(caches[0], len(tokens_BT), 0)
         bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
-        for i, (cache, source) in enumerate(zip(caches, sources, strict=True)):
-            x, cache = stack.block(i)(x, bias, rope, source, source_bias, cache=cache, write_at=write_at)
+        for block, cache, source in zip(blocks or self.blocks(), caches, sources, strict=True):
+            x, cache = block(x, bias, rope, source, source_bias, cache=cache, write_at=write_at)
             new.append(cache)
         return stack.finish(x), new
 

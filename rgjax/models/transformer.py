@@ -10,6 +10,7 @@ from rgjax.config import ModelConfig
 from rgjax.errors import UserError
 from rgjax.nn import param, positions
 from rgjax.nn.attention import Attention, LayerCache
+from rgjax.nn.cache import HeadCache
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
 from rgjax.nn.norms import Norm
@@ -28,7 +29,7 @@ class Block(nnx.Module):
         self.norm_mlp, self.mlp = norm(), FeedForward(config, keys[2])
 
     def __call__(self, x, bias, rope=None, source=None, source_bias=None, key=None, cache=None, write_at=None, prefix=None):
-        """x [B, T, D] -> (x, self-attention's LayerCache). `source` is [B, S, D] or its LayerCache.
+        """x [B, T, D] -> (x, self-attention's cache). `source` is [B, S, D] or its keys and values.
 
         A `source` of fewer rows than x serves as many consecutive rows each (candidates of one input, T = 1).
         """
@@ -38,7 +39,7 @@ class Block(nnx.Module):
         y, cache = self.attention(before(self.norm_attention, x), bias, rope, cache, write_at, prefix)
         x = after(self.norm_attention, x, y, keys[0])
         if self.cross is not None:
-            read = source if isinstance(source, LayerCache) else self.cross.keys_values(source)
+            read = source if isinstance(source, (LayerCache, HeadCache)) else self.cross.keys_values(source)
             grouped = before(self.norm_cross, x).reshape(read.k.shape[0], -1, x.shape[-1])
             y, _ = self.cross(grouped, source_bias, cache=read)
             x = after(self.norm_cross, x, y.reshape(x.shape), keys[1])

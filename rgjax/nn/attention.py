@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
+from rgjax.nn import cache as cache_lib
 from rgjax.nn import param, positions
+from rgjax.nn.cache import HeadCache
 from rgjax.nn.linear import linear
 from rgjax.nn.norms import Norm
 
@@ -74,30 +76,6 @@ def attend_rows(q_BTHA, k_BSKA, v_BSKA, bias_BHTS, scale: float, causal: bool) -
     return jax.lax.map(lambda args: row(*args), (q_BTHA, k_BSKA, v_BSKA, bias_BHTS))
 
 
-def attend_prefixed(q_R1HA, prefix: LayerCache, k_RNKA, v_RNKA, bias_RH1S, scale: float) -> jax.Array:
-    """One query a row over a prefix [B, S, K, A], shared by R / B consecutive rows, and then over the row's own N keys.
-
-    bias_RH1S covers S + N keys. Reading the prefix once for all its rows is what makes many candidates per input cheap.
-    """
-    b, s, kv, a = prefix.k.shape
-    r, _, h, _ = q_R1HA.shape
-    q = (q_R1HA * scale).reshape(b, r // b, kv, h // kv, a)
-    own = q.reshape(r, kv, h // kv, a)
-    scores = jnp.concatenate(
-        [
-            jnp.einsum("bnkga,bska->bnkgs", q, prefix.k, preferred_element_type=jnp.float32).reshape(r, kv, h // kv, s),
-            jnp.einsum("rkga,rska->rkgs", own, k_RNKA, preferred_element_type=jnp.float32),
-        ],
-        axis=-1,
-    )
-    heads = (1, 1) if bias_RH1S.shape[1] == 1 else (kv, h // kv)
-    weights = jax.nn.softmax(scores + bias_RH1S.reshape(-1, *heads, bias_RH1S.shape[-1]), axis=-1).astype(v_RNKA.dtype)
-    shared = weights[..., :s].reshape(b, r // b, kv, h // kv, s)
-    out = jnp.einsum("bnkgs,bska->bnkga", shared, prefix.v).reshape(r, kv, h // kv, a)
-    out = out + jnp.einsum("rkgs,rska->rkga", weights[..., s:], v_RNKA)
-    return out.reshape(r, 1, h, a)
-
-
 class Attention(nnx.Module):
     """Self- or cross-attention: x [B, T, D] reads `source` [B, S, D] (x itself by default)."""
 
@@ -126,12 +104,14 @@ class Attention(nnx.Module):
             k = self.k_norm(k)
         return LayerCache(positions.rotate(k, rope) if self.rotates else k, v)
 
-    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None, prefix: LayerCache | None = None):
+    def __call__(
+        self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | HeadCache | None = None, write_at=None, prefix: HeadCache | None = None
+    ):
         """Returns (output [B, T, D], keys and values read).
 
         Without `write_at`, `cache` is what is read (cross-attention) or, if None, x's own keys and values. With
         `write_at` (int32 scalar) x's keys and values are first written into `cache` at that position. `prefix` is read before
-        `cache` and may serve several rows each (`attend_prefixed`).
+        `cache`, a HeadCache then, and may serve several rows each (`cache.attend_heads`).
         """
         q = _project(x_BTD, self.wq, self.bq)
         if self.q_norm is not None:
@@ -140,12 +120,14 @@ class Attention(nnx.Module):
             q = positions.rotate(q, rope)
         if cache is None or write_at is not None:
             new = self.keys_values(x_BTD, rope)
-            if cache is not None:
+            if isinstance(cache, HeadCache):
+                new = cache_lib.write(cache, new, write_at)
+            elif cache is not None:
                 put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, write_at, 0, 0))
                 new = LayerCache(put(cache.k, new.k), put(cache.v, new.v))
             cache = new
-        if prefix is not None:
-            out = attend_prefixed(q, prefix, cache.k, cache.v, bias_BHTS, self.scale)
+        if isinstance(cache, HeadCache):
+            out = cache_lib.attend_heads(q, [cache] if prefix is None else [prefix, cache], bias_BHTS, self.scale)
         elif self.by_rows and q.shape[1] > 1:
             out = attend_rows(q, cache.k, cache.v, bias_BHTS, self.scale, self.causal)
         else:

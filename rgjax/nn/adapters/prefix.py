@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.nn.attention import Attention, LayerCache
+from rgjax.nn.cache import HeadCache, by_head
 
 
 class Prefixed(nnx.Module):
@@ -19,7 +20,7 @@ class Prefixed(nnx.Module):
         """As Attention's: without the prefix."""
         return self.inner.keys_values(source_BSD, rope)
 
-    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None, prefix: LayerCache | None = None):
+    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None, prefix: HeadCache | None = None):
         """Returns (output [B, T, D], keys and values without the prefix)."""
         n = self.k.shape[0]
         bias = jnp.pad(bias_BHTS, ((0, 0), (0, 0), (0, 0), (n, 0)))  # a bias of 0: every query reads the whole prefix
@@ -32,6 +33,9 @@ class Prefixed(nnx.Module):
         y, _ = self.inner(x_BTD, bias, rope, cache=self._before(own))
         return y, own
 
-    def _before(self, cache: LayerCache) -> LayerCache:
-        join = lambda new, old: jnp.concatenate([jnp.broadcast_to(new.astype(old.dtype), (old.shape[0], *new.shape)), old], axis=1)
-        return LayerCache(join(self.k, cache.k), join(self.v, cache.v))
+    def _before(self, cache: LayerCache | HeadCache) -> LayerCache | HeadCache:
+        own, axis = LayerCache(self.k[None], self.v[None]), 1
+        if isinstance(cache, HeadCache):
+            own, axis = by_head(own), 2
+        join = lambda new, old: jnp.concatenate([jnp.broadcast_to(new.astype(old.dtype), (old.shape[0], *new.shape[1:])), old], axis=axis)
+        return type(cache)(join(own.k, cache.k), join(own.v, cache.v))
