@@ -9,6 +9,8 @@ from rgjax.config import DecodeConfig
 from rgjax.decode import prompt
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
+PART = 128  # tokens of a row looked at together by `likeliest`
+
 
 def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: DecodeConfig) -> jax.Array:
     """Next tokens int32 [R]: the likeliest, or drawn after temperature, top-k and top-p.
@@ -35,10 +37,15 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
 
 
 def likeliest(logits_RV: jax.Array) -> jax.Array:
-    """The first index of each row's maximum, int32 [R]; XLA's own argmax takes as long on a CPU as the output matrix."""
-    last = logits_RV.shape[-1] - 1
-    at_most = logits_RV >= jnp.max(logits_RV, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(at_most, jnp.arange(last + 1, dtype=jnp.int32), last), axis=-1)
+    """The first index of each row's maximum, int32 [R]: first the part of the row that holds it, then its place there.
+
+    XLA's argmax of a whole row takes as long on a CPU as the product with the output matrix.
+    """
+    rows, size = logits_RV.shape
+    parts = jnp.pad(logits_RV, ((0, 0), (0, -size % PART)), constant_values=-jnp.inf).reshape(rows, -1, PART)
+    which = jnp.argmax(jnp.max(parts, axis=-1), axis=-1)
+    place = jnp.argmax(jnp.take_along_axis(parts, which[:, None, None], axis=1)[:, 0], axis=-1)
+    return (which * PART + place).astype(jnp.int32)
 
 
 def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules, config: DecodeConfig, start_id: int):
