@@ -152,6 +152,23 @@ class Workload:
                 found.setdefault(name, (tail, array.dtype))
         return found
 
+    def compiled(self, rows: int = 0):
+        """The step compiled for `abstract(rows)`; nothing is computed."""
+        return self.step().lower(*self.abstract(rows)).compile()
+
+    def taken(self) -> float:
+        """Share of the pieces of the loss that the first batch computes: those in which a row has a target; 1 without a dataset."""
+        import numpy as np
+
+        from rgjax.train.loss import CHUNK
+
+        if self.batches is None:
+            return 1.0
+        weights, parts = self.first()["weights"], self.sections["optimizer"].accumulate
+        chunk = min(CHUNK, weights.shape[1])
+        most = np.count_nonzero(weights, axis=1).reshape(parts, -1).max(axis=1)
+        return float(np.mean(np.ceil(most / chunk))) / -(-weights.shape[1] // chunk)
+
     def first(self) -> dict:
         """The run's first batch, arrays [rows, ...] on the host."""
         stream = self.batches()
@@ -170,3 +187,10 @@ def facts() -> dict:
 
     kind = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
     return {"device": kind, "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}}
+
+
+def memory_of(compiled) -> dict[str, int]:
+    """Bytes a device that a compiled step needs: its `arguments`, its `temporaries`, and the `peak` of both with what it gives back."""
+    stats = compiled.memory_analysis()
+    own, temporary = stats.argument_size_in_bytes, stats.temp_size_in_bytes
+    return {"arguments": own, "temporaries": temporary, "peak": own + temporary + stats.output_size_in_bytes - stats.alias_size_in_bytes}
