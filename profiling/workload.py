@@ -6,6 +6,7 @@ Weights of --init_from are not read, only its shape: how long a step takes, and 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,8 +63,6 @@ class Workload:
 
     @classmethod
     def _of_shapes(cls, sections: dict, mesh, vocab_size: int) -> Workload:
-        import functools
-
         from rgjax.models.adapted import AdaptedFactory
         from rgjax.models.build import ModelFactory
         from rgjax.tasks import reason
@@ -147,7 +146,7 @@ class Workload:
         if shape.encoder_length:
             found |= {f"encoder_{name}": ((shape.encoder_length,), np.int32) for name in ("tokens", "segment_ids", "positions")}
         if self.batches is not None:
-            for name, array in self.first().items():  # what a teacher or vectors add
+            for name, array in self.first.items():  # what a teacher or vectors add
                 tail = array.shape[1:] if name == "vectors" else (shape.length, *array.shape[2:])
                 found.setdefault(name, (tail, array.dtype))
         return found
@@ -164,11 +163,12 @@ class Workload:
 
         if self.batches is None:
             return 1.0
-        weights, parts = self.first()["weights"], self.sections["optimizer"].accumulate
+        weights, parts = self.first["weights"], self.sections["optimizer"].accumulate
         chunk = min(CHUNK, weights.shape[1])
         most = np.count_nonzero(weights, axis=1).reshape(parts, -1).max(axis=1)
         return float(np.mean(np.ceil(most / chunk))) / -(-weights.shape[1] // chunk)
 
+    @functools.cached_property
     def first(self) -> dict:
         """The run's first batch, arrays [rows, ...] on the host."""
         stream = self.batches()

@@ -127,11 +127,11 @@ def test_data_parallel_sums_each_gradient_once():
 
 
 def test_meshes_are_compared_and_one_machine_is_left():
-    told = plan(mesh="auto", layers=1, devices=4, devices_per_node=2, network=1e-3, bandwidth=450)
+    told = plan(mesh="auto", layers=1, devices=4, devices_per_node=1, network=1e-3, bandwidth=450)
     names = {m["mesh"] for m in told["meshes"]}
-    assert names == {"data:4", "fsdp:4", "data:2,fsdp:2", "data:2,tensor:2", "fsdp:2,tensor:2"}  # a machine has room for tensor:2 only
+    assert names == {"data:4", "fsdp:4", "data:2,fsdp:2"}  # a machine of one device has no room for tensor
     fits = [m for m in told["meshes"] if m["fits"]]
-    assert told["best"] == min(fits, key=lambda m: m["step_seconds"])["mesh"] and len(fits) == 5
+    assert told["best"] == min(fits, key=lambda m: m["step_seconds"])["mesh"] and len(fits) == 3
     work = [m["flops"] for m in told["meshes"]]
     assert max(work) < 1.3 * min(work)
     slow = sum(r["sent"] for m in told["meshes"] if m["mesh"] == "data:4" for r in m["collectives"])
