@@ -12,12 +12,11 @@ the trace as program.txt; for a run's own trace the program is compiled again, a
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 import sys
 
 from launch import app
-from profiling import workload
+from profiling import tracing, workload
 from profiling.workload import CONFIGS, Workload
 from rgjax.errors import UserError
 
@@ -27,62 +26,14 @@ flags.DEFINE_string("read", "", "Folder of a trace to read instead of making one
 flags.DEFINE_integer("top", 20, "Operations in the table.", lower_bound=1)
 
 USUAL = "3:5"
-PROGRAM = "program.txt"
-
-
-def traced(work: Workload, chosen: range, folder: pathlib.Path) -> str:
-    """Takes the steps up to the last of `chosen`, tracing those; returns the text of the program of the traced batches' first shape."""
-    import jax
-
-    from rgjax.train import profile
-
-    stream, step = work.batches(), work.step()
-    batches = [work.put(batch) for batch in itertools.islice(stream, chosen[-1])]
-    stream.close()
-    (now, fixed), programs = work.begin(), {}
-    shape = lambda batch: tuple(leaf.shape for leaf in batch.values())
-    for batch in batches:
-        if shape(batch) not in programs:
-            programs[shape(batch)] = step.lower(now, fixed, batch).compile()
-    if len({shape(batch) for batch in batches[chosen[0] - 1 :]}) > 1:
-        print("note: the traced batches are of several shapes; modules and sources are looked up in the program of the first", file=sys.stderr)
-    trace = profile.Profile(chosen, folder, chosen[0] - 1, lambda text: None)  # all is compiled: no step has to be left out
-    for number, batch in enumerate(batches, 1):
-        with trace.step(number):
-            now, metrics = programs[shape(batch)](now, fixed, batch)
-            jax.block_until_ready((now, metrics))
-        trace.after(number, metrics)
-    return programs[shape(batches[chosen[0] - 1])].as_text()
-
-
-def rows(trace, program) -> list[dict]:
-    """Each operation with its share of all time, seconds and runs, and the module and source it has in the `program` (None: unknown)."""
-    from profiling import costs
-
-    known = program.by_name if program else {}
-    found = []
-    for o in trace.operations:
-        i = known.get(o.name)
-        where = {"module": costs.module(program, i), "source": costs.source(program, i)} if i else {"module": "", "source": ""}
-        found.append({"operation": o.name, "share": o.seconds / trace.seconds, "seconds": o.seconds, "runs": o.runs} | where)
-    return found
-
-
-def shares(found: list[dict], *names: str) -> dict[tuple[str, ...], float]:
-    """Share of the time of operations that agree in these columns, the largest first."""
-    sums: dict[tuple[str, ...], float] = {}
-    for row in found:
-        key = tuple(row[name] or "unknown" for name in names)
-        sums[key] = sums.get(key, 0.0) + row["share"]
-    return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
 def table(found: list[dict], steps: int, top: int) -> str:
     """Where the time goes by module, by source line and by operation; the latter a step on average."""
     lines = []
     if any(row["module"] for row in found):
-        lines += ["share  module", *(f"{share:>6.1%} {name}" for (name,), share in shares(found, "module").items()), ""]
-        sources = list(shares(found, "module", "source").items())[:top]
+        lines += ["share  module", *(f"{share:>6.1%} {name}" for (name,), share in tracing.shares(found, "module").items()), ""]
+        sources = list(tracing.shares(found, "module", "source").items())[:top]
         lines += ["share  source", *(f"{share:>6.1%} {source} ({module})" for (module, source), share in sources), ""]
     lines.append(f"{'share':>6} {'ms/step':>9} {'runs/step':>9}  {'operation':<36} {'module':<20} source")
     for row in found[:top]:
@@ -97,8 +48,8 @@ def program_of(folder: pathlib.Path):
     from profiling.program import Program
     from rgjax.train import workdir
 
-    if (folder / PROGRAM).is_file():
-        return Program((folder / PROGRAM).read_text())
+    if (folder / tracing.PROGRAM).is_file():
+        return Program((folder / tracing.PROGRAM).read_text())
     if not workdir.is_run(folder.parent):
         return None
     work = Workload.open(workdir.read(folder.parent))
@@ -116,8 +67,8 @@ def main() -> dict:
         sections = workload.sections()
         app.require(dataset=sections["input"].dataset, output=app.FLAGS.output)
         chosen = profile.steps(sections["train"].profile_steps or USUAL)
-        text = traced(Workload.open(sections), chosen, folder)
-        (folder / PROGRAM).write_text(text)
+        text = tracing.traced(Workload.open(sections), chosen, folder)
+        (folder / tracing.PROGRAM).write_text(text)
     path, program = xplane.newest(folder), program_of(folder)
     waiting = [i.name for i in program if i.opcode in WITHIN and i.opcode != "fusion"] if program else []
     trace = xplane.read(path, profile.STEP, waiting)
@@ -126,12 +77,12 @@ def main() -> dict:
     if program and sum(o.name not in program.by_name for o in trace.operations) > len(trace.operations) / 20:
         print("note: the trace is of another program than the run describes, so modules and sources are left out", file=sys.stderr)
         program = None
-    found, steps = rows(trace, program), max(1, len(trace.steps))
+    found, steps = tracing.rows(trace, program), max(1, len(trace.steps))
     print(table(found, steps, app.FLAGS.top))
     print(f"\n{len(trace.steps)} steps traced, operations on {trace.lines} threads or streams; {path}")
     told = {"trace": str(path), "steps": [n for n, _ in trace.steps], "operation_seconds_per_step": trace.seconds / steps, "lines": trace.lines}
     told |= {"rounds": [s for _, s in trace.steps]} if not app.FLAGS.read else {}  # a run's steps are not waited for: only their dispatch is timed
-    told |= {"modules": {name: share for (name,), share in shares(found, "module").items()}}
+    told |= {"modules": {name: share for (name,), share in tracing.shares(found, "module").items()}}
     return told | {"operations": found[: app.FLAGS.top]} | workload.facts()
 
 
