@@ -187,7 +187,10 @@ def _instruction(line: str, computation: str) -> Instruction | None:
     shape, rest = rest[:end], rest[end:].lstrip()
     opcode, _, rest = rest.partition("(")
     close = _closing("(" + rest, 0) - 1
-    return Instruction(found[2], opcode, shape, _NAMED.findall(rest[:close]), rest[close + 1 :], bool(found[1]), computation)
+    given, attributes = rest[:close], rest[close + 1 :]
+    if opcode == "constant":  # its value
+        return Instruction(found[2], opcode, shape, [], given, bool(found[1]), computation)
+    return Instruction(found[2], opcode, shape, _NAMED.findall(given), attributes, bool(found[1]), computation)
 
 
 def _closing(text: str, start: int) -> int:
