@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from absl import app, flags, logging
 from rich.console import Console
@@ -23,10 +23,10 @@ FLAGS = flags.FLAGS
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
-def define(*classes) -> None:
-    """Defines one flag per field of each config dataclass; type, default, choices and help come from the field."""
+def define(*classes, skip: Collection[str] = ()) -> None:
+    """Defines one flag per field of each config dataclass but those to `skip`; type, default, choices and help come from the field."""
     for cls in classes:
-        for f in dataclasses.fields(cls):
+        for f in (f for f in dataclasses.fields(cls) if f.name not in skip):
             kind, meta = type(f.default), f.metadata
             if meta["choices"]:
                 flags.DEFINE_enum(f.name, f.default, [str(c) for c in meta["choices"]], meta["help"], module_name=_group(cls))
@@ -148,13 +148,16 @@ def _parse(argv):
         sys.exit(2)
 
 
+_LIBRARIES = ("absl", "etils", "grain", "jax", "tensor")  # whose own flags are not told
+
+
 def _usage(program: str) -> str:
     """Help text: the module's docstring, then the flags by group with their defaults."""
     lines = [(sys.modules["__main__"].__doc__ or "").strip(), ""]
     for group, members in sorted(FLAGS.flags_by_module_dict().items()):
-        if group.startswith(("absl", "etils", "grain", "jax", "tensor")) or "." in group.removesuffix("."):
+        if not (group == program or group.startswith("profiling.")) and (group.startswith(_LIBRARIES) or "." in group.removesuffix(".")):
             continue
-        lines += [group]
+        lines += ["Of this program." if group == program else group]
         for f in members:
             choice = f" [{'|'.join(f.parser.enum_values)}]" if hasattr(f.parser, "enum_values") else ""
             lines += _wrap(f"  --{f.name}={f.default!r}{choice}", f.help)

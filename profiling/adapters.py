@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
 import json
 import os
 import pathlib
@@ -27,7 +25,7 @@ from collections.abc import Callable
 import numpy as np
 
 from launch import app
-from profiling.step import take_turns
+from profiling.bench import arrays, need, take_turns, torch_device, versions
 from rgjax.config import AdapterConfig, OptimizerConfig
 from rgjax.errors import UserError
 
@@ -60,14 +58,6 @@ def tokens(base: pathlib.Path) -> np.ndarray:
     """The batch [rows, length] int32, of tokens that the model knows."""
     known = json.loads((base / "config.json").read_text())["vocab_size"]
     return np.random.default_rng(0).integers(1, known, (app.FLAGS.rows, app.FLAGS.length), dtype=np.int32)
-
-
-def torch_device() -> str:
-    """Where torch computes: where JAX does."""
-    import jax
-    import torch
-
-    return "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
 
 
 def write_base(folder: pathlib.Path) -> None:
@@ -152,14 +142,6 @@ def ours(base: pathlib.Path, config: AdapterConfig, values: pathlib.Path | None 
     return Side(call, lambda: float(last[0]), count, lambda: sum(leaf.nbytes for leaf in jax.tree.leaves(held[0].opt_state)))
 
 
-def arrays(read: np.ndarray) -> dict[str, np.ndarray]:
-    """Token ids as training reads them: each but the last of a row has the next as its target."""
-    targets, weights = np.roll(read, -1, axis=1), np.ones_like(read)
-    weights[:, -1] = 0
-    places = np.broadcast_to(np.arange(read.shape[1], dtype=np.int32), read.shape)
-    return {"tokens": read, "targets": targets, "weights": weights, "segment_ids": np.ones_like(read), "positions": np.ascontiguousarray(places)}
-
-
 def compared(pair: dict[str, Side]) -> tuple[dict[str, list[float]], dict[str, float]]:
     """(losses of both sides over some steps, seconds of their first steps); raises UserError unless the losses agree."""
     losses: dict[str, list[float]] = {name: [] for name in pair}
@@ -221,9 +203,7 @@ def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
     import jax
 
-    for name in NEEDED:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"{name} is not installed, and the comparison is with it; install torch, transformers and peft.")
+    need(*NEEDED)
     before = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -231,10 +211,9 @@ def main() -> dict:
         if not app.FLAGS.base:
             write_base(base)
         result = measured(base, place)
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", *NEEDED)}
     shape = {name: getattr(app.FLAGS, name) for name in ("base", "layers", "width", "heads", "vocab_size", "rows", "length", "rank", "rounds")}
     device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores; torch on {torch_device()}"
-    result |= {"versions": versions, "device": device, "load_average": [before, os.getloadavg()[0]], "shape": shape}
+    result |= {"versions": versions("optax", "peft"), "device": device, "load_average": [before, os.getloadavg()[0]], "shape": shape}
     print(table(result))
     return result
 

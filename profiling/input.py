@@ -1,15 +1,14 @@
-"""Speed of the input pipeline alone, beside that of the training step it has to feed.
+"""Speed of the input pipeline alone, beside that of the training step it has to feed and of transformers' input.
 
     python -m profiling.input --dataset=DATASET --flagfile=configs/demo.cfg
 
-Reads batches as launch.train does, in every layout (packed, in length buckets) and with 0 and 2 worker processes, and times windows
-of them after a warm-up; then times training steps of the flagfile's model on batches that are ready. The medians of the windows
-are printed. The pipeline should outrun the step at least five times: then it never matters. A ratio below that on an accelerator calls for
---workers. Rates count real tokens (encoder included), never padding.
-
-Measured on two cores shared with another training run: configs/llmxrec_small.cfg 192,000 tokens/s packed and 423,000 in buckets without
-workers, 328,000 and 380,000 with two; configs/demo.cfg 71,000 and 133,000, with two 143,000 and 244,000. On such cores that is
-20 to 290 times the training step.
+Reads batches as launch.train does, in every layout (packed, in length buckets) and with 0 and 2 worker processes. The peer reads the same
+texts with a DataLoader, LengthGroupedSampler and DataCollatorForSeq2Seq, also with 0 and 2 workers, and once more with tokens made
+beforehand. A window is --batches batches of each; sides take turns, and what they had read ahead meanwhile is dropped, untimed. Then the
+flagfile's training step is timed on batches that are ready. The pipeline should outrun the step at least five times: then it never
+matters. A ratio below that on an accelerator calls for --workers. Rates count real tokens (encoder included), never padding; the
+efficiency is the share of the slots that hold them. The peer needs torch and transformers (and --architecture=causal); --nopeer leaves
+it out.
 """
 
 from __future__ import annotations
@@ -18,117 +17,165 @@ import dataclasses
 import itertools
 import statistics
 import sys
-import time
+from collections.abc import Callable, Iterator
 
 from absl import flags
 
 from launch import app
-from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from profiling import bench, peer_input, workload
+from profiling.workload import CONFIGS, Workload
+from rgjax.errors import UserError
 
 REQUIRED = 5.0
 LAYOUTS = (("packed", 0), ("packed", 2), ("bucketed", 0), ("bucketed", 2))
-flags.DEFINE_integer("windows", 5, "Windows whose median is taken.", lower_bound=5)
+flags.DEFINE_bool("peer", True, "Also time the peer.")
 flags.DEFINE_integer("batches", 40, "Batches in one window.", lower_bound=1)
 flags.DEFINE_integer("timed_steps", 20, "Training steps timed.", lower_bound=5)
 
 
-def count(batch: dict) -> dict[str, int]:
-    """Real tokens, target tokens, examples and slots (padding included) of a batch."""
-    ids = [batch[name] for name in ("segment_ids", "encoder_segment_ids") if name in batch]
-    return {
-        "tokens": int(sum((i > 0).sum() for i in ids)),
-        "target_tokens": int(batch["weights"].sum()),
-        "examples": int(ids[0].max(axis=1).sum()),
-        "slots": sum(i.size for i in ids),
-    }
+@dataclasses.dataclass
+class Reader:
+    """An endless stream of batches, how one is counted, and how many may be read ahead of it."""
+
+    stream: Iterator[dict]
+    count: Callable[[dict], dict[str, int]]
+    ahead: int
+    windows: list[list[dict]] = dataclasses.field(default_factory=list)  # the counts of each
+
+    def read(self) -> list[dict]:
+        """One window."""
+        return list(itertools.islice(self.stream, app.FLAGS.batches))
+
+    def figures(self, seconds: list[float]) -> dict[str, float]:
+        """Medians over windows of the rates, and the shares of all slots that are filled and padded."""
+        sums = [{name: sum(c[name] for c in window) for name in window[0]} for window in self.windows]
+        rates = {f"{n}_per_second": statistics.median(w[n] / s for w, s in zip(sums, seconds, strict=True)) for n in sums[0] if n != "slots"}
+        efficiency = sum(w["tokens"] for w in sums) / sum(w["slots"] for w in sums)
+        return rates | {"packing_efficiency": efficiency, "padding_share": 1 - efficiency}
+
+    def seconds_a_token(self, seconds: list[float]) -> list[float]:
+        """Of each window."""
+        return [s / sum(c["tokens"] for c in window) for s, window in zip(seconds, self.windows, strict=True)]
 
 
-def total(batches: list[dict]) -> dict[str, int]:
-    """The counts of several batches together."""
-    counts = [count(b) for b in batches]
-    return {name: sum(c[name] for c in counts) for name in counts[0]}
+def our_stream(dataset, tokenizer, sections: dict, layout: str, workers: int):
+    """The stream of a layout."""
+    from rgjax.tasks import reason
+
+    config = dataclasses.replace(sections["input"], packing=layout == "packed", workers=workers)
+    task = reason.ReasonTask(tokenizer, config, sections["model"])  # its own template: no cache is warm from the layout before
+    return task.training_data(dataset, sections["train"].seed)
 
 
-def time_layout(stream, windows: int, batches: int) -> dict[str, float]:
-    """Medians over windows of the rates of an input stream."""
-    began = time.perf_counter()
-    list(itertools.islice(stream, max(batches, 8)))  # starts workers, fills buffers and caches
-    warm_up, found = time.perf_counter() - began, []
-    for _ in range(windows):
-        began = time.perf_counter()
-        window = list(itertools.islice(stream, batches))
-        seconds = time.perf_counter() - began  # counting is left out
-        sums = total(window)
-        rates = {f"{name}_per_second": sums[name] / seconds for name in ("tokens", "target_tokens", "examples")}
-        found.append(rates | {"padding_share": 1 - sums["tokens"] / sums["slots"]})
-    return {name: statistics.median(f[name] for f in found) for name in found[0]} | {"warm_up_seconds": warm_up}
+def peer_readers(dataset, tokenizer, sections: dict) -> dict[str, Reader]:
+    """The peer with 0 and 2 workers, and with tokens made beforehand."""
+    from rgjax.data.template import Template
+
+    config = sections["input"]
+    if sections["model"].architecture != "causal":
+        raise UserError("The peer reads decoder-only examples; give --architecture=causal, or --nopeer.")
+    template, theirs = Template(tokenizer, config), peer_input.open_tokenizer(dataset.tokenizer_folder)
+    texts = peer_input.texts_of(dataset, template, tokenizer)
+    read = peer_input.Texts(texts, theirs, template.budget, config.target_length)
+    ready = [read[i] for i in range(len(read))]
+    lengths, found = [len(e["input_ids"]) for e in ready], {}
+    for name, examples, workers in (("peer, 0 workers", read, 0), ("peer, 2 workers", read, 2), ("peer, tokens ready", ready, 0)):
+        made = peer_input.loader(examples, lengths, theirs, config.batch_size, workers)
+        found[name] = Reader(peer_input.endless(made), peer_input.count, 2 * workers)
+    return found
 
 
-def time_steps(task, stream, sections: dict, steps: int) -> dict[str, float]:
+def timed(readers: dict[str, Reader]) -> dict[str, dict]:
+    """The figures of each reader, taking turns."""
+    drop = lambda name: [next(readers[name].stream) for _ in range(readers[name].ahead)]
+    calls, latest = {}, {}
+    for name, reader in readers.items():
+        calls[name] = lambda name=name, reader=reader: latest.__setitem__(name, reader.read())
+    keep = lambda name: readers[name].windows.append([readers[name].count(b) for b in latest.pop(name)])
+    found = bench.take_turns(calls, app.FLAGS.rounds, before=drop, after=keep)
+    for name, reader in readers.items():
+        reader.windows.pop(0)  # of the warm-up
+        found[name] |= reader.figures(found[name]["rounds"])
+    return found
+
+
+def time_steps(work: Workload, steps: int) -> dict[str, float]:
     """Rates of the training step on batches that are placed beforehand; the median over single steps, compilation apart."""
     import jax
 
-    from rgjax.parallel import mesh as mesh_lib
-    from rgjax.parallel import sharding
-    from rgjax.train import optimizer, state, step
+    run, stream, (state, fixed) = work.step(), work.batches(), work.begin()
+    held, batches, compiled, rates = [state], list(itertools.islice(stream, steps)), set(), []
+    stream.close()
 
-    config, mesh = sections["optimizer"], mesh_lib.make(sections["train"].mesh)
-    tx = optimizer.make(config, sections["train"].steps)
-    run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
-    now, _ = state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)
-    batches, compiled, rates = list(itertools.islice(stream, steps)), set(), []
+    def take(placed: dict):
+        held[0], metrics = run(held[0], fixed, placed)
+        return held[0], metrics
+
     for batch in batches + batches:  # the first round compiles each shape
-        placed = jax.block_until_ready(sharding.put(batch, mesh, config.accumulate))
-        began = time.perf_counter()
-        now, metrics = run(now, step.NOTHING_FIXED, placed)
-        jax.block_until_ready((now, metrics))
+        placed = jax.block_until_ready(work.put(batch))
+        seconds = bench.timed(lambda placed=placed: take(placed))
         if batch["tokens"].shape in compiled:
-            rates.append(count(batch)["tokens"] / (time.perf_counter() - began))
+            rates.append(bench.held(batch)["tokens"] / seconds)
         compiled.add(batch["tokens"].shape)
-    device = jax.devices()[0]
-    return {"tokens_per_second": statistics.median(rates), "device": device.device_kind, "parameters": task.factory.count()}
+    return {"tokens_per_second": statistics.median(rates), "device": jax.devices()[0].device_kind, "parameters": work.factory.count()}
 
 
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
-    sections = {"input": app.read(InputConfig), "model": app.read(ModelConfig), "optimizer": app.read(OptimizerConfig)}
-    sections["train"] = app.read(TrainConfig)
+    sections = workload.sections()
     app.require(dataset=sections["input"].dataset)
+    if app.FLAGS.peer:
+        bench.need()
 
-    from rgjax.data import pipeline
     from rgjax.tasks import reason
 
     dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
-    architecture, rows = sections["model"].architecture, []
     own = "packed" if sections["input"].packing else "bucketed"
-
-    def stream(layout: str, workers: int):
-        config = dataclasses.replace(sections["input"], packing=layout == "packed", workers=workers)
-        task = reason.ReasonTask(tokenizer, config, sections["model"])  # its own template: no cache is warm from the layout before
-        return task, iter(pipeline.train_batches(dataset, task.template, config, architecture, seed=sections["train"].seed))
-
+    readers = {}
     for layout, workers in LAYOUTS:
-        print(f"reading {layout}, {workers} workers", file=sys.stderr, flush=True)
-        _, batches = stream(layout, workers)
-        rows.append({"layout": layout, "workers": workers} | time_layout(batches, app.FLAGS.windows, app.FLAGS.batches))
+        stream = our_stream(dataset, tokenizer, sections, layout, workers)
+        readers[f"{layout}, {workers} workers"] = Reader(stream, bench.held, sections["input"].prefetch * max(1, workers))
+    readers |= peer_readers(dataset, tokenizer, sections) if app.FLAGS.peer else {}
+    print("reading", file=sys.stderr, flush=True)
+    found = timed(readers)
+    for name, _ in LAYOUTS:
+        for workers in (0, 2):
+            readers[f"{name}, {workers} workers"].stream.close()
     print("training", file=sys.stderr, flush=True)
-    step = time_steps(*stream(own, 0), sections, app.FLAGS.timed_steps)
-    for row in rows:
-        row["times_the_step"] = row["tokens_per_second"] / step["tokens_per_second"]
-    print(table(rows, step))
-    best = max(r["times_the_step"] for r in rows if r["layout"] == own)
-    return {"layouts": rows, "step": step | {"layout": own}, "best_of_own_layout": best, "required": REQUIRED, "enough": best >= REQUIRED}
+    read_here = sections | {"input": dataclasses.replace(sections["input"], workers=0)}
+    step = time_steps(Workload.open(read_here), app.FLAGS.timed_steps)
+    for f in found.values():
+        f["times_the_step"] = f["tokens_per_second"] / step["tokens_per_second"]
+    print(table(found, step))
+    return summary(found, readers, own, step)
 
 
-def table(rows: list[dict], step: dict) -> str:
+def summary(found: dict[str, dict], readers: dict[str, Reader], own: str, step: dict) -> dict:
+    """The last line; `ours` and `peer` are the better of 0 and 2 workers, and `ratio` is of the seconds of a real token."""
+    best = lambda start: max((n for n in found if n.startswith(start) and n.endswith("workers")), key=lambda n: found[n]["tokens_per_second"])
+    a_token = {name: reader.seconds_a_token(found[name]["rounds"]) for name, reader in readers.items()}
+    ours, sides = best(own), {name: {k: v for k, v in f.items() if k != "rounds"} for name, f in found.items()}
+    result = {"ours": {"side": ours, **sides[ours]}}
+    if any(name.startswith("peer") for name in found):
+        peer, ready = best("peer"), "peer, tokens ready"
+        result |= {"peer": {"side": peer, **sides[peer]}, "ratio": bench.ratio(a_token[ours], a_token[peer])}
+        result["ratio_to_tokens_ready"] = bench.ratio(a_token[ours], a_token[ready])
+        print(f"real tokens, ours ({ours}) over {peer} {bench.told(result['ratio'])}, over {ready} {bench.told(result['ratio_to_tokens_ready'])}")
+    result |= {"device": bench.device(), "versions": bench.versions("grain"), "sides": sides, "rounds": {n: f["rounds"] for n, f in found.items()}}
+    most = found[ours]["times_the_step"]
+    return result | {"step": step | {"layout": own}, "best_of_own_layout": most, "required": REQUIRED, "enough": most >= REQUIRED}
+
+
+def table(found: dict[str, dict], step: dict) -> str:
     """The rates as text."""
-    lines = ["layout    workers   tokens/s  target tok/s  examples/s  padding  times the step"]
-    for r in rows:
+    lines = [f"{'':<21} {'tokens/s':>10}  {'target tok/s':>12}  {'examples/s':>10}  {'padded':>7}  {'efficiency':>10}  {'times the step':>14}"]
+    for name, r in found.items():
         rates = f"{r['tokens_per_second']:>10,.0f}  {r['target_tokens_per_second']:>12,.0f}  {r['examples_per_second']:>10,.0f}"
-        lines.append(f"{r['layout']:<9} {r['workers']:>7} {rates}  {r['padding_share']:>7.1%}  {r['times_the_step']:>14.1f}")
-    return "\n".join([*lines, f"training step {step['tokens_per_second']:>14,.0f}  ({step['device']}, {step['parameters']:,} parameters)"])
+        shares = f"{r['padding_share']:>7.1%}  {r['packing_efficiency']:>10.1%}"
+        lines.append(f"{name:<21} {rates}  {shares}  {r['times_the_step']:>14.1f}")
+    return "\n".join([*lines, f"training step {step['tokens_per_second']:>18,.0f}  ({step['device']}, {step['parameters']:,} parameters)"])
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+    app.define(*CONFIGS)
     app.run(main, __doc__)

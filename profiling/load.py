@@ -31,6 +31,8 @@ import numpy as np
 from absl import app, flags
 from safetensors.numpy import save_file
 
+from profiling.resident import status
+
 FLAGS = flags.FLAGS
 flags.DEFINE_string("parameters", "1.5B", "Parameters, about: with B for thousand millions, M for millions; decides --layers.")
 flags.DEFINE_integer("layers", 0, "Layers, instead of --parameters.", lower_bound=0)
@@ -98,12 +100,6 @@ def write(folder: pathlib.Path, tensors: dict[str, tuple[int, ...]], layers: int
         places |= dict.fromkeys(names, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}))
     return total
-
-
-def status() -> dict[str, int]:
-    """Bytes of VmHWM, VmRSS, RssAnon and RssFile of this process."""
-    text = pathlib.Path("/proc/self/status").read_text()
-    return {name: int(kilobytes) * 1024 for name, kilobytes in re.findall(r"(VmHWM|VmRSS|RssAnon|RssFile):\s+(\d+) kB", text)}
 
 
 @dataclasses.dataclass

@@ -10,50 +10,23 @@ machine's load meets both; compilation is told apart, medians are printed.
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable
 
-from absl import flags
-
 from launch import app
-from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
-
-flags.DEFINE_integer("rounds", 9, "Rounds whose median is taken.", lower_bound=3)
-
-
-def take_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """`compile_seconds` (the first call), the median `seconds` and the `fastest` of each side, called in turn."""
-    import jax
-
-    def timed(call) -> float:
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        return time.perf_counter() - began
-
-    first = {name: timed(call) for name, call in sides.items()}
-    found = [{name: timed(call) for name, call in sides.items()} for _ in range(rounds)]
-    times = {name: [f[name] for f in found] for name in sides}
-    return {name: {"compile_seconds": first[name], "seconds": statistics.median(t), "fastest": min(t)} for name, t in times.items()}
+from profiling import workload
+from profiling.bench import take_turns
+from profiling.workload import CONFIGS, Workload
 
 
-def step_call(tokenizer, dataset, sections: dict, attention: str) -> Callable[[], object]:
+def step_call(sections: dict, attention: str) -> Callable[[], object]:
     """One training step on the run's first batch, its state carried on from call to call."""
-    from rgjax.parallel import mesh as mesh_lib
-    from rgjax.parallel import sharding
-    from rgjax.tasks import reason
-    from rgjax.train import optimizer, state, step
-
-    config, mesh = sections["optimizer"], mesh_lib.make(sections["train"].mesh)
-    task = reason.ReasonTask(tokenizer, sections["input"], dataclasses.replace(sections["model"], attention=attention))
-    batch = sharding.put(next(task.training_data(dataset, sections["train"].seed)), mesh, config.accumulate)
-    tx = optimizer.make(config, sections["train"].steps)
-    run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
-    now = [state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)[0]]
+    work = Workload.open(sections | {"model": dataclasses.replace(sections["model"], attention=attention)})
+    run, batch, (state, fixed) = work.step(), work.put(work.first), work.begin()
+    held = [state]
 
     def call():
-        now[0], metrics = run(now[0], step.NOTHING_FIXED, batch)
-        return now[0], metrics
+        held[0], metrics = run(held[0], fixed, batch)
+        return held[0], metrics
 
     return call
 
@@ -80,23 +53,20 @@ def feed_forward_calls(rows: int, length: int, width: int, hidden: int) -> dict[
 
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
-    sections = {"input": app.read(InputConfig), "model": app.read(ModelConfig), "optimizer": app.read(OptimizerConfig)}
-    sections["train"] = app.read(TrainConfig)
+    sections = workload.sections()
     app.require(dataset=sections["input"].dataset)
 
     from rgjax.nn.feedforward import hidden_width
-    from rgjax.tasks import reason
 
-    dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
-    steps = {f"step, attention {a}": step_call(tokenizer, dataset, sections, a) for a in ("plain", "rows")}
+    steps = {f"step, attention {a}": step_call(sections, a) for a in ("plain", "rows")}
     shape = (sections["input"].batch_size, sections["input"].length, sections["model"].width, hidden_width(sections["model"]))
     products = feed_forward_calls(*shape)
     found = take_turns(steps, app.FLAGS.rounds) | take_turns({f"feed-forward, {n}": c for n, c in products.items()}, app.FLAGS.rounds)
     for name, times in found.items():
         print(f"{name:<24} {times['seconds'] * 1000:>9.1f} ms   (first call with compilation {times['compile_seconds']:.1f} s)")
-    return {"medians": found}
+    return {"medians": found} | workload.facts()
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+    app.define(*CONFIGS)
     app.run(main, __doc__)

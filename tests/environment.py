@@ -5,6 +5,7 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # most of the time goes to compiling
+SMALL = ("--layers=1", "--width=32", "--heads=2", "--rounds=3")  # flags of a quick benchmark
 
 
 def kill_at(process, workdir, step: int, how: int) -> None:

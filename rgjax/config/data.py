@@ -63,10 +63,16 @@ class InputConfig:
         "", "Folder of a teacher's probabilities, written by launch.distill --logits for --dataset; the model learns from them too."
     )
     batch_size: int = option(16, "Rows in one optimizer step, over all devices and accumulation steps.", low=1)
-    length: int = option(512, "Tokens in a row (decoder-only) or in an encoder row.", low=16)
+    length: int = option(512, "Most tokens of one example (decoder-only) or of its prompt (encoder-decoder).", low=16)
     target_length: int = option(128, "Most tokens of one reason; the prompt gets the rest of --length (encoder: all of it).", low=8)
     decoder_length: int = option(0, "Tokens in a packed decoder row (encoder-decoder); 0 takes --target_length.", low=0)
     packing: bool = option(True, "Pack several examples into a row; otherwise one a row, in length buckets.")
+    row_length: int = option(
+        0,
+        "Tokens in a packed row (decoder-only) or packed encoder row; 0 takes --length. Rows of twice --length leave far less empty where "
+        "examples are about as long as --length.",
+        low=0,
+    )
     buckets: str = option("0.25,0.5,1", "Length buckets as shares of --length, used when packing is off.")
     max_history: int = option(50, "Most history events shown; the oldest go first.", low=0)
     history_order: str = option(

@@ -24,7 +24,7 @@ from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
 SHORTEST = 48  # tokens of an example that comes with a vector, for the number of vectors that a row has room for
-PACKING_BINS = 64  # rows of a stream filled side by side; more pack tighter and delay the first batch
+PACKING_BINS = 128  # rows of a stream filled side by side; more pack tighter and delay the first batch
 
 _READ = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # in the thread or process of all streams, which reads ahead
 
@@ -38,15 +38,21 @@ class Shape:
     vectors: int = 0  # most examples in a row, where each comes with a vector; else 0
 
     @classmethod
-    def of(cls, config: InputConfig, architecture: str) -> Shape:
-        vectors = max(1, config.length // SHORTEST) if config.item_vectors or config.user_vectors else 0
+    def of(cls, config: InputConfig, architecture: str, alone: bool = False) -> Shape:
+        """The row of several examples, or that of one `alone`; raises UserError on lengths that contradict each other."""
+        if config.row_length and not config.packing:
+            raise UserError(f"--row_length={config.row_length} is for packed rows; leave it out, or set --packing.")
+        if 0 < config.row_length < config.length:
+            raise UserError(f"--row_length={config.row_length} is below --length={config.length}; raise it, or give 0.")
+        length = config.length if alone else config.row_length or config.length
+        vectors = max(1, length // SHORTEST) if config.item_vectors or config.user_vectors else 0
         if architecture == "causal":
-            return cls(config.length, 0, vectors)
+            return cls(length, 0, vectors)
         if 0 < config.decoder_length < config.target_length:
             raise UserError(
                 f"--decoder_length={config.decoder_length} is below --target_length={config.target_length}; raise it, or give 0."
             )
-        return cls(config.decoder_length or config.target_length, config.length, vectors)
+        return cls(config.target_length if alone else config.decoder_length or config.target_length, length, vectors)
 
     def scaled(self, share: float) -> Shape:
         """For one example a row."""
@@ -70,7 +76,7 @@ def as_fed(example: dict, template: Template, config: InputConfig, architecture:
     """The arrays of one example as batches hold them: rendered, and cut to the row."""
     rendered = template.render(example, with_control=with_control)
     start = template.tokenizer.pad_id  # the decoder begins with padding, as in T5
-    arrays = _fit(features(rendered, architecture == "seq2seq", start, config.loss_on), Shape.of(config, architecture))
+    arrays = _fit(features(rendered, architecture == "seq2seq", start, config.loss_on), Shape.of(config, architecture, alone=True))
     return arrays | teacher_lib.aligned(example, arrays["targets"], arrays["weights"])
 
 

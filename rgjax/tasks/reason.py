@@ -139,7 +139,7 @@ class ReasonTask:
     def one_a_row(self, dataset: Dataset, split: str, indices: Sequence[int], rows: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches [rows, T] of the examples at `indices`, each alone in its row, with loss on its reason only; the last has empty rows."""
         source, config = dataset.source(split), dataclasses.replace(self.input, loss_on="reason")
-        shape = pipeline.Shape.of(config, self.architecture)
+        shape = pipeline.Shape.of(config, self.architecture, alone=True)
         for at in range(0, len(indices), rows):
             arrays = [pipeline.as_fed(source[int(i)], self.template, config, self.architecture) for i in indices[at : at + rows]]
             yield pipeline.pad_rows(arrays, shape, rows)

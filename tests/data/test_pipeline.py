@@ -1,6 +1,7 @@
 """Batches: every example arrives whole and as often as it should, however rows are packed, bucketed, shared out or resumed."""
 
 import collections
+import dataclasses
 import itertools
 
 import numpy as np
@@ -90,6 +91,23 @@ def test_every_example_arrives_whole_and_equally_often(dataset, tokenizer, layou
         assert sum(seen.values()) == 5 * (len(keys) // 4) * 4 and max(seen.values()) <= 5
         assert min(seen[i] for i in keys.values()) >= 3
     assert set(seen) == set(keys.values())
+
+
+@both_architectures
+def test_longer_rows_hold_the_same_examples_and_less_padding(dataset, tokenizer, architecture):
+    """An example is cut to --length, however long the row is."""
+    short = config_of("packed", length=160, target_length=64, decoder_length=160)
+    long = dataclasses.replace(short, row_length=480, decoder_length=480)
+    keys, filled = truth(dataset, tokenizer, short, architecture=architecture), {}
+    name = "encoder_segment_ids" if architecture == "seq2seq" else "segment_ids"
+    for config in (short, long):
+        read = list(itertools.islice(batches(dataset, tokenizer, config, architecture), 100))
+        assert all(keys[key_of(found)] >= 0 for batch in read[:20] for found in segments(batch))
+        assert read[0][name].shape == (4, config.row_length or config.length)
+        filled[config.row_length] = np.mean([(batch[name] > 0).mean() for batch in read])
+    assert filled[480] > filled[0] + 0.01, filled
+    rows = list(pipeline.eval_batches(dataset, "val", Template(tokenizer, long, architecture), long, architecture))
+    assert sum(batch["segment_ids"].max(axis=1).sum() for batch in rows) == dataset.count("val") and rows[0][name].shape[1] == 480
 
 
 def test_the_weights_are_the_reason_and_nothing_else(dataset, tokenizer):
@@ -237,6 +255,8 @@ def test_evaluation_can_be_limited(dataset, tokenizer):
         ({"streams": 2}, {"process": 0, "processes": 4}, "2 streams.*4 processes"),
         ({"packing": False, "buckets": "0.5,x"}, {}, "--buckets"),
         ({"packing": False, "buckets": "0.5,2"}, {}, "--buckets"),
+        ({"row_length": 255}, {}, "--row_length=255 is below --length=256"),
+        ({"row_length": 512, "packing": False}, {}, "--row_length=512 is for packed rows"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(dataset, tokenizer, changes, where, message):

@@ -1,0 +1,133 @@
+"""A whole training step beside that of transformers in torch, eager and compiled by torch.compile.
+
+    python -m profiling.train_step                        (a GPT-2 of 35.6M parameters, 16 rows of 128 tokens, float32)
+    python -m profiling.train_step --dtype=bfloat16
+
+Both sides begin with the same weights and read the same batch: causal language-model loss on every token, gradients clipped at a norm
+of 1, AdamW with decay on matrices, no dropout. Ours is the step of launch.train. Losses over three steps must agree before anything
+is timed; then the sides take turns. Peak memory is that of each side in a process of its own. Needs torch and transformers.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+from launch import app
+from profiling import bench, resident, sides
+from rgjax.errors import UserError
+
+flags = app.flags
+flags.DEFINE_integer("rows", 16, "Rows of the batch.", lower_bound=1)
+flags.DEFINE_integer("length", 128, "Tokens of a row.", lower_bound=8)
+flags.DEFINE_bool("compile_peer", True, "Also time the peer compiled by torch.compile, and compare with that.")
+flags.DEFINE_bool("memory", True, "Also measure each side's peak memory, in a process of its own.")
+flags.DEFINE_string("memory_of", "", "Only measures the peak memory of this side (used by the command itself).")
+
+EAGER, COMPILED, STEPS_COMPARED = "peer, eager", "peer, compiled", 3
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of losses over three steps
+
+
+def tokens() -> np.ndarray:
+    """The batch [rows, length] int32."""
+    f = app.FLAGS
+    if f.length > f.max_positions:
+        raise UserError(f"--length={f.length} exceeds --max_positions={f.max_positions}; raise it.")
+    return np.random.default_rng(0).integers(0, f.vocab_size, (f.rows, f.length), dtype=np.int32)
+
+
+def make(side: str, folder: pathlib.Path):
+    """A call that takes one step of `side` and returns its loss."""
+    if side == "ours":
+        return functools.partial(sides.OurTraining(folder), sides.placed(bench.arrays(tokens())))
+    import torch
+
+    ids = torch.as_tensor(tokens(), dtype=torch.long, device=bench.torch_device())
+    return functools.partial(sides.peer_training(folder, side == COMPILED, dynamic=False), {"input_ids": ids, "labels": ids})
+
+
+def compared(calls: dict) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """(each side's losses over some steps, seconds of first steps); raises UserError unless the losses agree.
+
+    A compiled peer that can't be compiled here is told and left out.
+    """
+    losses, first = {name: [] for name in calls}, {}
+    for name, call in list(calls.items()):
+        try:
+            first[name] = bench.timed(lambda call=call, name=name: losses[name].append(float(call())))
+            losses[name] += [float(call()) for _ in range(STEPS_COMPARED - 1)]
+        except Exception as error:  # torch.compile raises many kinds: no compiler, no support of the device
+            if name != COMPILED:
+                raise
+            print(f"note: torch.compile does not work here ({str(error).splitlines()[0][:160]})", file=sys.stderr)
+            del calls[name], losses[name]
+    for name, found in losses.items():
+        if not np.allclose(found, losses["ours"], rtol=TOLERANCE[app.FLAGS.dtype]):
+            raise UserError(f"The sides do not compute the same: the losses of {name} are {found}, ours {losses['ours']}; no times are told.")
+    return losses, first
+
+
+def utilisation(seconds: dict[str, float]) -> dict:
+    """Each side's MFU, with what it is computed from."""
+    from flax import nnx
+
+    from rgjax.models.build import ModelFactory
+    from rgjax.train import flops
+
+    f, config = app.FLAGS, _config()
+    counts = {"tokens": f.rows * f.length, "encoder_tokens": 0, "target_tokens": f.rows * (f.length - 1), "examples": f.rows}
+    params = nnx.to_pure_dict(ModelFactory(config, f.vocab_size).abstract)
+    (peak, source), work = flops.peak_flops(), flops.step_flops(config, params, f.vocab_size, counts)
+    mfu = {name: work / (s * peak) for name, s in seconds.items()}
+    formula = "MFU = FLOPs of a step / (seconds x peak), FLOPs = 3 x [2 x matrix parameters x tokens + 4 x width x attended keys x layers"
+    formula += " + 2 x width x vocabulary x target tokens] (rgjax/train/flops.py)"
+    return {"mfu": mfu, "formula": formula, "step_flops": work, "peak_flops": peak, "peak_source": source}
+
+
+def _config():
+    from rgjax.config import ModelConfig
+
+    f = app.FLAGS
+    return ModelConfig(
+        layers=f.layers, width=f.width, heads=f.heads, positions="learned", norm="layernorm", bias=True, activation="gelu_new",
+        max_positions=f.max_positions,
+    )  # fmt: skip
+
+
+def peaks(names: list[str]) -> dict[str, int]:
+    """Peak bytes of each side."""
+    return {name: resident.in_process("profiling.train_step", f"--memory_of={name}")["peak_bytes"] for name in names}
+
+
+def main() -> dict:
+    """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
+    bench.need()
+    bench.same_precision()
+    with tempfile.TemporaryDirectory() as place:
+        sides.write(place)
+        if app.FLAGS.memory_of:
+            return {"peak_bytes": resident.peak(lambda: make(app.FLAGS.memory_of, place))}
+        calls = {name: make(name, place) for name in ("ours", EAGER, *([COMPILED] if app.FLAGS.compile_peer else []))}
+        losses, first = compared(calls)
+        found = bench.take_turns(calls, app.FLAGS.rounds)
+        held = peaks(list(calls)) if app.FLAGS.memory else {}
+    for name in found:
+        found[name]["compile_seconds"] = first[name]
+    used = utilisation({name: f["seconds"] for name, f in found.items()})
+    for name in found:
+        found[name] |= {"mfu": used["mfu"][name]} | ({"peak_bytes": held[name]} if held else {})
+    work, peer = app.FLAGS.rows * app.FLAGS.length, list(found)[-1]
+    print(bench.table(found, work, "tokens"))
+    for name, f in found.items():
+        print(f"{name}: MFU {f['mfu']:.1%}" + (f", peak memory {held[name] / 1e6:,.0f} MB" if held else ""))
+    print(f"{used['formula']}; peak {used['peak_flops']:.3g} FLOP/s ({used['peak_source']})")
+    used.pop("mfu")
+    return bench.summary(found, peer, losses=losses, shape=sides.shape("rows", "length", "scan", "remat", "precision"), flops=used)
+
+
+if __name__ == "__main__":
+    app.run(main, __doc__)

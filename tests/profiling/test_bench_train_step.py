@@ -1,0 +1,28 @@
+"""profiling.train_step at a tiny size: our step and torch's make the same losses, and the figures follow from each other."""
+
+import pytest
+from environment import SMALL
+
+pytestmark = pytest.mark.parity
+TINY = (*SMALL, "--vocab_size=100", "--rows=4", "--length=16", "--nocompile_peer", "--nomemory")
+
+
+@pytest.fixture(autouse=True)
+def peer():
+    for name in ("torch", "transformers"):
+        pytest.importorskip(name)
+
+
+def test_both_sides_make_the_same_losses(benchmark, sound):
+    told, printed = benchmark("train_step", *TINY)
+    sound(told, "ours", "peer, eager")
+    ours, peer = told["losses"]["ours"], told["losses"]["peer, eager"]
+    assert ours == pytest.approx(peer, rel=1e-5) and ours[0] > ours[1] > ours[2]  # same gradients, clipping, decay: else they part after a step
+    flops = 3 * 2 * (12 * 32**2) * 64 + 3 * 4 * 32 * 64 * 8 + 3 * 2 * 32 * 100 * 60  # one layer, mean of 8 keys, 15 targets a row
+    assert told["flops"]["step_flops"] == flops and "MFU = FLOPs" in printed
+    assert told["ours"]["mfu"] == pytest.approx(flops / told["ours"]["seconds"] / told["flops"]["peak_flops"])
+
+
+def test_a_text_beyond_the_positions_is_refused(benchmark):
+    _, errors = benchmark("train_step", *TINY, "--max_positions=8", code=2)
+    assert "--length=16 exceeds --max_positions=8" in errors
