@@ -3,7 +3,8 @@
     python -m profiling.roofline --flagfile=configs/demo.cfg --dataset=DATASET [--output=FOLDER]
 
 FLOPs and bytes are read from the text of the compiled step: each operation is counted as often as loops run it and given to the module whose
-Python call it came from, backward passes included (profiling/costs.py). The pieces of the loss that the first batch skips do not count.
+Python call it came from, backward passes included (profiling/costs.py). The pieces of the loss that the first batch skips do not count;
+in length buckets all batches looked at are of its shape.
 The device's peak is its fastest of several large matrix products in --dtype, its bandwidth the fastest of several passes over a large
 array, both measured at the start. A module's time is its share of the operations in a trace of three steps, times the step's own time;
 the roof is the least that it could take. Arrays that fit a cache move faster than that bandwidth, so small models may exceed the roof.
@@ -62,7 +63,7 @@ def measured(work: Workload) -> tuple[str, dict[str, float], list[float]]:
     from rgjax.train import profile
 
     with tempfile.TemporaryDirectory() as folder:
-        text = tracing.traced(work, TRACED, pathlib.Path(folder))
+        text = tracing.traced(work, TRACED, pathlib.Path(folder), alike=True)
         program = Program(text)
         waiting = [i.name for i in program if i.opcode in WITHIN and i.opcode != "fusion"]
         trace = xplane.read(xplane.newest(folder), profile.STEP, waiting)

@@ -11,17 +11,21 @@ from profiling.workload import Workload
 PROGRAM = "program.txt"  # the compiled program, beside a trace
 
 
-def traced(work: Workload, chosen: range, folder: pathlib.Path) -> str:
-    """Takes the steps up to the last of `chosen`, tracing those; returns the text of the program of the traced batches' first shape."""
+def traced(work: Workload, chosen: range, folder: pathlib.Path, alike: bool = False) -> str:
+    """Takes the steps up to the last of `chosen`, tracing those; returns the text of the program of the traced batches' first shape.
+
+    With `alike` only batches of the first one's shape are taken.
+    """
     import jax
 
     from rgjax.train import profile
 
+    shape = lambda batch: tuple(leaf.shape for leaf in batch.values())
     stream, step = work.batches(), work.step()
-    batches = [work.put(batch) for batch in itertools.islice(stream, chosen[-1])]
+    taken = (batch for batch in stream if not alike or shape(batch) == shape(work.first))
+    batches = [work.put(batch) for batch in itertools.islice(taken, chosen[-1])]
     stream.close()
     (now, fixed), programs = work.begin(), {}
-    shape = lambda batch: tuple(leaf.shape for leaf in batch.values())
     for batch in batches:
         if shape(batch) not in programs:
             programs[shape(batch)] = step.lower(now, fixed, batch).compile()
