@@ -29,8 +29,17 @@ def _told(leaf: Any) -> str:
         return f"{shape} on the host"
     where = leaf.sharding
     if isinstance(where, jax.sharding.NamedSharding):
-        return f"{shape} by {where.spec} over {dict(where.mesh.shape)}"
+        return f"{shape} by {_spec(where)} over {dict(where.mesh.shape)}"
     return f"{shape} on {', '.join(sorted(map(str, where.device_set)))}"
+
+
+def _spec(where: jax.sharding.NamedSharding) -> str:
+    """The mesh axes of each array axis, without those that spread nothing: XLA gives back a sharding that is the same in other words."""
+    named = [part if isinstance(part, tuple) else (part,) for part in where.spec]
+    spread = ["+".join(a for a in part if a and where.mesh.shape[a] > 1) or "-" for part in named]
+    while spread and spread[-1] == "-":
+        spread.pop()
+    return f"({', '.join(spread)})"
 
 
 def changes(now: dict[str, str], before: list[dict[str, str]]) -> list[str]:

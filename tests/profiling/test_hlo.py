@@ -89,11 +89,15 @@ def test_an_argument_that_changed_is_named(odd, words):
 
 
 def test_a_sharding_that_changed_is_named():
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    other = jax.device_put(ones(2, 3), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
-    now = watch.signature(({}, {}, {"x": other}))
-    (line,) = watch.changes(now, [watch.signature(({}, {}, {"x": ones(2, 3)}))])
-    assert line.startswith("batch['x']: float32[2, 3] on ") and "P('data',) over {'data': 1}" in line
+    """Four devices are only described, and axes of size 1 or trailing ones are no change."""
+    mesh = jax.sharding.AbstractMesh((4, 1), ("data", "fsdp"))
+    P = jax.sharding.PartitionSpec
+    told = [watch._spec(jax.sharding.NamedSharding(mesh, spec)) for spec in (P(), P(None, "fsdp"), P("data"), P(("data", "fsdp"), None))]
+    assert told == ["()", "()", "(data)", "(data)"]
+    one = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    other = jax.device_put(ones(2, 3), jax.sharding.NamedSharding(one, P("data")))
+    (line,) = watch.changes(watch.signature(({}, {}, {"x": other})), [watch.signature(({}, {}, {"x": ones(2, 3)}))])
+    assert line.startswith("batch['x']: float32[2, 3] on ") and line.endswith("by () over {'data': 1}")
 
 
 def test_an_array_from_the_host_is_named():
