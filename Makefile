@@ -4,8 +4,10 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = runs/demo
 DATA = runs/demo-data
+PROFILE = runs/profile
+SMALL = --flagfile=configs/demo.cfg --dataset=$(DATA) --batch_size=8
 
-.PHONY: demo test parity parity4 chaos lint clean
+.PHONY: demo test parity parity4 chaos profile lint clean
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('rgjax needs Python 3.11 or newer; set PYTHON=python3.11' if sys.version_info < (3, 11) else 0)"
@@ -43,6 +45,20 @@ parity4:
 # A small run is killed fifty times, its checkpoints damaged in between; it must end as an unbroken one.
 chaos: $(VENV)/.base
 	$(RUN) -m profiling.chaos --kills=50
+
+# What a training step spends, holds and sends, on the demo's model (docs/profiling.md): tables, last lines and pictures in runs/profile.
+profile: $(VENV)/.base
+	@mkdir -p $(PROFILE)
+	@test -e $(DATA)/dataset.json || $(RUN) -m launch.prepare --flagfile=configs/data/demo.cfg --output=$(DATA)
+	$(RUN) -m profiling.trace $(SMALL) --profile_steps=3:12 --output=$(PROFILE)/trace > $(PROFILE)/trace.txt
+	$(RUN) -m profiling.roofline $(SMALL) --output=$(PROFILE) > $(PROFILE)/roofline.txt
+	$(RUN) -m profiling.memory $(SMALL) --memory=1 > $(PROFILE)/memory.txt
+	$(RUN) -m profiling.plan $(SMALL) --batch_size=64 --mesh='data:8;fsdp:8;data:4,tensor:2' > $(PROFILE)/plan.txt
+	$(RUN) -m profiling.hlo $(SMALL) --output=$(PROFILE)/hlo > $(PROFILE)/hlo.txt
+	$(RUN) -m profiling.hlo $(SMALL) --watch=0 --remat=full --output=$(PROFILE)/hlo-remat --against=$(PROFILE)/hlo > $(PROFILE)/hlo-remat.txt
+	$(RUN) -m profiling.trace $(SMALL) --profile_steps=3:12 --remat=full --output=$(PROFILE)/trace-remat > $(PROFILE)/trace-remat.txt
+	$(RUN) -m profiling.compare $(PROFILE)/trace.txt $(PROFILE)/trace-remat.txt > $(PROFILE)/compare.txt
+	@cd $(PROFILE) && for name in trace roofline memory plan hlo hlo-remat compare; do echo; echo "== $$name.txt"; grep -v '^{' $$name.txt; done
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .

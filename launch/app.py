@@ -86,14 +86,17 @@ class _Lines:
 def run(main: Callable[[], dict | None], doc: str, positional: str = "") -> None:
     """Runs `main` under absl: prints its result as the last line; a UserError becomes one sentence and exit code 2.
 
-    `positional` names the flag whose value may stand alone, without --name=; other launchers refuse such an argument.
+    `positional` names the flag whose value may stand alone, without --name=, or its values, if it takes several; other launchers
+    refuse such an argument.
     """
     if positional:
         FLAGS.set_gnu_getopt(True)  # flags may follow the argument
 
     def wrapped(argv):
         if positional and len(argv) > 1 and not FLAGS[positional].present:
-            FLAGS[positional].parse(argv.pop(1))
+            several = isinstance(FLAGS[positional], flags.MultiFlag)
+            alone, argv = (argv[1:], argv[:1]) if several else (argv[1], [argv[0], *argv[2:]])
+            FLAGS[positional].parse(alone)
         if len(argv) > 1:
             return _fail(f"Unexpected argument '{argv[1]}'; every option is a flag, --name=value.")
         try:

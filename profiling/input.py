@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from absl import flags
 
 from launch import app
-from profiling import bench, peer_input
-from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from profiling import bench, peer_input, workload
+from profiling.workload import CONFIGS, Workload
 from rgjax.errors import UserError
 
 REQUIRED = 5.0
@@ -59,12 +59,12 @@ class Reader:
 
 
 def our_stream(dataset, tokenizer, sections: dict, layout: str, workers: int):
-    """(the task, its stream) of a layout."""
+    """The stream of a layout."""
     from rgjax.tasks import reason
 
     config = dataclasses.replace(sections["input"], packing=layout == "packed", workers=workers)
     task = reason.ReasonTask(tokenizer, config, sections["model"])  # its own template: no cache is warm from the layout before
-    return task, task.training_data(dataset, sections["train"].seed)
+    return task.training_data(dataset, sections["train"].seed)
 
 
 def peer_readers(dataset, tokenizer, sections: dict) -> dict[str, Reader]:
@@ -99,37 +99,30 @@ def timed(readers: dict[str, Reader]) -> dict[str, dict]:
     return found
 
 
-def time_steps(task, stream, sections: dict, steps: int) -> dict[str, float]:
+def time_steps(work: Workload, steps: int) -> dict[str, float]:
     """Rates of the training step on batches that are placed beforehand; the median over single steps, compilation apart."""
     import jax
 
-    from rgjax.parallel import mesh as mesh_lib
-    from rgjax.parallel import sharding
-    from rgjax.train import optimizer, state, step
-
-    config, mesh = sections["optimizer"], mesh_lib.make(sections["train"].mesh)
-    tx = optimizer.make(config, sections["train"].steps)
-    run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
-    now = [state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)[0]]
-    batches, compiled, rates = list(itertools.islice(stream, steps)), set(), []
+    run, stream, (state, fixed) = work.step(), work.batches(), work.begin()
+    held, batches, compiled, rates = [state], list(itertools.islice(stream, steps)), set(), []
+    stream.close()
 
     def take(placed: dict):
-        now[0], metrics = run(now[0], step.NOTHING_FIXED, placed)
-        return now[0], metrics
+        held[0], metrics = run(held[0], fixed, placed)
+        return held[0], metrics
 
     for batch in batches + batches:  # the first round compiles each shape
-        placed = jax.block_until_ready(sharding.put(batch, mesh, config.accumulate))
+        placed = jax.block_until_ready(work.put(batch))
         seconds = bench.timed(lambda placed=placed: take(placed))
         if batch["tokens"].shape in compiled:
             rates.append(bench.held(batch)["tokens"] / seconds)
         compiled.add(batch["tokens"].shape)
-    return {"tokens_per_second": statistics.median(rates), "device": jax.devices()[0].device_kind, "parameters": task.factory.count()}
+    return {"tokens_per_second": statistics.median(rates), "device": jax.devices()[0].device_kind, "parameters": work.factory.count()}
 
 
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
-    sections = {"input": app.read(InputConfig), "model": app.read(ModelConfig), "optimizer": app.read(OptimizerConfig)}
-    sections["train"] = app.read(TrainConfig)
+    sections = workload.sections()
     app.require(dataset=sections["input"].dataset)
     if app.FLAGS.peer:
         bench.need()
@@ -140,7 +133,7 @@ def main() -> dict:
     own = "packed" if sections["input"].packing else "bucketed"
     readers = {}
     for layout, workers in LAYOUTS:
-        _, stream = our_stream(dataset, tokenizer, sections, layout, workers)
+        stream = our_stream(dataset, tokenizer, sections, layout, workers)
         readers[f"{layout}, {workers} workers"] = Reader(stream, bench.held, sections["input"].prefetch * max(1, workers))
     readers |= peer_readers(dataset, tokenizer, sections) if app.FLAGS.peer else {}
     print("reading", file=sys.stderr, flush=True)
@@ -149,7 +142,8 @@ def main() -> dict:
         for workers in (0, 2):
             readers[f"{name}, {workers} workers"].stream.close()
     print("training", file=sys.stderr, flush=True)
-    step = time_steps(*our_stream(dataset, tokenizer, sections, own, 0), sections, app.FLAGS.timed_steps)
+    read_here = sections | {"input": dataclasses.replace(sections["input"], workers=0)}
+    step = time_steps(Workload.open(read_here), app.FLAGS.timed_steps)
     for f in found.values():
         f["times_the_step"] = f["tokens_per_second"] / step["tokens_per_second"]
     print(table(found, step))
@@ -183,5 +177,5 @@ def table(found: dict[str, dict], step: dict) -> str:
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+    app.define(*CONFIGS)
     app.run(main, __doc__)

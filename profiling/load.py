@@ -31,7 +31,7 @@ import numpy as np
 from absl import app, flags
 from safetensors.numpy import save_file
 
-from profiling.memory import status
+from profiling.resident import status
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("parameters", "1.5B", "Parameters, about: with B for thousand millions, M for millions; decides --layers.")

@@ -13,27 +13,20 @@ import dataclasses
 from collections.abc import Callable
 
 from launch import app
+from profiling import workload
 from profiling.bench import take_turns
-from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from profiling.workload import CONFIGS, Workload
 
 
-def step_call(tokenizer, dataset, sections: dict, attention: str) -> Callable[[], object]:
+def step_call(sections: dict, attention: str) -> Callable[[], object]:
     """One training step on the run's first batch, its state carried on from call to call."""
-    from rgjax.parallel import mesh as mesh_lib
-    from rgjax.parallel import sharding
-    from rgjax.tasks import reason
-    from rgjax.train import optimizer, state, step
-
-    config, mesh = sections["optimizer"], mesh_lib.make(sections["train"].mesh)
-    task = reason.ReasonTask(tokenizer, sections["input"], dataclasses.replace(sections["model"], attention=attention))
-    batch = sharding.put(next(task.training_data(dataset, sections["train"].seed)), mesh, config.accumulate)
-    tx = optimizer.make(config, sections["train"].steps)
-    run = step.make_train_step(task.factory, task.loss(config.label_smoothing), tx, config)
-    now = [state.create(task.factory, tx, mesh, config.ema > 0, sections["train"].seed)[0]]
+    work = Workload.open(sections | {"model": dataclasses.replace(sections["model"], attention=attention)})
+    run, batch, (state, fixed) = work.step(), work.put(work.first), work.begin()
+    held = [state]
 
     def call():
-        now[0], metrics = run(now[0], step.NOTHING_FIXED, batch)
-        return now[0], metrics
+        held[0], metrics = run(held[0], fixed, batch)
+        return held[0], metrics
 
     return call
 
@@ -60,23 +53,20 @@ def feed_forward_calls(rows: int, length: int, width: int, hidden: int) -> dict[
 
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
-    sections = {"input": app.read(InputConfig), "model": app.read(ModelConfig), "optimizer": app.read(OptimizerConfig)}
-    sections["train"] = app.read(TrainConfig)
+    sections = workload.sections()
     app.require(dataset=sections["input"].dataset)
 
     from rgjax.nn.feedforward import hidden_width
-    from rgjax.tasks import reason
 
-    dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
-    steps = {f"step, attention {a}": step_call(tokenizer, dataset, sections, a) for a in ("plain", "rows")}
+    steps = {f"step, attention {a}": step_call(sections, a) for a in ("plain", "rows")}
     shape = (sections["input"].batch_size, sections["input"].length, sections["model"].width, hidden_width(sections["model"]))
     products = feed_forward_calls(*shape)
     found = take_turns(steps, app.FLAGS.rounds) | take_turns({f"feed-forward, {n}": c for n, c in products.items()}, app.FLAGS.rounds)
     for name, times in found.items():
         print(f"{name:<24} {times['seconds'] * 1000:>9.1f} ms   (first call with compilation {times['compile_seconds']:.1f} s)")
-    return {"medians": found}
+    return {"medians": found} | workload.facts()
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+    app.define(*CONFIGS)
     app.run(main, __doc__)

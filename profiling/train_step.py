@@ -18,7 +18,7 @@ import tempfile
 import numpy as np
 
 from launch import app
-from profiling import bench, memory, sides
+from profiling import bench, resident, sides
 from rgjax.errors import UserError
 
 flags = app.flags
@@ -100,7 +100,7 @@ def _config():
 
 def peaks(names: list[str]) -> dict[str, int]:
     """Peak bytes of each side."""
-    return {name: memory.in_process("profiling.train_step", f"--memory_of={name}")["peak_bytes"] for name in names}
+    return {name: resident.in_process("profiling.train_step", f"--memory_of={name}")["peak_bytes"] for name in names}
 
 
 def main() -> dict:
@@ -110,7 +110,7 @@ def main() -> dict:
     with tempfile.TemporaryDirectory() as place:
         sides.write(place)
         if app.FLAGS.memory_of:
-            return {"peak_bytes": memory.peak(lambda: make(app.FLAGS.memory_of, place))}
+            return {"peak_bytes": resident.peak(lambda: make(app.FLAGS.memory_of, place))}
         calls = {name: make(name, place) for name in ("ours", EAGER, *([COMPILED] if app.FLAGS.compile_peer else []))}
         losses, first = compared(calls)
         found = bench.take_turns(calls, app.FLAGS.rounds)

@@ -74,5 +74,9 @@ class TrainConfig:
         "kept for profiling.replay either way.",
         choices=("stop", "skip"),
     )
+    profile_steps: str = option(
+        "", "Steps to trace, FIRST:LAST as 10:15, into WORKDIR/profile: for TensorBoard and profiling.trace. The first step of a process, "
+        "which compiles, is traced only where the range begins with it.",
+    )  # fmt: skip
     samples: int = option(4, "Sample reasons written at each evaluation.", low=0)
     compilation_cache: str = option("~/.cache/rgjax/xla", "Folder of compiled programs; empty keeps none.")

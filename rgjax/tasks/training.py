@@ -27,7 +27,7 @@ from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
 from rgjax.tasks import reason
 from rgjax.tasks.run import open_source
-from rgjax.train import adalora, ewc, groups, optimizer, tuning, workdir
+from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
 from rgjax.train.distillation import Distillation
 from rgjax.train.loop import Loop
@@ -41,6 +41,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     Raises UserError before anything is written when the parts do not fit each other or the stored run.
     """
     train, inputs = sections["train"], sections["input"]
+    profile.steps(train.profile_steps, train.steps)  # for what it refuses
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
     if not inputs.streams:

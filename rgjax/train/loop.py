@@ -22,6 +22,7 @@ from rgjax.parallel import sharding
 from rgjax.train import flops, optimizer
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.nonfinite import NonFinite
+from rgjax.train.profile import Profile, steps
 from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import TrainState, abstract_state, create, everything
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
@@ -58,6 +59,7 @@ class Loop:
         self.state = self._begin(tx)
         self.watch = NonFinite(config, self.progress["skipped"])
         self.log = RunLog(config.workdir, config.steps, self.step)
+        self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)
         passes, shares = 2 if optimizer_config.rdrop else 1, mesh_lib.share(mesh)[1]
         self.meter = Meter(factory, self.log, self.step, config, tuning.trained, passes, shares)
         self.stop_requested = self.stop_agreed = False
@@ -90,9 +92,10 @@ class Loop:
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
                 batch = self.meter.wait_for(self.data)
                 placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
-                with jax.transfer_guard("disallow"), self.meter.dispatching():
+                with self.profile.step(self.step + 1, self.state), jax.transfer_guard("disallow"), self.meter.dispatching():
                     self.state, metrics = self.train_step(self.state, self.fixed, placed)
                 self.step += 1
+                self.meter.skip(self.profile.after(self.step, metrics))
                 if pending:
                     self._report(pending[0], self._read(*pending))
                 pending = (self.step, metrics, batch)
@@ -107,6 +110,7 @@ class Loop:
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
+            self.profile.close(self.step)
             self.data.close()
             self.log.close()
         return self._summary()

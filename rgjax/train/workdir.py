@@ -18,8 +18,8 @@ SECTIONS = {
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
     "dataset", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch", "workdir", "steps", "mesh",
-    "log_every", "eval_every", "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite", "compilation_cache", "scan", "remat",
-    "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
+    "log_every", "eval_every", "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite", "profile_steps", "compilation_cache", "scan",
+    "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
 

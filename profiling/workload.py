@@ -1,0 +1,196 @@
+"""The training step that a flagfile describes, put together as launch.train does it, on fresh weights: what every profile here looks at.
+
+Weights of --init_from are not read, only its shape: how long a step takes, and what it holds, does not depend on their values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from launch import app
+from rgjax.config import AdapterConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.errors import UserError
+
+CONFIGS = (InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+
+
+def sections() -> dict:
+    """The configurations from the flags, by the names of `workdir.SECTIONS`; raises UserError for values out of range."""
+    from rgjax.train.workdir import SECTIONS
+
+    return {name: app.read(cls) for name, cls in SECTIONS.items()}
+
+
+@dataclasses.dataclass
+class Workload:
+    """A run's training step and what it reads. `batches()` are the run's own, from its beginning, arrays [rows, ...] on the host."""
+
+    sections: dict
+    factory: Any
+    loss: Callable
+    mesh: Any
+    batches: Callable[[], Iterator[dict]] | None  # None without a dataset
+
+    @classmethod
+    def open(cls, sections: dict, vocab_size: int = 0) -> Workload:
+        """Of the dataset; or, where none is given, of shapes alone, with `vocab_size` tokens. Raises UserError for what does not fit."""
+        from rgjax.parallel import mesh as mesh_lib
+        from rgjax.parallel import sharding
+
+        if sections["train"].ewc:
+            raise UserError("--ewc needs an earlier task's data at every start; profiles look at the step without it, leave it out.")
+        mesh = mesh_lib.make(sections["train"].mesh)
+        sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
+        return cls._of_dataset(sections, mesh) if sections["input"].dataset else cls._of_shapes(sections, mesh, vocab_size)
+
+    @classmethod
+    def _of_dataset(cls, sections: dict, mesh) -> Workload:
+        from rgjax.tasks import reason, training
+        from rgjax.tasks.run import open_source
+
+        inputs, optimizer, train = sections["input"], sections["optimizer"], sections["train"]
+        dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
+        if train.init_from:
+            model = open_source(train.init_from).configure(sections["model"], app.given(ModelConfig), tokenizer)
+            sections = sections | {"model": model}
+        task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
+        replay, teacher = task.replayed(dataset), task.teacher(dataset, optimizer.distill_temperature)
+        batches = lambda: task.training_data(dataset, train.seed, replay, teacher)
+        return cls(sections, task.factory, training.loss_of(task, optimizer, teacher), mesh, batches)
+
+    @classmethod
+    def _of_shapes(cls, sections: dict, mesh, vocab_size: int) -> Workload:
+        from rgjax.models.adapted import AdaptedFactory
+        from rgjax.models.build import ModelFactory
+        from rgjax.tasks import reason
+
+        model, optimizer, adapter = sections["model"], sections["optimizer"], sections["adapter"]
+        needs = {"distill": sections["input"].distill, "init_from": sections["train"].init_from, "adapter=vectors": adapter.adapter == "vectors"}
+        if missing := next((name for name, value in needs.items() if value), None):
+            raise UserError(f"--{missing} can't be looked at without data; give --dataset too.")
+        factory = ModelFactory(model, model.embeddings or vocab_size)
+        factory = factory if adapter.adapter == "none" else AdaptedFactory(factory, adapter)
+        loss = functools.partial(reason.sums, smoothing=optimizer.label_smoothing, rdrop=optimizer.rdrop)
+        return cls(sections, factory, loss, mesh, None)
+
+    @property
+    def tuning(self):
+        """What is trained."""
+        from rgjax.train import adalora
+        from rgjax.train.tuning import Tuning
+
+        config = self.sections["adapter"]
+        return Tuning(config, penalties=(adalora.orthogonality(config),) if config.adapter == "adalora" else ())
+
+    @property
+    def tx(self):
+        """The run's optimizer."""
+        from rgjax.train import optimizer
+
+        return optimizer.make(self.sections["optimizer"], self.sections["train"].steps, self.sections["adapter"])
+
+    def step(self):
+        """A new jitted `train_step(state, fixed, batch) -> (state, metrics)`; the state is donated."""
+        from rgjax.train import step
+
+        config, skip = self.sections["optimizer"], self.sections["train"].nonfinite == "skip"
+        return step.make_train_step(self.factory, self.loss, self.tx, config, self.tuning.penalty, skip)
+
+    def begin(self):
+        """(a fresh state, the fixed arrays), on the mesh."""
+        from rgjax.train import state
+
+        ema, seed = self.sections["optimizer"].ema > 0, self.sections["train"].seed
+        now, frozen = state.create(self.factory, self.tx, self.mesh, ema, seed, None, self.tuning.trained)
+        return now, {"weights": frozen}
+
+    def put(self, batch: dict):
+        """A host batch as the step reads it, on the mesh."""
+        from rgjax.parallel import sharding
+
+        return sharding.put(batch, self.mesh, self.sections["optimizer"].accumulate)
+
+    def abstract(self, rows: int = 0):
+        """(state, fixed, batch) as ShapeDtypeStructs with shardings; the batch of the longest shape, `rows` (--batch_size by default) of it."""
+        import jax
+        from flax import nnx
+
+        from rgjax import trees
+        from rgjax.parallel import sharding
+        from rgjax.train import state
+
+        ema, accumulate = self.sections["optimizer"].ema > 0, self.sections["optimizer"].accumulate
+        own = state.abstract_state(self.factory, self.tx, self.mesh, ema, self.sections["train"].seed, self.tuning.trained)
+        _, frozen = trees.divide(nnx.to_pure_dict(self.factory.abstract), self.tuning.trained)
+        _, where = trees.divide(sharding.parameters(self.factory.abstract, self.mesh), self.tuning.trained)
+        fixed = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), frozen, where)
+        place, rows = sharding.batch(self.mesh, leading=1), rows or self.sections["input"].batch_size
+        batch = {
+            name: jax.ShapeDtypeStruct((accumulate, rows // accumulate, *tail), kind, sharding=place)
+            for name, (tail, kind) in self._columns().items()
+        }
+        return own, {"weights": fixed}, batch
+
+    def _columns(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Of each array of a batch: its shape without the rows, and its type."""
+        import numpy as np
+
+        from rgjax.data.pipeline import Shape
+
+        inputs, architecture = self.sections["input"], self.sections["model"].architecture
+        shape = Shape.of(inputs, architecture)
+        found = {name: ((shape.length,), np.int32) for name in ("tokens", "targets", "weights", "segment_ids", "positions")}
+        if shape.encoder_length:
+            found |= {f"encoder_{name}": ((shape.encoder_length,), np.int32) for name in ("tokens", "segment_ids", "positions")}
+        if self.batches is not None:
+            for name, array in self.first.items():  # what a teacher or vectors add
+                tail = array.shape[1:] if name == "vectors" else (shape.length, *array.shape[2:])
+                found.setdefault(name, (tail, array.dtype))
+        return found
+
+    def compiled(self, rows: int = 0):
+        """The step compiled for `abstract(rows)`; nothing is computed."""
+        return self.step().lower(*self.abstract(rows)).compile()
+
+    def taken(self) -> float:
+        """Share of the pieces of the loss that the first batch computes: those in which a row has a target; 1 without a dataset."""
+        import numpy as np
+
+        from rgjax.train.loss import CHUNK
+
+        if self.batches is None:
+            return 1.0
+        weights, parts = self.first["weights"], self.sections["optimizer"].accumulate
+        chunk = min(CHUNK, weights.shape[1])
+        most = np.count_nonzero(weights, axis=1).reshape(parts, -1).max(axis=1)
+        return float(np.mean(np.ceil(most / chunk))) / -(-weights.shape[1] // chunk)
+
+    @functools.cached_property
+    def first(self) -> dict:
+        """The run's first batch, arrays [rows, ...] on the host."""
+        stream = self.batches()
+        try:
+            return next(stream)
+        finally:
+            stream.close()
+
+
+def facts() -> dict:
+    """What every measurement is told with: `device` and `versions`."""
+    import importlib.metadata
+    import os
+
+    import jax
+
+    kind = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
+    return {"device": kind, "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}}
+
+
+def memory_of(compiled) -> dict[str, int]:
+    """Bytes a device that a compiled step needs: its `arguments`, its `temporaries`, and the `peak` of both with what it gives back."""
+    stats = compiled.memory_analysis()
+    own, temporary = stats.argument_size_in_bytes, stats.temp_size_in_bytes
+    return {"arguments": own, "temporaries": temporary, "peak": own + temporary + stats.output_size_in_bytes - stats.alias_size_in_bytes}

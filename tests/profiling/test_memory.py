@@ -1,0 +1,65 @@
+"""profiling.memory: bytes against closed forms, and the search for the largest batch against counting."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+from environment import QUICK, ROOT
+
+from profiling import memory
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_largest_batch_is_that_which_counting_finds(seed):
+    rng = random.Random(seed)
+    base, slope, bend, unit, most = rng.uniform(0, 100), rng.uniform(0.01, 10), rng.choice([0, 0.1, 1]), rng.randint(1, 9), rng.randint(1, 3000)
+    limit = rng.uniform(1, 10) ** rng.randint(1, 4)
+    need = lambda rows: int(base + slope * rows + bend * rows**1.3 + 50 * (rows > 100))
+    found, seen = memory.largest(need, unit, limit, most, rng.randint(0, 20))
+    assert found == max((rows for rows in range(unit, most + 1, unit) if need(rows) <= limit), default=0)
+    assert seen == {rows: need(rows) for rows in seen} and len(seen) <= 15
+
+
+def test_activations_are_what_the_backward_pass_reads():
+    """Of sum(sin(x w)) it reads x, which the step is given, and cos(x w)."""
+    place = jax.sharding.NamedSharding(jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec(None, None, None))
+    shape = lambda *dims: jax.ShapeDtypeStruct(dims, jnp.float32, sharding=place)
+    work = types.SimpleNamespace(
+        abstract=lambda: (types.SimpleNamespace(params={"w": shape(12, 20, 1)}), {"weights": {}}, {"x": shape(1, 6, 12)}),
+        factory=types.SimpleNamespace(model=lambda params: params["w"][..., 0]),
+        loss=lambda w, batch, key: {"loss": jnp.sum(jnp.sin(batch["x"] @ w)), "tokens": jnp.float32(1)},
+        tuning=types.SimpleNamespace(penalty=None),
+    )
+    assert memory.activations(work) == 4 * 6 * 20
+
+
+def run(dataset, *flags):
+    small = "--layers=1 --width=32 --heads=4 --mlp_width=48 --length=96 --target_length=32 --batch_size=4 --scan=true --attention=plain".split()
+    command = [sys.executable, "-m", "profiling.memory", *small, f"--dataset={dataset}", *flags]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"XLA_FLAGS": QUICK}, capture_output=True, text=True, timeout=200)
+
+
+def test_figures_of_a_small_model(dataset_folder):
+    done = run(dataset_folder, "--memory=1", "--most_rows=8", "--policies=none,full")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    d, f, v, layers = 32, 48, 600, 1
+    parameters = v * d + layers * (4 * d * d + 3 * d * f + 2 * d) + d
+    assert told["bytes"]["parameters"] == 4 * parameters
+    assert 8 * parameters < told["bytes"]["optimizer"] < 8 * parameters + 64  # two moments and counters
+    assert told["bytes"]["batch"] == 5 * 4 * 4 * 96
+    assert told["bytes"]["arguments"] == pytest.approx(12 * parameters + 5 * 4 * 4 * 96, rel=0.01)
+    none, full = told["remat"]["none"], told["remat"]["full"]
+    assert full["activations"] < none["activations"] / 2 and full["flops"] > 1.1 * none["flops"]
+    assert told["largest_batch_size"] == 8 and set(told["peak_by_rows"]) == {"4", "8"} and told["limit"] == 2**30
+
+
+def test_a_policy_that_is_none_is_refused(dataset_folder):
+    done = run(dataset_folder, "--policies=none,all")
+    assert done.returncode == 2 and "--policies has 'all'" in done.stderr
