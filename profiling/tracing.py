@@ -18,26 +18,35 @@ def traced(work: Workload, chosen: range, folder: pathlib.Path, alike: bool = Fa
     """
     import jax
 
+    from profiling import watch
     from rgjax.train import profile
 
     shape = lambda batch: tuple(leaf.shape for leaf in batch.values())
-    stream, step = work.batches(), work.step()
+    stream, step, programs = work.batches(), work.step(), {}
     taken = (batch for batch in stream if not alike or shape(batch) == shape(work.first))
     batches = [work.put(batch) for batch in itertools.islice(taken, chosen[-1])]
     stream.close()
-    (now, fixed), programs = work.begin(), {}
-    for batch in batches:
-        if shape(batch) not in programs:
-            programs[shape(batch)] = step.lower(now, fixed, batch).compile()
+
+    def program(*arguments):
+        key = tuple(watch.signature(arguments).items())
+        if key not in programs:
+            programs[key] = step.lower(*arguments).compile()
+        return programs[key]
+
+    now, fixed = work.begin()
+    for batch in 2 * list({shape(batch): batch for batch in batches}.values()):  # twice: a step may give the state back placed otherwise
+        now, _ = program(now, fixed, batch)(now, fixed, batch)
     if len({shape(batch) for batch in batches[chosen[0] - 1 :]}) > 1:
         print("note: the traced batches are of several shapes; modules and sources are looked up in the program of the first", file=sys.stderr)
     trace = profile.Profile(chosen, folder, chosen[0] - 1, lambda text: None)  # all is compiled: no step has to be left out
+    (now, fixed), used = work.begin(), {}
     for number, batch in enumerate(batches, 1):
-        with trace.step(number):
-            now, metrics = programs[shape(batch)](now, fixed, batch)
+        used[number] = program(now, fixed, batch)
+        with trace.step(number, now):
+            now, metrics = used[number](now, fixed, batch)
             jax.block_until_ready((now, metrics))
         trace.after(number, metrics)
-    return programs[shape(batches[chosen[0] - 1])].as_text()
+    return used[chosen[0]].as_text()
 
 
 def rows(trace, program) -> list[dict]:

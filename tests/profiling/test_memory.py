@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 from environment import QUICK, ROOT
 
-from profiling import memory
+from profiling import footprint
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -21,7 +21,7 @@ def test_the_largest_batch_is_that_which_counting_finds(seed):
     base, slope, bend, unit, most = rng.uniform(0, 100), rng.uniform(0.01, 10), rng.choice([0, 0.1, 1]), rng.randint(1, 9), rng.randint(1, 3000)
     limit = rng.uniform(1, 10) ** rng.randint(1, 4)
     need = lambda rows: int(base + slope * rows + bend * rows**1.3 + 50 * (rows > 100))
-    found, seen = memory.largest(need, unit, limit, most, rng.randint(0, 20))
+    found, seen = footprint.largest(need, unit, limit, most, rng.randint(0, 20))
     assert found == max((rows for rows in range(unit, most + 1, unit) if need(rows) <= limit), default=0)
     assert seen == {rows: need(rows) for rows in seen} and len(seen) <= 15
 
@@ -36,7 +36,7 @@ def test_activations_are_what_the_backward_pass_reads():
         loss=lambda w, batch, key: {"loss": jnp.sum(jnp.sin(batch["x"] @ w)), "tokens": jnp.float32(1)},
         tuning=types.SimpleNamespace(penalty=None),
     )
-    assert memory.activations(work) == 4 * 6 * 20
+    assert footprint.activations(work) == 4 * 6 * 20
 
 
 def run(dataset, *flags):
