@@ -1,6 +1,6 @@
 """Which mesh suits a model on machines that are not here: its step is compiled for each mesh, and never run.
 
-    python -m profiling.plan --flagfile=configs/demo.cfg --batch_size=64 --mesh=data:8
+    python -m profiling.plan --flagfile=configs/demo.cfg --mesh=data:8,fsdp:8
     python -m profiling.plan --flagfile=configs/demo.cfg --batch_size=512 --mesh='data:64;data:8,fsdp:8'      (several, compared)
     python -m profiling.plan --flagfile=configs/demo.cfg --batch_size=64 --devices=8 --mesh=auto     (all that fit --devices)
 
@@ -19,6 +19,7 @@ import itertools
 import math
 import os
 import re
+import sys
 import time
 
 from launch import app
@@ -76,6 +77,17 @@ def refused(mesh: str, sections: dict) -> bool:
 
     sizes = mesh_lib.parse(mesh)
     return bool(sections["input"].batch_size % (sizes["data"] * sizes["fsdp"] * sections["optimizer"].accumulate))
+
+
+def divisible(meshes: list[str], sections: dict) -> int:
+    """The rows of a batch that all meshes can share out: --batch_size, or the next number above it that divides."""
+    from rgjax.parallel import mesh as mesh_lib
+
+    devices = [app.FLAGS.devices if -1 in of.values() else of["data"] * of["fsdp"] for of in map(mesh_lib.parse, meshes)]
+    rows, among = sections["input"].batch_size, math.lcm(*devices) * sections["optimizer"].accumulate
+    if rows % among:
+        print(f"note: --batch_size={rows} does not divide by {among}; planned with {-(-rows // among) * among} rows a step", file=sys.stderr)
+    return -(-rows // among) * among
 
 
 def pretend(meshes: list[str]) -> None:
@@ -138,6 +150,7 @@ def main() -> dict:
     if app.given(ModelConfig).isdisjoint({"attention"}):
         sections["model"] = dataclasses.replace(sections["model"], attention="plain")  # as 'auto' chooses on several devices
     meshes = wanted(text, sections)
+    sections["input"] = dataclasses.replace(sections["input"], batch_size=divisible(meshes, sections))
     pretend(meshes)
     found = []
     with app.progress("compiled") as show:

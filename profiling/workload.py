@@ -97,7 +97,14 @@ class Workload:
         from rgjax.train import step
 
         config, skip = self.sections["optimizer"], self.sections["train"].nonfinite == "skip"
-        return step.make_train_step(self.factory, self.loss, self.tx, config, self.tuning.penalty, skip)
+        return step.make_train_step(self.factory, self.loss, self.tx, config, self.tuning.penalty, skip, self.abstract_state())
+
+    def abstract_state(self):
+        """The state as ShapeDtypeStructs with shardings."""
+        from rgjax.train import state
+
+        ema, seed = self.sections["optimizer"].ema > 0, self.sections["train"].seed
+        return state.abstract_state(self.factory, self.tx, self.mesh, ema, seed, self.tuning.trained)
 
     def begin(self):
         """(a fresh state, the fixed arrays), on the mesh."""
@@ -120,10 +127,8 @@ class Workload:
 
         from rgjax import trees
         from rgjax.parallel import sharding
-        from rgjax.train import state
 
-        ema, accumulate = self.sections["optimizer"].ema > 0, self.sections["optimizer"].accumulate
-        own = state.abstract_state(self.factory, self.tx, self.mesh, ema, self.sections["train"].seed, self.tuning.trained)
+        accumulate = self.sections["optimizer"].accumulate
         _, frozen = trees.divide(nnx.to_pure_dict(self.factory.abstract), self.tuning.trained)
         _, where = trees.divide(sharding.parameters(self.factory.abstract, self.mesh), self.tuning.trained)
         fixed = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), frozen, where)
@@ -132,7 +137,7 @@ class Workload:
             name: jax.ShapeDtypeStruct((accumulate, rows // accumulate, *tail), kind, sharding=place)
             for name, (tail, kind) in self._columns().items()
         }
-        return own, {"weights": fixed}, batch
+        return self.abstract_state(), {"weights": fixed}, batch
 
     def _columns(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Of each array of a batch: its shape without the rows, and its type."""

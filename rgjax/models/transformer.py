@@ -14,6 +14,7 @@ from rgjax.nn.cache import HeadCache
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
 from rgjax.nn.norms import Norm
+from rgjax.parallel import sharding
 
 
 class Block(nnx.Module):
@@ -84,12 +85,12 @@ class Stack(nnx.Module):
 
     def __call__(self, x_BTD, mask_B1TS, positions_BT, source_BSD=None, source_bias=None, key=None) -> jax.Array:
         """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D]."""
-        order = jnp.arange(x_BTD.shape[1])
+        order, x_BTD = jnp.arange(x_BTD.shape[1]), sharding.by_rows(x_BTD)
         bias, rope = self.bias(mask_B1TS, order, order), self.rope(positions_BT)
 
         def body(x, layer_and_key):
             layer, layer_key = layer_and_key
-            return layer(x, bias, rope, source_BSD, source_bias, layer_key)[0], None
+            return sharding.by_rows(layer(x, bias, rope, source_BSD, source_bias, layer_key)[0]), None
 
         if self.config.remat != "none":
             body = jax.checkpoint(body, policy=REMAT[self.config.remat], prevent_cse=not self.config.scan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import numpy as np
 from flax import nnx
@@ -50,6 +52,30 @@ def like(tree, reference: dict, mesh: Mesh):
 
 def _names(path) -> tuple[str, ...]:
     return tuple(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def on_mesh(call, placed):
+    """`call`, traced so that `by_rows` knows the mesh: that of the shardings `placed` (a tree)."""
+    mesh = next((s.mesh for s in jax.tree.leaves(placed) if isinstance(s, NamedSharding)), None)
+
+    @functools.wraps(call)
+    def run(*args):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return call(*args)
+
+    return call if mesh is None else run
+
+
+def by_rows(x: jax.Array) -> jax.Array:
+    """Activations [B, ...], each device holding its own rows and nothing else of them; as they are outside `on_mesh`.
+
+    Left to itself the compiler may cut the width over fsdp instead, as the embedding table is cut, and then add up activations in
+    every product; so it gathers the matrices, which are smaller.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or x.shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]):
+        return x
+    return jax.lax.with_sharding_constraint(x, P(*BATCH, *(None,) * (x.ndim - 1)))
 
 
 def batch(mesh: Mesh, leading: int = 0) -> NamedSharding:

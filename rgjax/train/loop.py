@@ -52,11 +52,11 @@ class Loop:
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
         tx = optimizer.make(optimizer_config, config.steps, tuning.config)
-        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, config.nonfinite == "skip")
-        self.eval_step = make_eval_step(factory, sums_fn)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
         self.progress = {"best": math.inf, "stale": 0, "skipped": 0}
         self.state = self._begin(tx)
+        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, config.nonfinite == "skip", self.state)
+        self.eval_step = make_eval_step(factory, sums_fn, self.state)
         self.watch = NonFinite(config, self.progress["skipped"])
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)

@@ -12,6 +12,7 @@ from rgjax import trees
 from rgjax.config import OptimizerConfig
 from rgjax.models.build import ModelFactory
 from rgjax.nn.adapters.lowrank import SINGULAR
+from rgjax.parallel import sharding
 from rgjax.train.state import TrainState
 
 # A task's loss: (model, batch, dropout key or None) -> dict of float32 sums; "loss" and "tokens" are required.
@@ -34,14 +35,15 @@ def make_loss(factory: ModelFactory, sums_fn: SumsFn, penalty: Callable[[dict, d
 
 def make_train_step(
     factory: ModelFactory, sums_fn: SumsFn, tx: optax.GradientTransformation, config: OptimizerConfig,
-    penalty: Callable[[dict, dict], jax.Array] | None = None, skip: bool = False,
+    penalty: Callable[[dict, dict], jax.Array] | None = None, skip: bool = False, like: TrainState | None = None,
 ):  # fmt: skip
     """`train_step(state, fixed, batch) -> (state, metrics)`; batch leaves are [accumulate, rows, ...].
 
     `fixed` holds what is not trained: the other parameters as "weights", and arrays for `penalty(trained, fixed)`. The gradient is
     that of (sum of losses) / (number of target tokens) + penalty, the sums over all micro-batches and devices, so the same
     examples give the same step however they are laid out. With `skip` a step whose loss or gradient is not finite changes nothing
-    but its number; which it is, is decided on the device.
+    but its number; which it is, is decided on the device. The state comes back laid out over the mesh as that of `like` (arrays or
+    their shapes with shardings), without which the compiler chooses.
     """
 
     loss = make_loss(factory, sums_fn, penalty)
@@ -73,7 +75,10 @@ def make_train_step(
             params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, opt_state, ema), before)
         return TrainState(state.step + 1, params, opt_state, ema, state.key), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    if like is None:
+        return jax.jit(train_step, donate_argnums=0)
+    placed = jax.tree.map(lambda a: a.sharding, like)
+    return jax.jit(sharding.on_mesh(train_step, placed), donate_argnums=0, out_shardings=(placed, None))
 
 
 def _average(state: TrainState, params: dict, decay: float) -> dict:
@@ -90,6 +95,7 @@ def _average(state: TrainState, params: dict, decay: float) -> dict:
     return jax.tree_util.tree_map_with_path(one, state.ema, params)
 
 
-def make_eval_step(factory: ModelFactory, sums_fn: SumsFn):
-    """`eval_step(params, batch) -> sums` over one batch [rows, ...], without dropout."""
-    return jax.jit(lambda params, batch: sums_fn(factory.model(params), batch, None))
+def make_eval_step(factory: ModelFactory, sums_fn: SumsFn, like: TrainState | None = None):
+    """`eval_step(params, batch) -> sums` over one batch [rows, ...], without dropout; `like` as in `make_train_step`."""
+    run = lambda params, batch: sums_fn(factory.model(params), batch, None)
+    return jax.jit(run if like is None else sharding.on_mesh(run, jax.tree.map(lambda a: a.sharding, like)))

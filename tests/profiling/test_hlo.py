@@ -120,9 +120,10 @@ def test_a_stray_operation_outside_the_step_is_placed():
 def test_dumps_of_a_run(dataset_folder, tmp_path):
     small = "--layers=1 --width=32 --heads=4 --length=96 --target_length=32 --batch_size=4 --scan=false".split()
 
-    def call(*flags):
+    def call(*flags, devices=1):
         command = [sys.executable, "-m", "profiling.hlo", *small, f"--dataset={dataset_folder}", *flags]
-        return subprocess.run(command, cwd=ROOT, env=os.environ | {"XLA_FLAGS": QUICK}, capture_output=True, text=True, timeout=200)
+        env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}"}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
 
     first = call(f"--output={tmp_path}/a", "--watch=3", "--packing=false", "--buckets=0.5,1")
     assert first.returncode == 0, first.stderr
@@ -132,5 +133,7 @@ def test_dumps_of_a_run(dataset_folder, tmp_path):
     told = json.loads(second.stdout.splitlines()[-1])
     assert told["same"] == {"lowered": False, "compiled": False} and told["changed"]["operations"] and told["cost_changes"] == {}
     assert "constant(" in (tmp_path / "b/difference.txt").read_text()
+    spread = call(f"--output={tmp_path}/d", "--watch=3", "--mesh=fsdp:2", devices=2)  # the state comes back as it lay
+    assert json.loads(spread.stdout.splitlines()[-1])["compiled_again"] == 0, spread.stderr
     bad = call(f"--output={tmp_path}/c", f"--against={tmp_path}/none")
     assert bad.returncode == 2 and "--against=" in bad.stderr and not (tmp_path / "c").exists()

@@ -126,6 +126,15 @@ def test_data_parallel_sums_each_gradient_once():
     assert mesh["communication_seconds"] == pytest.approx(row["sent"] / 450e9)
 
 
+def test_fsdp_gathers_parameters_and_adds_up_no_activations():
+    """What goes between devices grows with the token ids and nothing else of the batch; a batch that does not divide is raised."""
+    few, many = plan(mesh="fsdp:8"), plan(mesh="fsdp:8", batch_size=60)
+    assert (few["batch_size"], many["batch_size"]) == (16, 64)
+    size = [sum(r["bytes"] for r in told["meshes"][0]["collectives"]) for told in (few, many)]
+    ids_and_looked_up = 48 * SMALL["length"] * (4 + 4 + 2 * 4 * SMALL["width"])  # indices there, vectors back, and their gradients
+    assert size[1] - size[0] <= ids_and_looked_up
+
+
 def test_meshes_are_compared_and_one_machine_is_left():
     told = plan(mesh="auto", layers=1, devices=4, devices_per_node=1, network=1e-3, bandwidth=450)
     names = {m["mesh"] for m in told["meshes"]}
@@ -141,7 +150,6 @@ def test_meshes_are_compared_and_one_machine_is_left():
 @pytest.mark.parametrize(
     "flags, words",
     [
-        ({"mesh": "data:3"}, "does not divide by 3"),
         ({"mesh": "auto", "batch_size": 7}, "divides over no mesh of 8"),
         ({"mesh": "data:-1,fsdp:3"}, "--devices=8"),
         ({"mesh": ""}, "--mesh is missing"),
