@@ -70,20 +70,25 @@ def repeat(tree, times: int):
     return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), tree) if times > 1 else tree
 
 
-def advance(model, filled: Prefilled, caches: list[HeadCache], token_R: jax.Array, i: jax.Array, lines_RN: jax.Array | None = None):
-    """Logits [R, V] after feeding token `i` (counting from 0) of the continuations, and their caches.
+def advance(
+    model, filled: Prefilled, caches: list[HeadCache], token_R: jax.Array, i: jax.Array, lines_RN: jax.Array | None = None,
+    at: jax.Array | None = None,
+):  # fmt: skip
+    """Logits [R, V] after feeding token `i` (counting from 0; of all rows, or [R]) of the continuations, and their caches.
 
-    Where rows share a cache, `lines_RN` says which of them wrote the token that a row has at each position.
+    Where rows share a cache, `lines_RN` says which of them wrote the token that a row has at each place. Tokens are written at the place `at`
+    (`i` by default) of the caches, those before them at the places before, the last place before the first.
     """
+    at = i if at is None else at
     rows = len(token_R)
     copies, together = rows // len(filled.start), rows // len(caches[0].k)
     n = caches[0].k.shape[2] // together
-    own = jnp.broadcast_to(jnp.arange(n) <= i, (rows, n))
+    own = (at - jnp.arange(n)) % n <= jnp.broadcast_to(i, rows)[:, None]
     if lines_RN is not None:
         own = (own[:, :, None] & (lines_RN[:, :, None] == jnp.arange(together))).reshape(rows, -1)
     readable = jnp.concatenate([repeat(filled.valid, copies), own], axis=1)
     mask = jnp.where(readable, 0.0, MASKED)[:, None, None]
     positions = (repeat(filled.start, copies) + i)[:, None]
     extra = (filled.prefixes,) if filled.sources is None else (filled.sources, filled.source_bias)
-    hidden, caches = model.decode(token_R[:, None], positions, mask, caches, i, *extra)
+    hidden, caches = model.decode(token_R[:, None], positions, mask, caches, at, *extra)
     return score(model, hidden[:, 0]), caches

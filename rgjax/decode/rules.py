@@ -108,11 +108,11 @@ class Rules:
         return jnp.isin(tokens, jnp.asarray(self.end_ids))
 
     def length(self, token_R: jax.Array, i: jax.Array, row: RowRules) -> jax.Array:
-        """How much each row's new token of step `i` adds to its length, int32 [R]."""
+        """How much each row's new token of step `i` (of all, or [R]) adds to its length, int32 [R]."""
         slot = jnp.asarray(self.slot_of_V)[token_R]
         extra = jnp.take_along_axis(row.slot_units, jnp.maximum(slot, 0)[:, None], axis=1)[:, 0]
-        own = jnp.asarray(self.units_V) + jnp.where(i == 0, jnp.asarray(self.opening_V), 0)
-        return own[token_R] + jnp.where(slot >= 0, extra, 0)
+        own = jnp.asarray(self.units_V)[token_R] + jnp.where(i == 0, jnp.asarray(self.opening_V)[token_R], 0)
+        return own + jnp.where(slot >= 0, extra, 0)
 
     def _written(self, tokens_RN: jax.Array) -> jax.Array:
         """Which slots each row has written so far, bool [R, M]."""
@@ -120,7 +120,8 @@ class Rules:
         return jnp.any(slot_RN[:, :, None] == jnp.arange(len(self.slot_names)), axis=1)
 
     def apply(self, logits_RV, tokens_RN, i, length_R, row: RowRules) -> jax.Array:
-        """Logits with everything forbidden at step `i` set to NEVER; `tokens_RN` are the tokens so far, -1 beyond."""
+        """Logits with everything forbidden at step `i` (of all, or [R]) set to NEVER; `tokens_RN` are the tokens so far, -1 beyond."""
+        i = jnp.broadcast_to(i, len(tokens_RN))
         logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits_RV)
         if self.slot_names:
             slot = jnp.asarray(self.slot_of_V)
@@ -135,8 +136,7 @@ class Rules:
         if self.min_length:
             logits = jnp.where(eos & (length_R < self.min_length)[:, None], NEVER, logits)
         if self.max_length:
-            own = jnp.asarray(self.units_V) + jnp.where(i == 0, jnp.asarray(self.opening_V), 0)
-            every = jnp.broadcast_to(own, logits.shape)
+            every = jnp.asarray(self.units_V) + jnp.where(i[:, None] == 0, jnp.asarray(self.opening_V), 0)
             if self.slot_names:
                 every = every + jnp.where(slot >= 0, row.slot_units[:, jnp.maximum(slot, 0)], 0)
             logits = jnp.where(~eos & (length_R[:, None] + every > self.max_length), NEVER, logits)
@@ -192,28 +192,31 @@ def _units(unit: str, tokenizer: Tokenizer, ends: tuple[int, ...]) -> tuple[np.n
     return units, opening
 
 
-def _ban_sequences(logits, tokens_RN, i, sequences: np.ndarray) -> jax.Array:
+def _recent(tokens_RN, i_R, n: int) -> jax.Array:
+    """The n tokens before step `i` of each row, int32 [R, n]; -2 before the first."""
+    padded = jnp.pad(tokens_RN, ((0, 0), (n, 0)), constant_values=-2)
+    return jnp.take_along_axis(padded, i_R[:, None] + jnp.arange(n), axis=1)
+
+
+def _ban_sequences(logits, tokens_RN, i_R, sequences: np.ndarray) -> jax.Array:
     """Bans the last token of each sequence in rows that end with all its other tokens."""
-    n = sequences.shape[1]
-    padded = jnp.pad(tokens_RN, ((0, 0), (n - 1, 0)), constant_values=-2)
-    recent = jax.lax.dynamic_slice_in_dim(padded, i, n - 1, axis=1)  # the n - 1 tokens before step i
+    recent = _recent(tokens_RN, i_R, sequences.shape[1] - 1)
     heads, last = jnp.asarray(sequences[:, :-1]), jnp.asarray(sequences[:, -1])
     matches = jnp.all((heads[None] == recent[:, None]) | (heads[None] == -1), axis=-1)  # [R, W]
     return logits.at[:, last].min(jnp.where(matches, NEVER, jnp.inf))
 
 
-def _ban_repeats(logits, tokens_RN, i, n: int) -> jax.Array:
+def _ban_repeats(logits, tokens_RN, i_R, n: int) -> jax.Array:
     """Bans tokens that would complete an n-gram seen before."""
     rows, total = tokens_RN.shape
     if n == 1:
-        seen = jnp.where(jnp.arange(total)[None] < i, tokens_RN, -1)
+        seen = jnp.where(jnp.arange(total)[None] < i_R[:, None], tokens_RN, -1)
         return logits.at[jnp.arange(rows)[:, None], seen].min(jnp.where(seen >= 0, NEVER, jnp.inf))
-    padded = jnp.pad(tokens_RN, ((0, 0), (n - 1, 0)), constant_values=-2)
-    recent = jax.lax.dynamic_slice_in_dim(padded, i, n - 1, axis=1)
+    recent = _recent(tokens_RN, i_R, n - 1)
     same = jnp.ones((rows, total - n + 1), bool)
     for k in range(n - 1):
         same &= tokens_RN[:, k : total - n + 1 + k] == recent[:, k : k + 1]
     nexts = tokens_RN[:, n - 1 :]
-    same &= (jnp.arange(total - n + 1)[None] + n - 1 < i) & (nexts >= 0)
+    same &= (jnp.arange(total - n + 1)[None] + n - 1 < i_R[:, None]) & (nexts >= 0)
     # A minimum never lifts another ban, whichever write comes last.
     return logits.at[jnp.arange(rows)[:, None], jnp.maximum(nexts, 0)].min(jnp.where(same, NEVER, jnp.inf))

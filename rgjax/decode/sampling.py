@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -13,14 +15,14 @@ PART = 128  # tokens of a row looked at together by `likeliest`
 
 
 def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: DecodeConfig) -> jax.Array:
-    """Next tokens int32 [R]: the likeliest, or drawn after temperature, top-k and top-p.
+    """Next tokens int32 [R] of step `i` (of all rows, or [R]): the likeliest, or drawn after temperature, top-k and top-p.
 
     A row's draw depends on its own key and the step only, never on the rest of the batch. Drawing inverts the cumulative
     distribution, one uniform number per row.
     """
     if config.method == "greedy":
         return likeliest(logits_RV)
-    uniform = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, i)))(keys_R)[:, None]
+    uniform = jax.vmap(lambda k, n: jax.random.uniform(jax.random.fold_in(k, n)))(keys_R, jnp.broadcast_to(i, len(keys_R)))[:, None]
     logits, order = logits_RV / config.temperature, None
     if config.top_k or config.top_p < 1.0:
         logits, order = jax.lax.top_k(logits, min(config.top_k or logits.shape[-1], logits.shape[-1]))
@@ -48,40 +50,64 @@ def likeliest(logits_RV: jax.Array) -> jax.Array:
     return (which * PART + place).astype(jnp.int32)
 
 
-def decode(model, filled: prompt.Prefilled, rows: RowRules, keys_R, rules: Rules, config: DecodeConfig, start_id: int):
+class Rows(NamedTuple):
+    """Continuations under way, R of them; consecutive ones continue the same input."""
+
+    tokens: jax.Array  # int32 [R, N]: written so far, -1 beyond
+    latest: jax.Array  # int32 [R]: the token to feed next
+    count: jax.Array  # int32 [R]: tokens written
+    done: jax.Array  # bool [R]
+    length: jax.Array  # int32 [R], in the configured unit
+    total: jax.Array  # float32 [R]: summed log-probabilities
+    rules: RowRules
+    keys: jax.Array  # [R]: random keys
+
+
+class Sampler(NamedTuple):
+    """Greedy decoding or sampling with fixed rules; `start_id` is what an encoder-decoder begins with."""
+
+    rules: Rules
+    config: DecodeConfig
+    start_id: int
+
+    def begin(self, filled: prompt.Prefilled, rules: RowRules, keys_R: jax.Array) -> Rows:
+        """Rows after their prompts: with a first token, where the prompt's logits give one."""
+        count, n = len(keys_R), self.config.max_new_tokens
+        zeros, tokens = jnp.zeros(count, jnp.int32), jnp.full((count, n), -1, jnp.int32)
+        rows = Rows(tokens, zeros + self.start_id, zeros, jnp.zeros(count, bool), zeros, jnp.zeros(count, jnp.float32), rules, keys_R)
+        return rows if filled.logits is None else self.grown(rows, prompt.repeat(filled.logits, count // len(filled.logits)))
+
+    def grown(self, rows: Rows, logits_RV: jax.Array) -> Rows:
+        """With a further token each, but for those that are done."""
+        i, live = rows.count, ~rows.done
+        logits = self.rules.apply(logits_RV, rows.tokens, i, rows.length, rows.rules)
+        new = choose(logits, rows.keys, i, self.config)
+        gain = jnp.take_along_axis(logits, new[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
+        here = (jnp.arange(rows.tokens.shape[1]) == i[:, None]) & live[:, None]
+        count = i + live
+        return rows._replace(
+            tokens=jnp.where(here, new[:, None], rows.tokens), latest=new, count=count,
+            done=rows.done | self.rules.ended(new) | (count == rows.tokens.shape[1]),
+            length=rows.length + jnp.where(live, self.rules.length(new, i, rows.rules), 0), total=rows.total + jnp.where(live, gain, 0.0),
+        )  # fmt: skip
+
+    def step(self, model, filled: prompt.Prefilled, rows: Rows, caches: list, at: jax.Array) -> tuple[Rows, list]:
+        """One more token of every row; what is fed is written at the place `at` of the caches."""
+        fed = rows.count if filled.logits is None else rows.count - 1
+        logits, caches = prompt.advance(model, filled, caches, rows.latest, fed, at=at)
+        return self.grown(rows, logits), caches
+
+
+def decode(model, filled: prompt.Prefilled, rules: RowRules, keys_R: jax.Array, sampler: Sampler):
     """Continues every row; returns tokens int32 [R, N] (-1 beyond the end token) and summed log-probabilities float32 [R].
 
     R is a multiple of the inputs: consecutive rows continue the same input.
     """
-    n, count = config.max_new_tokens, keys_R.shape[0]
-    caches = prompt.empty_caches(model, count, n)
-
-    def pick(logits, tokens, i, length):
-        logits = rules.apply(logits, tokens, i, length, rows)
-        token = choose(logits, keys_R, i, config)
-        gain = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
-        return token, gain
+    rows, caches = sampler.begin(filled, rules, keys_R), prompt.empty_caches(model, len(keys_R), sampler.config.max_new_tokens)
 
     def body(carry):
-        i, tokens, token, done, length, total, caches = carry
-        logits, caches = prompt.advance(model, filled, caches, token, i if filled.logits is None else i - 1)
-        new, gain = pick(logits, tokens, i, length)
-        tokens, new_done, length, total = _record(tokens, new, gain, i, done, length, total)
-        return i + 1, tokens, new, new_done, length, total, caches
+        at, rows, caches = carry
+        return at + 1, *sampler.step(model, filled, rows, caches, at)
 
-    def _record(tokens, new, gain, i, done, length, total):
-        tokens = jax.lax.dynamic_update_index_in_dim(tokens, jnp.where(done, -1, new), i, axis=1)
-        length = length + jnp.where(done, 0, rules.length(new, i, rows))
-        return tokens, done | (rules.ended(new)), length, total + jnp.where(done, 0.0, gain)
-
-    tokens = jnp.full((count, n), -1, jnp.int32)
-    done, length, total = jnp.zeros(count, bool), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32)
-    if filled.logits is None:
-        carry = (jnp.int32(0), tokens, jnp.full(count, start_id, jnp.int32), done, length, total, caches)
-    else:
-        first = prompt.repeat(filled.logits, count // filled.logits.shape[0])
-        new, gain = pick(first, tokens, jnp.int32(0), length)
-        tokens, done, length, total = _record(tokens, new, gain, 0, done, length, total)
-        carry = (jnp.int32(1), tokens, new, done, length, total, caches)
-    out = jax.lax.while_loop(lambda c: (c[0] < n) & ~jnp.all(c[3]), body, carry)
-    return out[1], out[5]
+    _, rows, _ = jax.lax.while_loop(lambda c: ~jnp.all(c[1].done), body, (jnp.int32(0), rows, caches))
+    return rows.tokens, rows.total

@@ -17,21 +17,28 @@ class Columns:
         return jnp.matmul(x, self.table_DV, preferred_element_type=jnp.float32)
 
 
+def columns(model) -> jax.Array | None:
+    """On a CPU the output matrix [D, V] in the type that is computed in: its product with few rows is faster so. Elsewhere, and where no array
+    is that matrix, None."""
+    head, _ = model.head()
+    if jax.default_backend() != "cpu" or not hasattr(head, "dtype"):
+        return None
+    return head.T.astype(model.config.dtype)
+
+
 class Unrolled:
-    """A model's calls for continuing prompts. Blocks are cut out of their stack once: in a loop's body XLA would copy each at every step.
+    """A model's calls for continuing prompts. Blocks are cut out of their stack once: in a loop's body XLA would copy each at every step."""
 
-    On a CPU the output matrix is also transposed: its product with few rows is faster so, and the copy is small beside what a GPU holds.
-    """
-
-    def __init__(self, model):
+    def __init__(self, model, head_DV: jax.Array | None):
+        """`head_DV` is what `columns` gave."""
         self.model, self.config, self._blocks = model, model.config, model.blocks()
         self._head, self._shrink = model.head()
-        if jax.default_backend() == "cpu" and hasattr(self._head, "dtype"):
-            self._head = Columns(self._head.T.astype(self.config.dtype))
+        if head_DV is not None:
+            self._head = Columns(head_DV)
 
-    def decode(self, *args):
+    def decode(self, *args, **kwargs):
         """As the model's."""
-        return self.model.decode(*args, blocks=self._blocks)
+        return self.model.decode(*args, **kwargs, blocks=self._blocks)
 
     def head(self) -> tuple:
         """As the model's."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,13 +13,15 @@ import numpy as np
 from rgjax.config import DecodeConfig
 from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
-from rgjax.decode import beam, prompt, sampling
+from rgjax.decode import beam, pool, prompt, sampling
 from rgjax.decode.rules import NEVER, Rules
-from rgjax.decode.unrolled import Unrolled
+from rgjax.decode.sampling import Sampler
+from rgjax.decode.unrolled import Unrolled, columns
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
 
 BUCKET = 64  # prompt lengths are rounded up to a multiple of this
+PARTS = 4  # a pool takes further inputs in when the first of so many parts is done
 POSSIBLE = NEVER / 1e15  # scores below are of sequences with a forbidden token, or of none, also after the length penalty
 
 
@@ -41,17 +44,40 @@ class Writer:
         self.rules = Rules.of(config, tokenizer, factory.vocab_size, ends, written)
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
         self.rows = max(1, config.decode_batch // self.copies)
+        self._made_of, self._made = None, None
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
+        self._put, self._go = jax.jit(self._taken_in, static_argnums=0), jax.jit(self._gone_on, donate_argnums=1)
 
-    def _decode(self, params, tokens_RS, lengths_R, rules_R, keys_R, vectors_R1Z=None):
+    def _decode(self, params, head_DV, tokens_RS, lengths_R, rules_R, numbers_R, vectors_R1Z=None):
         model = self.factory.model(params, vectors_R1Z)
         filled = prompt.prefill(model, tokens_RS, lengths_R)
-        rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model)
+        rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model, head_DV)
         if self.config.method == "beam":
             return beam.decode(model, filled, rows, self.rules, self.config, self.tokenizer.pad_id)
-        keys = jax.vmap(lambda k: jax.vmap(lambda c: jax.random.fold_in(k, c))(jnp.arange(self.copies)))(keys_R).reshape(-1)
-        out, total = sampling.decode(model, filled, rows, keys, self.rules, self.config, self.tokenizer.pad_id)
+        out, total = sampling.decode(model, filled, rows, self._keys(numbers_R), self._sampler())
         return out.reshape(-1, self.copies, out.shape[-1]), total.reshape(-1, self.copies)
+
+    def _head(self) -> jax.Array | None:
+        """As `unrolled.columns`, made once for parameters."""
+        if self._made_of is not self.params:
+            self._made_of, self._made = self.params, jax.jit(lambda params: columns(self.factory.model(params)))(self.params)
+        return self._made
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self.rules, self.config, self.tokenizer.pad_id)
+
+    def _keys(self, numbers_R: jax.Array) -> jax.Array:
+        """Random keys [R * copies] of the prompts of these numbers."""
+        one = lambda number: jax.random.fold_in(jax.random.key(self.config.decode_seed), number)
+        return jax.vmap(lambda r: jax.vmap(lambda c: jax.random.fold_in(one(r), c))(jnp.arange(self.copies)))(numbers_R).reshape(-1)
+
+    def _taken_in(self, fresh: bool, params, held, tokens_MS, lengths_M, rules_M, numbers_M, where_M, vectors_M1Z=None):
+        model, keys, rules = self.factory.model(params, vectors_M1Z), self._keys(numbers_M), prompt.repeat(rules_M, self.copies)
+        held = pool.empty(model, self._sampler(), self.rows, self.copies, rules, keys) if fresh else held
+        return pool.put(model, self._sampler(), held, tokens_MS, lengths_M, rules, keys, where_M)
+
+    def _gone_on(self, params, held, head_DV, wanted):
+        return pool.run(Unrolled(self.factory.model(params), head_DV), self._sampler(), held, wanted)
 
     def write(self, rendered: list[Rendered], first_row: int = 0, rows: Sequence[int] | None = None) -> list[list[Hypothesis]]:
         """Hypotheses per prompt, best first (in the order drawn, when sampling).
@@ -60,25 +86,53 @@ class Writer:
 
         There are fewer than asked for where the rules leave fewer sequences, but always one.
         """
-        results: list[list[Hypothesis]] = [[] for _ in rendered]
         numbers = range(first_row, first_row + len(rendered)) if rows is None else rows
-        order = sorted(range(len(rendered)), key=lambda r: len(rendered[r].prompt_ids))
+        order, results = sorted(range(len(rendered)), key=lambda r: len(rendered[r].prompt_ids)), {}
+        for r, row_tokens, row_scores in (self._pooled if self._refills(len(rendered)) else self._batches)(rendered, numbers, order):
+            found = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
+            results[r] = [h for h in found if h.score > POSSIBLE] or found[:1]
+        return [results[r] for r in range(len(rendered))]
+
+    def _refills(self, inputs: int) -> bool:
+        """Whether inputs take the places of others: there are more than places, and nothing but their own tokens tells a row's positions."""
+        c = self.factory.config
+        alone = jax.process_count() == 1 and self.rows >= PARTS
+        return alone and inputs > self.rows and self.config.method != "beam" and c.architecture == "causal" and c.positions != "relative"
+
+    def _batches(self, rendered: list[Rendered], numbers: Sequence[int], order: list[int]) -> Iterator[tuple]:
+        """(input, its tokens, their scores), batch by batch."""
         for at in range(0, len(order), self.rows):
             members = order[at : at + self.rows]
             filler = members + [members[-1]] * (self.rows - len(members))
-            tokens, scores = self._batch([rendered[r] for r in filler], [numbers[r] for r in filler])
-            for r, row_tokens, row_scores in zip(members, tokens, scores, strict=False):
-                found = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
-                results[r] = [h for h in found if h.score > POSSIBLE] or found[:1]
-        return results
+            yield from zip(members, *jax.device_get(self._run(self.params, self._head(), *self._arrays(rendered, numbers, filler))), strict=False)
 
-    def _batch(self, rendered: list[Rendered], row_ids: list[int]):
-        longest = max(len(r.prompt_ids) for r in rendered)
-        tokens, lengths = prompt.pad_left([r.prompt_ids for r in rendered], -(-longest // BUCKET) * BUCKET, self.tokenizer.pad_id)
-        rows = self.rules.rows([r.surfaces for r in rendered], self.config.length_unit)
-        keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(self.config.decode_seed), r))(jnp.asarray(row_ids, jnp.uint32))
-        vectors = None if rendered[0].vector is None else jnp.asarray(np.stack([r.vector for r in rendered])[:, None])
-        return jax.device_get(self._run(self.params, jnp.asarray(tokens), jnp.asarray(lengths), rows, keys, vectors))
+    def _pooled(self, rendered: list[Rendered], numbers: Sequence[int], order: list[int]) -> Iterator[tuple]:
+        """As `_batches`, of a pool: as soon as a part of its inputs are done, others take their places."""
+        part, waiting, places, held = self.rows // PARTS, collections.deque(order), dict.fromkeys(range(self.rows)), None
+        while waiting or any(r is not None for r in places.values()):
+            while waiting and len(free := [place for place, r in places.items() if r is None]) >= part:
+                members = [waiting.popleft() for _ in range(min(part, len(waiting)))]
+                filler, where = members + [members[-1]] * (part - len(members)), (free[: len(members)] + [free[len(members) - 1]] * part)[:part]
+                tokens, lengths, rules, row_numbers, vectors = self._arrays(rendered, numbers, filler)
+                new = (tokens, lengths, rules, row_numbers, jnp.asarray(where), vectors)
+                changed = self._put(held is None, self.params, held and held._replace(caches=[]), *new)
+                held = changed if held is None else changed._replace(caches=held.caches)  # which are large, and stay as they are
+                places |= dict(zip(where, members, strict=False))
+            held, done = self._go(self.params, held, self._head(), part if waiting else self.rows)
+            tokens, scores, done = jax.device_get((held.rows.tokens, held.rows.total, done))
+            for place in [place for place, r in places.items() if r is not None and done[place]]:
+                rows = slice(place * self.copies, (place + 1) * self.copies)
+                yield places[place], tokens[rows], scores[rows]
+                places[place] = None
+
+    def _arrays(self, rendered: list[Rendered], numbers: Sequence[int], members: list[int]) -> tuple:
+        """(tokens, lengths, rules, numbers, vectors or None) of some inputs."""
+        chosen = [rendered[r] for r in members]
+        longest = max(len(r.prompt_ids) for r in chosen)
+        tokens, lengths = prompt.pad_left([r.prompt_ids for r in chosen], -(-longest // BUCKET) * BUCKET, self.tokenizer.pad_id)
+        rows = self.rules.rows([r.surfaces for r in chosen], self.config.length_unit)
+        vectors = None if chosen[0].vector is None else jnp.asarray(np.stack([r.vector for r in chosen])[:, None])
+        return jnp.asarray(tokens), jnp.asarray(lengths), rows, jnp.asarray([numbers[r] for r in members], jnp.uint32), vectors
 
     def _hypothesis(self, tokens: np.ndarray, score: float) -> Hypothesis:
         ids = [int(t) for t in tokens if t >= 0]

@@ -121,7 +121,7 @@ class Adapted:
 
     def blocks(self):
         """As the model's."""
-        return self._module(self.vectors).blocks()
+        return self._module(prompted=False).blocks()
 
     def decode(self, tokens_BT, positions_BT, mask_B1TS, caches, write_at, *read, blocks=None):
         """As the model's. What is `read` (the prompt or the encoder's output) holds the virtual tokens already."""
