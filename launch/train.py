@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from absl import flags
-
 from launch import app
 from rgjax.config import AdapterConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
 
@@ -46,7 +44,7 @@ def main() -> dict | None:
 
     from rgjax.tasks import training
 
-    loop = training.assemble(sections, stored, app.given(ModelConfig), flags.FLAGS.flags_into_string())
+    loop = training.assemble(sections, stored, app.given(ModelConfig))
     summary = loop.run()
     return summary if jax.process_index() == 0 else None
 

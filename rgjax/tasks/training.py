@@ -34,7 +34,7 @@ from rgjax.train.loop import Loop
 from rgjax.train.tuning import Tuning
 
 
-def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text: str) -> Loop:
+def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     """The loop of the configured run, its workdir written.
 
     `sections` are those of `workdir.SECTIONS`, `stored` what the workdir holds already, `explicit` the model options that were given.
@@ -71,7 +71,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str], flags_text
     data = task.training_data(dataset, train.seed, replay, teacher, share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
-    _write(facts if source or not stored else {**stored, **facts}, dataset, flags_text)
+    _write(facts if source or not stored else {**stored, **facts}, dataset)
     if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
     validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches, share=share)  # never test: what chooses a checkpoint can't judge it
@@ -141,11 +141,11 @@ def _adapter_values(task: reason.ReasonTask, config: AdapterConfig, source) -> d
     return values
 
 
-def _write(facts: dict, dataset: Dataset, flags_text: str) -> None:
+def _write(facts: dict, dataset: Dataset) -> None:
     mesh_lib.meet("workdir read")  # nobody writes into it before
     if jax.process_index() == 0:
         folder = facts["train"].workdir
-        workdir.write(folder, facts, flags_text)
+        workdir.write(folder, facts)
         shutil.copytree(dataset.tokenizer_folder, f"{folder}/tokenizer", dirs_exist_ok=True)
     mesh_lib.meet("workdir written")
 

@@ -43,12 +43,13 @@ def read(workdir: str | pathlib.Path) -> dict:
     return facts
 
 
-def write(workdir: str | pathlib.Path, facts: dict, flags_text: str) -> None:
-    """Writes config.json and flags.cfg; `facts` as `read` returns them."""
+def write(workdir: str | pathlib.Path, facts: dict) -> None:
+    """Writes config.json, and the same options as a flagfile, flags.cfg; `facts` as `read` returns them."""
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {k: config_lib.to_json(v) if k in SECTIONS else v for k, v in facts.items()}
-    replace_text(folder / "flags.cfg", flags_text)
+    options = {name: value for section in SECTIONS for name, value in dataclasses.asdict(facts[section]).items()}
+    replace_text(folder / "flags.cfg", "".join(f"--{name}={value}\n" for name, value in options.items()))
     replace_text(folder / "config.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -72,6 +72,14 @@ def test_training_leaves_a_run(trained):
     assert [s["step"] for s in samples] == [3, 3, 6, 6] and all(isinstance(s["reason"], str) for s in samples)
 
 
+def test_a_run_goes_on_by_its_own_flagfile(trained):
+    """All options are in it and mean the same to the launcher; the run has ended, so nothing is trained."""
+    workdir, printed = trained
+    before = (workdir / "config.json").read_text()
+    again = result(launch("train", flagfile=workdir / "flags.cfg"))
+    assert (again["step"], again["finished"]) == (6, True) and (workdir / "config.json").read_text() == before
+
+
 def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
     workdir, _ = trained
     measured = result(launch("evaluate", workdir=workdir, split="val", resamples=100, limit=8))

@@ -77,7 +77,7 @@ def loop(dataset_folder, tmp_path, monkeypatch):
         sections = {name: dataclasses.replace(section, **changes.get(name, {})) for name, section in sections.items()}
         monkeypatch.setattr(training, "loss_of", lambda *_: poisoned)
         stored = workdir.read(tmp_path / "run") if workdir.exists(tmp_path / "run") else None
-        made = training.assemble(sections, stored, set(), "")
+        made = training.assemble(sections, stored, set())
         wait_for, count = made.meter.wait_for, [made.step]
 
         def marked(data):
