@@ -102,7 +102,9 @@ def take_turns(
     """
     names, times = list(sides), {name: [] for name in sides}
     for r in range(-1, rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)] if r >= 0 else names:
+        k = max(r, 0) // 2 % len(names)
+        order = names[k:] + names[:k]
+        for name in reversed(order) if r % 2 and r > 0 else order:  # no side is always first, or always follows the same other
             before(name)
             times[name].append(timed(sides[name]))
             after(name)

@@ -1,6 +1,6 @@
 """Where a loss that is not finite begins: reruns the batch that a run kept, on its last checkpoint.
 
-    python -m profiling.replay --workdir=W [--batch=W/nonfinite_step_120_process_0.npz]
+    python -m profiling.replay --workdir=W [--batch=W/nonfinite_step_120_part_0.npz]
 
 Every module's outputs and the gradients that flow back into them are looked at, layer by layer. The first non-finite activation counts;
 where all are finite, the first gradient in the order of backpropagation. The parameters are those of the last checkpoint, which may be

@@ -20,8 +20,9 @@ def status() -> dict[str, int]:
 def peak(make: Callable[[], Callable[[], object]], calls: int = 3) -> int:
     """Most bytes held while the call that `make` gives runs for the last of `calls` times, its data included.
 
-    On a GPU those of JAX's or torch's allocator; else resident memory above what the process held before `make`, in which what a
-    compiler or an allocator did not give back counts too. To be called in a process of its own, before anything else computes.
+    On a GPU the mark of JAX's or torch's allocator, in which loading and compiling count too, since JAX's can't be reset; else resident
+    memory above what the process held before `make`, in which what a compiler or an allocator did not give back counts too. To be
+    called in a process of its own, before anything else computes.
     """
     import jax
 

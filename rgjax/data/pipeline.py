@@ -24,7 +24,7 @@ from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
 SHORTEST = 48  # tokens of an example that comes with a vector, for the number of vectors that a row has room for
-PACKING_BINS = 128  # rows of a stream filled side by side; more pack tighter and delay the first batch
+PACKING_BINS = 64  # rows of a stream filled side by side, twice as many with --row_length; more pack tighter and delay the first batch
 
 _READ = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # in the thread or process of all streams, which reads ahead
 
@@ -119,6 +119,7 @@ def train_batches(
 def _packed(sources, render, config, shape, taught: bool, seed: int, total: int) -> Callable[[int], grain.IterDataset]:
     """The stream of a number: its share of the examples, several packed into a row."""
     lengths = _lengths(shape) | (dict.fromkeys(teacher_lib.FIELDS, shape.length) if taught else {})
+    bins = PACKING_BINS * (2 if config.row_length else 1)  # what a run was begun with: its saved position counts rows of these
 
     def share(source, seed: int, number: int) -> grain.MapDataset:  # each stream takes its share of either, so that all mix alike
         return grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[number::total]
@@ -129,7 +130,7 @@ def _packed(sources, render, config, shape, taught: bool, seed: int, total: int)
             weights = [1 - config.replay_share, config.replay_share]
             mixed = grain.MapDataset.mix([mixed, share(Joined(sources[1:]), seed + 1, number)], weights)
         packed = grain.experimental.FirstFitPackIterDataset(
-            mixed.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
+            mixed.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=bins, seed=seed, shuffle_bins=True
         )
         return packed.map(_from_packed).batch(config.batch_size // total, drop_remainder=True)
 

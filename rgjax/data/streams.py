@@ -73,6 +73,13 @@ class Streams:
         self.close()
         self._states = {n: states[n] for n in self._states}
 
+    def _check(self, states: dict[int, dict | None]) -> None:
+        """Raises ValueError for positions of another kind of stream: packed or not, or of workers that older versions had inside it."""
+        for n, stream in ((n, stream) for group in self._groups for n, stream in group.items()):
+            wanted = iter(stream).get_state().keys()
+            if states[n] is not None and states[n].keys() != wanted:
+                raise ValueError(f"stream {n} stood at {', '.join(sorted(states[n]))}; here it has {', '.join(sorted(wanted))}")
+
     def close(self) -> None:
         """Ends threads and worker processes."""
         if self._readers is not None:
@@ -96,7 +103,9 @@ class Streams:
         async def read() -> None:
             older = sorted(pathlib.Path(directory).glob("process_*-of-*.json"))
             name = "process_{}-of-" + older[0].stem.rpartition("-")[2] + ".json" if older else "stream_{}.json"
-            self.set_state({n: json.loads(pathlib.Path(directory, name.format(n)).read_text()) for n in self._states})
+            states = {n: json.loads(pathlib.Path(directory, name.format(n)).read_text()) for n in self._states}
+            self._check(states)
+            self.set_state(states)
 
         return read()
 

@@ -44,7 +44,7 @@ class Writer:
         self.rules = Rules.of(config, tokenizer, factory.vocab_size, ends, written)
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
         self.rows = max(1, config.decode_batch // self.copies)
-        self._made_of, self._made = None, None
+        self._made_of, self._made, self._columns = None, None, jax.jit(lambda params: columns(factory.model(params)))
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
         self._put, self._go = jax.jit(self._taken_in, static_argnums=0), jax.jit(self._gone_on, donate_argnums=1)
 
@@ -60,7 +60,7 @@ class Writer:
     def _head(self) -> jax.Array | None:
         """As `unrolled.columns`, made once for parameters."""
         if self._made_of is not self.params:
-            self._made_of, self._made = self.params, jax.jit(lambda params: columns(self.factory.model(params)))(self.params)
+            self._made_of, self._made = self.params, self._columns(self.params)
         return self._made
 
     def _sampler(self) -> Sampler:

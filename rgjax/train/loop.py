@@ -57,7 +57,7 @@ class Loop:
         self.state = self._begin(tx)
         self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, config.nonfinite == "skip", self.state)
         self.eval_step = make_eval_step(factory, sums_fn, self.state)
-        self.watch = NonFinite(config, self.progress["skipped"])
+        self.watch = NonFinite(config, self.progress["skipped"], mesh_lib.share(mesh))
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)
         passes, shares = 2 if optimizer_config.rdrop else 1, mesh_lib.share(mesh)[1]
@@ -118,7 +118,7 @@ class Loop:
     def _stopping(self) -> bool:
         """Whether SIGTERM came. Several processes ask each other only now and then: each time waits for the devices."""
         if jax.process_count() > 1 and self.step % STEPS_BETWEEN_CALLS == 0:
-            self.stop_requested = self.stop_agreed = mesh_lib.anywhere(self.stop_requested)
+            self.stop_agreed = mesh_lib.anywhere(self.stop_requested)  # a signal that comes while it waits counts the next time
         return self.stop_requested if jax.process_count() == 1 else self.stop_agreed
 
     def _due(self, every: int) -> bool:
@@ -183,7 +183,7 @@ class Loop:
     def _finish(self) -> None:
         self._save(None)
         self.checkpoints.wait()
-        if self.stop_requested:
+        if self.stop_requested or self.stop_agreed:
             self.log.note(f"stopped by SIGTERM; step {self.step} is saved, the same command goes on from there")
 
     def _on_signal(self, *_) -> None:

@@ -18,8 +18,9 @@ MOST_IN_A_ROW = 10  # skipped steps; more are no accident of a batch
 class NonFinite:
     """Watches the metrics of finished steps; `skipped` counts those that were left out over the whole run."""
 
-    def __init__(self, config: TrainConfig, skipped: int = 0):
-        self.config, self.skipped, self.in_a_row = config, skipped, 0
+    def __init__(self, config: TrainConfig, skipped: int = 0, share: tuple[int, int] = (0, 1)):
+        """`share` (k, n): this process reads the k-th of n parts of a batch's rows, maybe beside others that read the same."""
+        self.config, self.skipped, self.in_a_row, self.share = config, skipped, 0, share
 
     def note(self, step: int, values: dict[str, float], batch: dict[str, np.ndarray]) -> str:
         """'' for a sound step, else a sentence; raises UserError where the run has to stop. The batch is kept for profiling.replay."""
@@ -28,9 +29,11 @@ class NonFinite:
             return ""
         self.in_a_row += 1
         told = f"The loss of step {step} is {values['loss']} (gradient norm {values['grad_norm']})"
-        path = f"{self.config.workdir}/nonfinite_step_{step}_process_{jax.process_index()}.npz"
+        part, parts = self.share
+        path = f"{self.config.workdir}/nonfinite_step_{step}_part_{part}.npz"
         if self.in_a_row == 1:
-            np.savez(path, step=step, **batch)
+            if jax.process_index() % (jax.process_count() // parts) == 0:  # the first of those that read it
+                np.savez(path, step=step, part=part, parts=parts, **batch)
             told += f"; its batch is kept in {path}"
         look = f"profiling.replay --workdir={self.config.workdir} shows where it begins"
         mend = "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
@@ -43,21 +46,23 @@ class NonFinite:
 
 
 def kept(workdir: str | pathlib.Path, batch: str = "") -> tuple[int, list[dict[str, np.ndarray]]]:
-    """(step, each process's rows [rows, ...]) of the batch that a run kept last, or of `batch`, one of its files.
+    """(step, the parts' rows [rows, ...] in order) of the batch that a run kept last, or of `batch`, one of its files.
 
     Raises UserError when there is none or it can't be read.
     """
-    files = [pathlib.Path(batch)] if batch else sorted(pathlib.Path(workdir).glob("nonfinite_step_*_process_*.npz"))
+    files = [pathlib.Path(batch)] if batch else sorted(pathlib.Path(workdir).glob("nonfinite_step_*_part_*.npz"), key=lambda p: p.stat().st_mtime)
     if not files:
         raise UserError(f"{workdir} kept no batch (nonfinite_step_*.npz): no step of it had a loss that is not finite.")
-    found: dict[int, list] = {}
+    found: dict[int, dict[tuple[int, int], dict]] = {}
     for path in files:
         try:
             rows = _load(path)
-            found.setdefault(int(rows.pop("step")), []).append(rows)
+            step, part, parts = (int(rows.pop(name)) for name in ("step", "part", "parts"))
+            others = {k: v for k, v in found.get(step, {}).items() if k[1] == parts}  # not those of an earlier time with other parts
+            found[step] = others | {(part, parts): rows}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is no batch that a run kept, or is damaged ({error}); name another with --batch.") from None
-    return max(found), found[max(found)]
+    return max(found), [found[max(found)][key] for key in sorted(found[max(found)])]
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:

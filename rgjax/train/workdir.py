@@ -48,9 +48,21 @@ def write(workdir: str | pathlib.Path, facts: dict) -> None:
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     plain = {k: config_lib.to_json(v) if k in SECTIONS else v for k, v in facts.items()}
-    options = {name: value for section in SECTIONS for name, value in dataclasses.asdict(facts[section]).items()}
-    replace_text(folder / "flags.cfg", "".join(f"--{name}={value}\n" for name, value in options.items()))
+    replace_text(folder / "flags.cfg", flagfile({name: facts[name] for name in SECTIONS}))
     replace_text(folder / "config.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def flagfile(sections: dict) -> str:
+    """Lines for absl's --flagfile of the options that differ from their defaults; one that absl would read otherwise is a comment."""
+    lines = []
+    for name, section in sections.items():
+        usual = SECTIONS[name]()
+        for f in dataclasses.fields(section):
+            value = str(getattr(section, f.name))
+            if value != str(getattr(usual, f.name)):
+                plain = value == value.strip() and len(value.splitlines()) <= 1
+                lines.append(f"--{f.name}={value}\n" if plain else f"# --{f.name}: see config.json; it has line breaks or spaces at its ends\n")
+    return "".join(lines)
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:

@@ -88,6 +88,14 @@ def test_one_stream_goes_on_from_what_an_older_run_saved(dataset, tokenizer, tmp
     assert all(map(same, take(first, 9), take(second, 9)))
 
 
+def test_a_position_of_another_kind_of_stream_is_refused(dataset, tokenizer, tmp_path):
+    """As one of older versions with workers, or of the other layout: told when it is read, while there may be an older checkpoint."""
+    (packed,) = read(dataset, tokenizer, config_of("packed", streams=1))
+    (tmp_path / "stream_0.json").write_text(json.dumps({"next_index_in_cycle": 0, "iterators_in_use_states": []}))
+    with pytest.raises(ValueError, match="stream 0 stood at iterators_in_use_states"):
+        through_files([], [packed], tmp_path)
+
+
 @pytest.mark.parametrize(
     "batch, processes, expected", [(16, 1, 8), (16, 2, 8), (12, 1, 6), (12, 3, 6), (7, 1, 7), (11, 1, 1), (64, 16, 16), (48, 3, 6), (22, 11, 11)]
 )

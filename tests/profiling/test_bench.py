@@ -14,7 +14,7 @@ def test_sides_take_turns_and_none_is_always_first():
     called = []
     sides = {name: lambda name=name: called.append(name) for name in "abc"}
     found = bench.take_turns(sides, 4, before=lambda name: called.append(f"<{name}"), after=lambda name: called.append(f"{name}>"))
-    order = "abc" + "abc" + "bca" + "cab" + "abc"  # the first round is the first calls
+    order = "abc" + "abc" + "cba" + "bca" + "acb"  # the first round is the first calls
     assert called == [step for name in order for step in (f"<{name}", name, f"{name}>")]
     assert set(found) == set("abc") and all(len(f["rounds"]) == 4 for f in found.values())
 

@@ -72,9 +72,11 @@ def test_training_leaves_a_run(trained):
     assert [s["step"] for s in samples] == [3, 3, 6, 6] and all(isinstance(s["reason"], str) for s in samples)
 
 
-def test_a_run_goes_on_by_its_own_flagfile(trained):
-    """All options are in it and mean the same to the launcher; the run has ended, so nothing is trained."""
-    workdir, printed = trained
+def test_a_run_goes_on_or_begins_anew_by_its_own_flagfile(trained, tmp_path):
+    """Its options mean the same to the launcher; the run has ended, so nothing more is trained. Another workdir repeats it."""
+    workdir, _ = trained
+    fresh = result(launch("train", flagfile=workdir / "flags.cfg", workdir=tmp_path / "again"))
+    assert fresh["finished"] and fresh["loss"] == pytest.approx(trained[1]["loss"])
     before = (workdir / "config.json").read_text()
     again = result(launch("train", flagfile=workdir / "flags.cfg"))
     assert (again["step"], again["finished"]) == (6, True) and (workdir / "config.json").read_text() == before

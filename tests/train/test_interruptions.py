@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 import tiny
 from environment import kill_at
 
-from rgjax.train import integrity
+from rgjax.train import integrity, loop
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.state import TrainState
 
@@ -69,3 +70,15 @@ def test_a_save_that_comes_while_another_goes_on_is_not_left_out(tmp_path):
     assert checkpoints.steps == [1, 2, 3]
     assert all(integrity.sealed(tmp_path / "checkpoints" / str(step)) for step in (1, 2, 3))
     checkpoints.close()
+
+
+def test_a_signal_that_comes_while_processes_ask_each_other_is_not_lost(monkeypatch):
+    run = types.SimpleNamespace(step=8, stop_requested=False, stop_agreed=False)
+
+    def anywhere(mine):
+        run.stop_requested = True  # the handler, after the question went out
+        return mine
+
+    monkeypatch.setattr(loop.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(loop.mesh_lib, "anywhere", anywhere)
+    assert [loop.Loop._stopping(run), loop.Loop._stopping(run)] == [False, True]

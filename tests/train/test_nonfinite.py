@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import jax
@@ -107,7 +108,7 @@ def test_skipped_steps_are_counted_over_continued_runs_and_delay_the_schedule(lo
     np.testing.assert_allclose(rates, [2e-4, 4e-4, 6e-4, 8e-4], rtol=1e-5)
     step, (rows_kept,) = kept(tmp_path / "run")
     assert step == 6 and rows_kept["tokens"].shape == (4, 192) and rows_kept["tokens"][0, 0] == POISON
-    assert kept("", str(tmp_path / "run/nonfinite_step_2_process_0.npz"))[0] == 2
+    assert kept("", str(tmp_path / "run/nonfinite_step_2_part_0.npz"))[0] == 2
 
 
 def test_a_run_stops_at_once_or_after_ten_in_a_row(loop, tmp_path, capsys):
@@ -126,9 +127,14 @@ def test_what_is_kept_is_read_back_or_refused_by_name(tmp_path):
         kept(tmp_path)
     assert watch.note(1, {"loss": 1.0, "grad_norm": 2.0}, {}) == "" and watch.skipped == 0
     assert "step 2 is inf" in watch.note(2, {"loss": np.inf, "grad_norm": 2.0}, {"tokens": np.ones((2, 3), np.int32)})
-    (tmp_path / "nonfinite_step_2_process_1.npz").write_bytes((tmp_path / "nonfinite_step_2_process_0.npz").read_bytes())
     step, rows = kept(tmp_path)
-    assert step == 2 and len(rows) == 2 and rows[1]["tokens"].tolist() == [[1] * 3] * 2
-    (tmp_path / "nonfinite_step_9_process_0.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(UserError, match="nonfinite_step_9_process_0.npz is no batch"):
+    assert step == 2 and [r["tokens"].tolist() for r in rows] == [[[1] * 3] * 2]
+    np.savez(tmp_path / "nonfinite_step_2_part_3.npz", step=2, part=3, parts=4, tokens=np.full((2, 3), 3))  # an earlier time, other processes
+    os.utime(tmp_path / "nonfinite_step_2_part_3.npz", (1, 1))
+    for part in (11, 2, 0):  # ordered as numbers
+        again = NonFinite(watch.config, 0, (part, 1))
+        again.note(2, {"loss": np.nan, "grad_norm": 2.0}, {"tokens": np.full((2, 3), part)})
+    assert [int(r["tokens"][0, 0]) for r in kept(tmp_path)[1]] == [0, 2, 11]
+    (tmp_path / "nonfinite_step_9_part_0.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(UserError, match="nonfinite_step_9_part_0.npz is no batch"):
         kept(tmp_path)
