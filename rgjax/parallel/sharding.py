@@ -78,6 +78,22 @@ def by_rows(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, P(*BATCH, *(None,) * (x.ndim - 1)))
 
 
+def summed_over_rows(sums, whole: jax.Array, *arrays: jax.Array):
+    """`sums(whole, *arrays)`, a tree of sums over the rows of `arrays` [B, ...]: each device sums its own rows, and all are added up once.
+
+    So is the gradient of `whole`, even if `sums` reads it in a loop, where the compiler would add up the devices' gradients in every
+    round; and it is gathered once, where it is cut over fsdp.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    parts = 1 if mesh.empty else mesh.shape["data"] * mesh.shape["fsdp"]
+    if parts == 1 or arrays[0].shape[0] % parts:
+        return sums(whole, *arrays)
+    rows = BATCH[0]
+    local = lambda whole, *arrays: jax.tree.map(lambda x: jax.lax.psum(x, rows), sums(whole, *arrays))
+    specs = (P(), *(P(rows) for _ in arrays))
+    return jax.shard_map(local, in_specs=specs, out_specs=P(), axis_names=set(rows), check_vma=False)(whole, *arrays)
+
+
 def batch(mesh: Mesh, leading: int = 0) -> NamedSharding:
     """Sharding of a batch's rows; `leading` unsharded axes stand before them (accumulation)."""
     return NamedSharding(mesh, P(*(None,) * leading, *BATCH))

@@ -7,6 +7,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from rgjax.parallel import sharding
+
 CHUNK = 32  # positions of each row scored at once
 
 
@@ -33,6 +35,12 @@ def rdrop_sums(hidden_BTD, other_BTD, head_VD, targets_BT, weights_BT, alpha: fl
 
 def over_chunks(score, head_VD, weights_BT, *arrays):
     """The four float32 sums of `score(head, *pieces, weights)` over chunks of `arrays` [B, T, ...], the first of them hidden states."""
+    head = head_VD.astype(arrays[0].dtype)
+    return sharding.summed_over_rows(partial(_over_chunks, score), head, *arrays, weights_BT)
+
+
+def _over_chunks(score, head, *arrays_and_weights):
+    *arrays, weights_BT = arrays_and_weights
     b, t = weights_BT.shape
     chunk = min(CHUNK, t)
     order = jnp.argsort(weights_BT == 0, axis=1, stable=True)
@@ -42,7 +50,6 @@ def over_chunks(score, head_VD, weights_BT, *arrays):
         jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2)).reshape(b, -1, chunk, *x.shape[2:]), 1, 0
     )
     chunks = tuple(split(take(x)) for x in (*arrays, weights_BT.astype(jnp.float32)))
-    head = head_VD.astype(arrays[0].dtype)
 
     @partial(jax.checkpoint, prevent_cse=False)  # around the condition: inside it, every chunk would keep its own copy of the head
     def body(sums, piece):

@@ -113,11 +113,12 @@ def plan(**flags) -> dict:
     return json.loads(out.splitlines()[-1])
 
 
-def test_data_parallel_sums_each_gradient_once():
+@pytest.mark.parametrize("length", (32, 160))  # one and five pieces of the loss
+def test_data_parallel_sums_each_gradient_once(length):
     """All gradients, float32, and a few scalars; nothing else goes between devices, and memory holds parameters and two moments whole."""
     d, v, f = 32, 96, 48
     parameters = 2 * v * d + 2 * (4 * d * d + 3 * d * f + 2 * d) + d
-    told = plan(mesh="data:8")
+    told = plan(mesh="data:8", length=length)
     (mesh,) = told["meshes"]
     (row,) = mesh["collectives"]
     assert (row["kind"], row["axes"]) == ("all-reduce", "data") and told["best"] == "data:8"
