@@ -23,7 +23,7 @@ import numpy as np
 
 from launch import app
 from profiling import bench, sides
-from rgjax.errors import UserError
+from rgjax.errors import UserError, first_line
 
 flags = app.flags
 flags.DEFINE_integer("rows", 16, "Rows decoded together.", lower_bound=1)
@@ -143,7 +143,7 @@ def checked(calls: dict, first: dict) -> tuple[int, dict[str, dict]]:
         except Exception as error:  # a static cache does not work for every model and device
             if name != STATIC:
                 raise
-            print(f"note: {STATIC} does not work here ({str(error).splitlines()[0][:160]})", file=sys.stderr)
+            print(f"note: {STATIC} does not work here ({first_line(error)})", file=sys.stderr)
             del calls[name]
     same = {name: identical(texts["ours"], texts[name]) for name in calls if name != "ours"}
     if app.FLAGS.dtype == "float32" and (least := min(s["tokens"] for s in same.values())) < REQUIRED:

@@ -19,7 +19,7 @@ import numpy as np
 
 from launch import app
 from profiling import bench, resident, sides
-from rgjax.errors import UserError
+from rgjax.errors import UserError, first_line
 
 flags = app.flags
 flags.DEFINE_integer("rows", 16, "Rows of the batch.", lower_bound=1)
@@ -63,7 +63,7 @@ def compared(calls: dict) -> tuple[dict[str, list[float]], dict[str, float]]:
         except Exception as error:  # torch.compile raises many kinds: no compiler, no support of the device
             if name != COMPILED:
                 raise
-            print(f"note: torch.compile does not work here ({str(error).splitlines()[0][:160]})", file=sys.stderr)
+            print(f"note: torch.compile does not work here ({first_line(error)})", file=sys.stderr)
             del calls[name], losses[name]
     for name, found in losses.items():
         if not np.allclose(found, losses["ours"], rtol=TOLERANCE[app.FLAGS.dtype]):

@@ -12,7 +12,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
-from rgjax.errors import UserError
+from rgjax.errors import UserError, first_line
 
 _DEVICE = re.compile(r"^/device:(?!CUSTOM)\w+:\d+")
 _WAITING = re.compile(r"^(while|conditional|call)(\.\d+)*$")
@@ -57,7 +57,7 @@ def read(path: pathlib.Path, step_name: str = "train", waiting: Iterable[str] = 
     try:
         planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
     except Exception as error:  # the reader raises what its library does
-        raise UserError(f"{path} is no trace ({str(error).splitlines()[0]}); make it again with profiling.trace.") from None
+        raise UserError(f"{path} is no trace ({first_line(error)}); make it again with profiling.trace.") from None
     devices, waits = [plane for plane in planes if _DEVICE.match(plane.name)], set(waiting)
     found: dict[tuple[str, str], Operation] = {}
     steps: dict[int, float] = {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from rgjax.errors import UserError
+from rgjax.errors import UserError, first_line
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.train import integrity
 from rgjax.train.state import TrainState
@@ -143,15 +143,15 @@ class Checkpoints:
         except Exception as error:  # Orbax raises many kinds for a damaged folder
             if self._state_alone(step, abstract):
                 raise UserError(
-                    f"The data position in checkpoint {self.folder}/{step} does not fit this run ({_first(error)}); go on with the same "
+                    f"The data position in checkpoint {self.folder}/{step} does not fit this run ({first_line(error)}); go on with the same "
                     "--packing and --streams."
                 ) from None
             if integrity.sealed(self.folder / str(step)):
                 raise UserError(
-                    f"Checkpoint {self.folder}/{step} is as it was written and can't be read ({_first(error)}); move it out of there to go on "
+                    f"Checkpoint {self.folder}/{step} is as it was written and can't be read ({first_line(error)}); move it out of there to go on "
                     "from the one before."
                 ) from None
-            return None, _first(error)
+            return None, first_line(error)
 
     def _state_alone(self, step: int, abstract: TrainState) -> bool:
         """Only tells which of two sentences the user reads; either way the run stops."""
@@ -172,7 +172,7 @@ class Checkpoints:
         try:
             state = self._manager.load_checkpointables(step, {"state": abstract._asdict()})["state"]
         except Exception as error:
-            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({_first(error)}); use another with --checkpoint.") from None
+            raise UserError(f"Checkpoint {self.folder}/{step} can't be read ({first_line(error)}); use another with --checkpoint.") from None
         return TrainState(**jax.block_until_ready(state))
 
     def load_params(self, step: int, abstract: TrainState) -> dict:
@@ -204,7 +204,3 @@ class Checkpoints:
 def saved(workdir: str | pathlib.Path) -> bool:
     """Whether a run has a complete checkpoint to go on from."""
     return any(path.name.isdigit() for path in pathlib.Path(workdir, "checkpoints").glob("*"))  # unfinished ones have longer names
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
