@@ -1,0 +1,51 @@
+"""What every recommender gives: scores of all items, for users it was fitted on and, where the method allows it, for new histories.
+
+Each module of this package has `fit(data, ...)`, which returns one. Nothing is filtered: seen items keep their scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from rgjax.errors import UserError
+
+
+@runtime_checkable
+class Recommender(Protocol):
+    """Scores of all I items for users of the data it was fitted on."""
+
+    def scores(self, users: np.ndarray) -> jax.Array:
+        """float32 [B, I] for user numbers int [B]; higher is better."""
+
+
+@runtime_checkable
+class HistoryRecommender(Recommender, Protocol):
+    """One that also scores for users it was not fitted on, from the items they took."""
+
+    def from_histories(self, histories: Sequence[np.ndarray]) -> jax.Array:
+        """float32 [B, I] for histories of item numbers in order of time; an empty one gets what the method has for strangers."""
+
+
+def as_matrix(histories: Sequence[np.ndarray], items: int) -> sparse.csr_array:
+    """float32 [B, I]: 1 where a history holds the item. Raises UserError at an item number outside the catalogue."""
+    flat = np.concatenate([np.zeros(0, np.int64), *(np.asarray(h, np.int64) for h in histories)])
+    if flat.size and (flat.min() < 0 or flat.max() >= items):
+        raise UserError(f"A history holds item {flat.min() if flat.min() < 0 else flat.max()} and the catalogue has items 0 to {items - 1}.")
+    rows = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
+    found = sparse.csr_array((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(histories), items))
+    found.sum_duplicates()
+    found.data[:] = 1.0
+    return found
+
+
+def times(taken_BI: sparse.csr_array, weights_II) -> jax.Array:
+    """float32 [B, I]: the product. On the CPU only the rows of items that were taken are read; an accelerator multiplies densely."""
+    if jax.default_backend() == "cpu":
+        return jnp.asarray(taken_BI @ np.asarray(weights_II), jnp.float32)
+    return jnp.asarray(taken_BI.toarray()) @ weights_II
