@@ -1,8 +1,9 @@
-"""Trains a reason generator, or continues the run in --workdir.
+"""Trains a reason generator, or a model of behaviour that ranks items; or continues the run in --workdir.
 
     python -m launch.train --flagfile=configs/demo.cfg --dataset=DATASET --workdir=W
     python -m launch.train --init_from=FOLDER --dataset=DATASET --workdir=W    (begins with a Hugging Face model, or a run)
     python -m launch.train --init_from=FOLDER --adapter=lora --dataset=DATASET --workdir=W    (trains an adapter on it)
+    python -m launch.train --flagfile=configs/ml1m_behaviour.cfg --source=FOLDER --workdir=W    (what a shopper takes next)
 
 An existing workdir is continued from its last checkpoint; flags that are left out then keep the run's values. Decoding flags
 are kept with the run, as what launch.generate and launch.evaluate do by default.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import AdapterConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
 
 
 def configs() -> tuple[dict, dict | None]:
@@ -24,7 +25,8 @@ def configs() -> tuple[dict, dict | None]:
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
-        app.require(dataset=given["input"].dataset)
+        if given["train"].task == "reason" or not given["behaviour"].source:
+            app.require(dataset=given["input"].dataset)
         return given | {"input": choices.settled(given["input"], app.given(InputConfig) | app.given(OptimizerConfig))}, None
     stored = workdir.read(given["train"].workdir)
     for name, cls in workdir.SECTIONS.items():
@@ -42,13 +44,14 @@ def main() -> dict | None:
 
     import jax
 
-    from rgjax.tasks import training
+    from rgjax.tasks import behaviour, training
 
-    loop = training.assemble(sections, stored, app.given(ModelConfig))
+    task = {"reason": training, "behaviour": behaviour}[sections["train"].task]
+    loop = task.assemble(sections, stored, app.given(ModelConfig))
     summary = loop.run()
     return summary if jax.process_index() == 0 else None
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, BehaviourConfig)
     app.run(main, __doc__)

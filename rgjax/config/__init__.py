@@ -4,6 +4,7 @@ Each job has a frozen dataclass (or several); `launch/` turns their fields into 
 A field's name is its flag's name, so names are unique within one job.
 """
 
+from rgjax.config.behaviour import BehaviourConfig
 from rgjax.config.data import InputConfig, PrepareConfig
 from rgjax.config.decoding import DecodeConfig
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
@@ -13,6 +14,7 @@ from rgjax.config.training import OptimizerConfig, TrainConfig
 
 __all__ = [
     "AdapterConfig",
+    "BehaviourConfig",
     "DecodeConfig",
     "DistillConfig",
     "EmbedConfig",

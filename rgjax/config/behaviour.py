@@ -11,6 +11,8 @@ from rgjax.config.options import option
 class BehaviourConfig:
     """A model of behaviour (--task=behaviour)."""
 
+    source: str = option("", "Instead of --dataset: folder with the raw data of a shop.")
+    layout: str = option("", "How --source is laid out, as in launch.prepare.")
     objective: str = option(
         "softmax",
         "Loss of the next item: over the whole catalogue ('softmax'), over sampled items with the log-Q correction ('sampled'), or each "

@@ -49,6 +49,9 @@ class OptimizerConfig:
 class TrainConfig:
     """The training run."""
 
+    task: str = option(
+        "reason", "What is trained: a generator of reasons, or a model of behaviour that ranks items.", choices=("reason", "behaviour")
+    )
     workdir: str = option("", "Folder of the run; an existing one is continued.")
     init_from: str = option("", "Local Hugging Face folder, or workdir of another run, whose weights to begin with; it decides the model.")
     ewc: float = option(

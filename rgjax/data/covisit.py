@@ -34,12 +34,17 @@ def item_vectors(examples: Iterable[dict], width: int) -> tuple[list[str], np.nd
     if len(names) <= width:
         raise UserError(f"--width={width} needs more than {width} items and the training histories have {len(names)}; lower it.")
     visits = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(shoppers), len(names)))
-    information = _positive_information(visits)
+    return list(names), behaviour_vectors(visits, width)
+
+
+def behaviour_vectors(visits_UI: sparse.csr_array, width: int) -> np.ndarray:
+    """float32 [I, width] from who had to do with what, as `item_vectors`; raises UserError where no two items go together."""
+    information = _positive_information(visits_UI)
     if not information.nnz:
         raise UserError("No two items go together in the training histories of --dataset; give one whose shoppers had to do with several each.")
     vectors, scale, _ = svds(information, k=width, random_state=0)
     order = np.argsort(-scale)
-    return list(names), (vectors[:, order] * np.sqrt(scale[order])).astype(np.float32)
+    return (vectors[:, order] * np.sqrt(scale[order])).astype(np.float32)
 
 
 def _positive_information(visits: sparse.csr_array) -> sparse.csr_array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 from flax import nnx
 
@@ -21,9 +23,10 @@ def build(config: ModelConfig, vocab_size: int, key: jax.Array) -> CausalLM | Se
 class ModelFactory:
     """Turns parameters into a model and back, for one configuration."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int):
-        self.config, self.vocab_size = config, vocab_size
-        abstract = nnx.eval_shape(lambda: build(config, vocab_size, jax.random.key(0)))
+    def __init__(self, config: ModelConfig, vocab_size: int, make: Callable = build):
+        """`make(config, vocab_size, key)` gives the model with fresh weights."""
+        self.config, self.vocab_size, self.make = config, vocab_size, make
+        abstract = nnx.eval_shape(lambda: make(config, vocab_size, jax.random.key(0)))
         self.graph, self.abstract = nnx.split(abstract, nnx.Param)
 
     @property
@@ -39,7 +42,7 @@ class ModelFactory:
 
     def fresh(self, key: jax.Array, given: dict | None = None) -> dict:
         """The parameters `given`, or fresh ones, as a plain dict."""
-        return given or nnx.to_pure_dict(nnx.state(build(self.config, self.vocab_size, key), nnx.Param))
+        return given or nnx.to_pure_dict(nnx.state(self.make(self.config, self.vocab_size, key), nnx.Param))
 
     def count(self) -> int:
         """Number of parameters."""

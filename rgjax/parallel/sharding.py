@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -12,8 +13,12 @@ from jax.sharding import PartitionSpec as P
 
 from rgjax.errors import UserError
 
-# Logical axis of a parameter -> mesh axis. Rows of a matrix are spread over fsdp, heads and hidden units over tensor.
-RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "mlp": "tensor", None: None}
+# Logical axis of a parameter -> mesh axes. Rows of a matrix are spread over fsdp, heads and hidden units over tensor; a catalogue's table,
+# which may be all there is, over both.
+RULES = {
+    "embed": ("fsdp",), "vocab": ("tensor",), "items": ("fsdp", "tensor"), "heads": ("tensor",), "kv_heads": ("tensor",), "mlp": ("tensor",),
+    None: (),
+}  # fmt: skip
 BATCH = P(("data", "fsdp"))  # every device of these two axes sees its own rows
 
 
@@ -26,7 +31,8 @@ def parameters(model_state: nnx.State, mesh: Mesh) -> dict:
     def one(variable) -> NamedSharding:
         axes, shape = variable.get_metadata("axes"), variable.get_value().shape
         axes = (None,) * (len(shape) - len(axes)) + tuple(axes)  # stacked layers lead and stay whole
-        spec = [RULES[a] if RULES[a] and n % mesh.shape[RULES[a]] == 0 else None for a, n in zip(axes, shape, strict=True)]
+        fits = lambda a, n: RULES[a] if n % math.prod(mesh.shape[m] for m in RULES[a]) == 0 else ()
+        spec = [found if len(found := fits(a, n)) > 1 else next(iter(found), None) for a, n in zip(axes, shape, strict=True)]
         return NamedSharding(mesh, P(*spec))
 
     leaves = jax.tree.map(one, model_state, is_leaf=lambda v: isinstance(v, nnx.Variable))

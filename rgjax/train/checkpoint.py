@@ -28,7 +28,7 @@ class Continued(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run; keeps the latest `keep` and the one with the lowest validation loss."""
+    """The checkpoints of one run; keeps the latest `keep` and the best one: with the lowest `judged` (usually the validation loss)."""
 
     def __init__(self, folder: str | pathlib.Path, keep: int = 1, reading: bool = False):
         """`reading` leaves alone what a training process may be writing in the same folder at this moment."""
@@ -76,16 +76,16 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """Step with the lowest validation loss; the newest where none was validated; None without checkpoints."""
+        """Step with the lowest `judged`; the newest where none was validated; None without checkpoints."""
         scored = [(c.metrics["val_loss"], -c.step) for c in self._manager.checkpoints if c.metrics]
         return -min(scored)[1] if scored else self.latest
 
-    def save(self, step: int, state: TrainState, data: Any, progress: dict, val_loss: float | None) -> None:
+    def save(self, step: int, state: TrainState, data: Any, progress: dict, judged: float | None) -> None:
         """Starts a save, once the one before is done; it completes in the background, appears only when whole, and is then sealed with a manifest."""
         if step == self._begun:
             return
         self.wait()
-        metrics = None if val_loss is None else {"val_loss": val_loss}
+        metrics = None if judged is None else {"val_loss": judged}  # the name in folders of all versions
         items = {"state": state._asdict(), "data": data}
         going_on = self._manager.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=progress)
         if going_on is None:

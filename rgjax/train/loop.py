@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +32,16 @@ from rgjax.train.tuning import ALL, Tuning
 STEPS_BETWEEN_CALLS = 8
 
 
+class Judge(NamedTuple):
+    """The validation figure that tells the best checkpoint; `sign` 1 where less is better, -1 where more is."""
+
+    name: str = "val_loss"
+    sign: int = 1
+
+
+BY_LOSS = Judge()
+
+
 class Loop:
     """One training run of one task."""
 
@@ -46,10 +56,16 @@ class Loop:
         optimizer_config: OptimizerConfig,
         mesh: jax.sharding.Mesh,
         tuning: Tuning = ALL,
+        measure: Callable[[dict], dict[str, float]] | None = None,
+        judge: Judge = BY_LOSS,
     ):
-        """`data` is a checkpointable iterator of this process's rows, closed at the end; `sample(params, step)` writes a few reasons."""
+        """`data` is a checkpointable iterator of this process's rows, closed at the end; `sample(params, step)` writes a few reasons.
+
+        `measure(params)` gives the validation figures, `judge` among them, where the loss over `validation` is not enough.
+        """
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
+        self.measure, self.judge = measure, judge
         self.schedule = optimizer.schedule(optimizer_config, config.steps)
         tx = optimizer.make(optimizer_config, config.steps, tuning.config)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
@@ -148,14 +164,14 @@ class Loop:
             found = self.evaluate()
         self.meter.skip(time.perf_counter() - paused)
         self._report(self.step, values, found)
-        paused, val_loss = time.perf_counter(), found.get("val_loss")
-        improved = val_loss is not None and val_loss < self.progress["best"]
-        if val_loss is not None:
+        paused, judged = time.perf_counter(), self.judge.sign * found[self.judge.name] if found else None
+        improved = judged is not None and judged < self.progress["best"]
+        if judged is not None:
             self.log.samples(self.sample(self.weights(), self.step))
             stale = 0 if improved else self.progress["stale"] + 1
-            self.progress |= {"best": min(val_loss, self.progress["best"]), "stale": stale}
+            self.progress |= {"best": min(judged, self.progress["best"]), "stale": stale}
         if improved or self._due(self.config.save_every):
-            self._save(val_loss)
+            self._save(judged)
         self.meter.skip(time.perf_counter() - paused)
 
     def weights(self) -> dict:
@@ -165,6 +181,8 @@ class Loop:
     def evaluate(self) -> dict[str, float]:
         """`val_loss` per target token (nats), `val_perplexity` and `val_accuracy` of the averaged parameters; {} without a validation split."""
         params, totals = self.weights(), None
+        if self.measure:
+            return self.measure(params)
         for batch in self.validation():
             sums = self.eval_step(params, sharding.put(batch, self.mesh))
             totals = sums if totals is None else jax.tree.map(lambda a, b: a + b, totals, sums)
@@ -175,10 +193,10 @@ class Loop:
         accuracy = totals["correct"] / max(totals["tokens"], 1.0)
         return {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": accuracy}
 
-    def _save(self, val_loss: float | None) -> None:
+    def _save(self, judged: float | None) -> None:
         self.progress["skipped"] = self.watch.skipped
         progress = {k: (None if v == math.inf else v) for k, v in self.progress.items()}
-        self.checkpoints.save(self.step, self.state, self.data, progress, val_loss)
+        self.checkpoints.save(self.step, self.state, self.data, progress, judged)
 
     def _finish(self) -> None:
         self._save(None)
@@ -194,7 +212,7 @@ class Loop:
         return {
             "workdir": str(self.config.workdir), "step": self.step, "steps": self.config.steps,
             "finished": self.step >= self.config.steps or self._out_of_patience(), "parameters": self.factory.count(),
-            "best_val_loss": None if best == math.inf else best, "best_step": self.checkpoints.best,
+            f"best_{self.judge.name}": None if best == math.inf else self.judge.sign * best, "best_step": self.checkpoints.best,
             **self.meter.last, "compile_seconds": self.meter.compile_seconds,
         }  # fmt: skip
 

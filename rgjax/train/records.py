@@ -56,6 +56,7 @@ class RunLog:
         text += f"  eta {v['eta_seconds'] / 60:.0f} min"
         if "val_loss" in v:
             text += f"  | validation loss {v['val_loss']:.4f}  perplexity {v['val_perplexity']:.2f}"
+            text += "".join(f"  {name[4:]} {value:.4f}" for name, value in v.items() if name.startswith("val_") and "@" in name)
         self.console.print(f"step {step:>6}/{self.steps}  {text}")
 
     def note(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pathlib
 
@@ -18,3 +19,21 @@ def read(layout: str, source: str) -> Interactions:
     if not pathlib.Path(source).exists():
         raise UserError(f"--source={source} does not exist; give the folder with the raw data.")
     return importlib.import_module(f"rgjax.data.shops.{layout}").read(pathlib.Path(source))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shop:
+    """Interactions with what tells them from others."""
+
+    name: str
+    data: Interactions
+    fingerprint: str
+    synthetic: bool = False
+
+
+def open_any(dataset: str, layout: str, source: str) -> Shop:
+    """A shop's dataset folder, or raw data in a layout; raises UserError unless just one of the two is named."""
+    if bool(dataset) == bool(source):
+        raise UserError("Give either --dataset (a folder of launch.prepare) or --source with its --layout.")
+    data = read(layout, source)
+    return Shop(layout, data, data.fingerprint())
