@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
 
 
 def configs() -> tuple[dict, dict | None]:
@@ -25,7 +25,7 @@ def configs() -> tuple[dict, dict | None]:
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
-        if given["train"].task == "reason" or not given["behaviour"].source:
+        if given["train"].task == "reason" or not given["shop"].source:
             app.require(dataset=given["input"].dataset)
         return given | {"input": choices.settled(given["input"], app.given(InputConfig) | app.given(OptimizerConfig))}, None
     stored = workdir.read(given["train"].workdir)
@@ -53,5 +53,5 @@ def main() -> dict | None:
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, BehaviourConfig)
+    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig)
     app.run(main, __doc__)

@@ -1,4 +1,4 @@
-"""Options of models of behaviour: what they read, what they are trained on, what is held out."""
+"""Options of ranking: which events, what of them is held out, and how a model of behaviour reads and learns them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ from rgjax.config.options import option
 
 
 @dataclasses.dataclass(frozen=True)
-class BehaviourConfig:
-    """A model of behaviour (--task=behaviour)."""
+class ShopConfig:
+    """A shop's interactions, and what of them is held out."""
 
     source: str = option("", "Instead of --dataset: folder with the raw data of a shop.")
     layout: str = option("", "How --source is laid out, as in launch.prepare.")
+    hold_out: str = option(
+        "last", "What is held out: each user's last event for test and the one before for validation, or the last --hold_weeks weeks.",
+        choices=("last", "weeks"),
+    )  # fmt: skip
+    hold_weeks: int = option(8, "Weeks of the test period; as many before it are for validation (--hold_out=weeks).", low=1)
+    train_on_validation: bool = option(False, "Train on the validation events too, for a last run with settled options.")
+    cold_users: float = option(0.0, "Share of the users kept out of training, to be measured apart.", low=0.0, high=0.5)
+    cold_items: float = option(0.0, "Share of the items kept out of training, to be measured apart.", low=0.0, high=0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviourConfig:
+    """A model of behaviour (--task=behaviour)."""
+
     objective: str = option(
         "softmax",
         "Loss of the next item: over the whole catalogue ('softmax'), over sampled items with the log-Q correction ('sampled'), or each "
@@ -34,14 +48,6 @@ class BehaviourConfig:
     )
     item_table: str = option("", "Parquet table of item vectors, columns id and vector (--event_features=vector).")
     window: int = option(200, "Most events of a user that are read at once.", low=2)
-    hold_out: str = option(
-        "last", "What is held out: each user's last event for test and the one before for validation, or the last --hold_weeks weeks.",
-        choices=("last", "weeks"),
-    )  # fmt: skip
-    hold_weeks: int = option(8, "Weeks of the test period; as many before it are for validation (--hold_out=weeks).", low=1)
-    train_on_validation: bool = option(False, "Train on the validation events too, for a last run with settled options.")
-    cold_users: float = option(0.0, "Share of the users kept out of training, to be measured apart.", low=0.0, high=0.5)
-    cold_items: float = option(0.0, "Share of the items kept out of training, to be measured apart.", low=0.0, high=0.5)
 
 
 FEATURES = ("event", "rating", "gap", "price", "vector")

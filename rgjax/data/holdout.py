@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from rgjax.config import BehaviourConfig
+from rgjax.config import ShopConfig
 from rgjax.data.interactions import Interactions, before, last_out
 from rgjax.data.splits import hash64
 from rgjax.errors import UserError
@@ -38,7 +38,7 @@ class Split:
         return np.where(known, held.items, -1)
 
 
-def split(data: Interactions, config: BehaviourConfig) -> Split:
+def split(data: Interactions, config: ShopConfig) -> Split:
     """By each user's last events, or by weeks from the last event on; raises UserError when nothing is left to train or to ask for.
 
     Cold users and items are chosen by the hash of their id, so that the same are cold in every run.

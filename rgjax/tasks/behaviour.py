@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.special import logsumexp
 
-from rgjax.config import BehaviourConfig, InputConfig, ModelConfig
+from rgjax.config import BehaviourConfig, InputConfig, ModelConfig, ShopConfig
 from rgjax.data import behaviour, holdout, shops
 from rgjax.data.interactions import Interactions
 from rgjax.data.streams import Streams
@@ -33,7 +33,7 @@ BUCKETS = {"rating": behaviour.RATING_BUCKETS, "gap": behaviour.GAP_BUCKETS, "pr
 class BehaviourTask:
     """Ties a shop's interactions and the model's configuration together."""
 
-    def __init__(self, data: Interactions, config: BehaviourConfig, inputs: InputConfig, model: ModelConfig):
+    def __init__(self, data: Interactions, shop: ShopConfig, config: BehaviourConfig, inputs: InputConfig, model: ModelConfig):
         if config.window > model.max_positions:
             raise UserError(f"--window={config.window} exceeds --max_positions={model.max_positions}; raise it.")
         if 0 < inputs.row_length < config.window:
@@ -45,7 +45,7 @@ class BehaviourTask:
         width = 0 if self.vectors is None else self.vectors.shape[1]
         make = lambda config, rows, key: BehaviourModel(config, rows, key, sizes, width)
         self.factory = ModelFactory(model, table_rows(len(data.items)), make)
-        self.split = holdout.split(data, config)
+        self.split = holdout.split(data, shop)
 
     def events(self, data: Interactions) -> behaviour.Events:
         """Events with the features that the model reads."""
@@ -109,8 +109,8 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
-    shop = shops.open_any(inputs.dataset, config.layout, config.source)
-    task = BehaviourTask(shop.data, config, inputs, sections["model"])
+    shop = shops.open_any(inputs.dataset, sections["shop"].layout, sections["shop"].source)
+    task = BehaviourTask(shop.data, sections["shop"], config, inputs, sections["model"])
     groups.check(sections["optimizer"], task.factory, ALL.trained)
     optimizer.make(sections["optimizer"], train.steps, sections["adapter"])
     facts = {**sections, "task": NAME, "dataset_fingerprint": shop.fingerprint, "vocab_size": task.factory.vocab_size, "synthetic": shop.synthetic}

@@ -8,19 +8,18 @@ import os
 import pathlib
 
 from rgjax import config as config_lib
-from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
 from rgjax.errors import UserError
 
 SECTIONS = {
     "input": InputConfig, "model": ModelConfig, "adapter": AdapterConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
-    "decode": DecodeConfig, "behaviour": BehaviourConfig,
+    "decode": DecodeConfig, "shop": ShopConfig, "behaviour": BehaviourConfig,
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
-    "dataset", "source", "layout", "item_table", "replay", "distill",
-    "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch", "workdir", "steps", "mesh",
-    "log_every", "eval_every", "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite", "profile_steps", "compilation_cache", "scan",
-    "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
+    "dataset", "source", "layout", "item_table", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch",
+    "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite",
+    "profile_steps", "compilation_cache", "scan", "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
 
