@@ -5,24 +5,32 @@
     python -m launch.evaluate --workdir=W --ablate_vectors    (whether precomputed vectors help: writes ablation.json)
     python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
-Decoding flags that are left out are the run's own.
+    python -m launch.evaluate --flagfile=configs/ml1m_floors.cfg --source=FOLDER    (recommenders fitted on the spot, no run needed)
+
+A run of --task=behaviour is measured by where it ranks what was held out, beside --models. Decoding flags that are left out are the run's own.
 """
 
 from __future__ import annotations
 
 from launch import app
-from rgjax.config import DecodeConfig, EvaluateConfig
+from rgjax.config import DecodeConfig, EvaluateConfig, RankingConfig, ShopConfig
 
 
 def main() -> dict:
     """Reads the flags, measures, prints the table, and returns the summary that is printed last."""
-    config, given = app.read(EvaluateConfig), app.read(DecodeConfig)
-    app.require(workdir=config.workdir)
+    config, given, shop = app.read(EvaluateConfig), app.read(DecodeConfig), app.read(ShopConfig)
+    if not shop.source:
+        app.require(workdir=config.workdir)
 
-    from rgjax.tasks import ablation, forgetting, measure
+    from rgjax.tasks import ablation, forgetting, measure, ranking
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
+    if shop.source or workdir.read(config.workdir).get("task") == "behaviour":
+        with app.progress("measuring") as show:
+            result, table = ranking.evaluate(config, shop, app.read(RankingConfig), show)
+        print(table)
+        return result
     if config.ablate_vectors:
         with app.progress("measuring") as show:
             result, table = ablation.vectors(config, show)
@@ -38,5 +46,5 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
-    app.define(EvaluateConfig, DecodeConfig)
+    app.define(EvaluateConfig, DecodeConfig, ShopConfig, RankingConfig)
     app.run(main, __doc__)

@@ -24,6 +24,20 @@ class ShopConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RankingConfig:
+    """How rankings are measured."""
+
+    models: str = option(
+        "popularity,markov,knn,ease",
+        "Comma-separated recommenders that are fitted on the spot: popularity, markov, knn, ease, als, bpr, lightgcn; empty fits none.",
+    )
+    at: str = option("10", "Comma-separated lengths of the list that the metrics are taken at.")
+    sampled: int = option(
+        0, "Also rank among so many drawn items only, for comparison with papers that do (it inflates the metrics); 0 leaves it out.", low=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class BehaviourConfig:
     """A model of behaviour (--task=behaviour)."""
 

@@ -56,8 +56,12 @@ class BehaviourModel(nnx.Module):
     def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
         """A batch of rgjax/data/behaviour.py [B, T] -> hidden [B, T, D]."""
         keys = (None, None) if key is None else jax.random.split(key)
+        return self.read(sharding.by_rows(self.embedding(batch, keys[0])), batch, keys[1])
+
+    def read(self, x_BTD: jax.Array, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
+        """From the events' embeddings to hidden states, both [B, T, D]."""
         mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
-        return self.decoder(sharding.by_rows(self.embedding(batch, keys[0])), mask, batch["positions"], key=keys[1])
+        return self.decoder(x_BTD, mask, batch["positions"], key=key)
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""
@@ -66,5 +70,16 @@ class BehaviourModel(nnx.Module):
 
     def user_vectors(self, batch: dict[str, jax.Array]) -> jax.Array:
         """Float32 [B, D] from the last event of each row (a row is one shopper)."""
-        hidden, last = self(batch), jnp.maximum(batch["segment_ids"].sum(1) - 1, 0)
-        return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+        return at_last(self(batch), batch)
+
+    def attention(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """How much the last event of each row reads of each event, mean over layers and heads; float32 [B, T], rows that sum to 1."""
+        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
+        weights_BTS = self.decoder.attention(self.embedding(batch), mask, batch["positions"]).mean((0, 2))
+        return at_last(weights_BTS, batch)
+
+
+def at_last(x_BTD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """Float32 [B, D]: the entries at the last event of each row, which is one shopper's."""
+    last = jnp.maximum(batch["segment_ids"].sum(1) - 1, 0)
+    return jnp.take_along_axis(x_BTD, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)

@@ -83,6 +83,15 @@ class Stack(nnx.Module):
         c = self.config
         return positions.rotary(positions_BT, c.head_dim or c.width // c.heads, c.rope_theta) if c.positions == "rotary" else None
 
+    def attention(self, x_BTD, mask_B1TS, positions_BT) -> jax.Array:
+        """Self-attention of every layer, float32 [L, B, H, T, S] (`Attention.weights`)."""
+        order = jnp.arange(x_BTD.shape[1])
+        bias, rope, found = self.bias(mask_B1TS, order, order), self.rope(positions_BT), []
+        for block in map(self.block, range(self.depth)):
+            found.append(block.attention.weights(x_BTD if block.post_norm else block.norm_attention(x_BTD), bias, rope))
+            x_BTD = block(x_BTD, bias, rope)[0]
+        return jnp.stack(found)
+
     def __call__(self, x_BTD, mask_B1TS, positions_BT, source_BSD=None, source_bias=None, key=None) -> jax.Array:
         """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D]."""
         order, x_BTD = jnp.arange(x_BTD.shape[1]), sharding.by_rows(x_BTD)

@@ -104,6 +104,16 @@ class Attention(nnx.Module):
             k = self.k_norm(k)
         return LayerCache(positions.rotate(k, rope) if self.rotates else k, v)
 
+    def weights(self, x_BTD, bias_BHTS, rope=None) -> jax.Array:
+        """How much each position reads of each: float32 [B, H, T, S], rows that sum to 1."""
+        q, k = _project(x_BTD, self.wq, self.bq), self.keys_values(x_BTD, rope).k
+        if self.q_norm is not None:
+            q = self.q_norm(q)
+        if self.rotates:
+            q = positions.rotate(q, rope)
+        k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
+        return jax.nn.softmax(jnp.einsum("btha,bsha->bhts", q * self.scale, k, preferred_element_type=jnp.float32) + bias_BHTS, axis=-1)
+
     def __call__(
         self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | HeadCache | None = None, write_at=None, prefix: HeadCache | None = None
     ):

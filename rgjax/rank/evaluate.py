@@ -1,7 +1,11 @@
-"""Ranks of held-out items among all unseen ones, in batches of users."""
+"""Ranks of held-out items among all unseen ones, and the lists that would be shown, in batches of users."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rgjax.data.interactions import Interactions
@@ -11,21 +15,39 @@ from rgjax.rank.recommender import Recommender
 _CELLS = 32_000_000  # scores held at once (float32): 128 MB
 
 
-def held_out_ranks(
-    recommender: Recommender, seen: Interactions, held_U: np.ndarray, *, from_seen: bool = False, negatives: int = 0, seed: int = 0
-) -> np.ndarray:
-    """int64 [U]: rank of each user's held-out item (-1: none, rank 0), the user's events in `seen` left out; see `metrics.ranking.ranks`.
+class Ranked(NamedTuple):
+    """Of A users who are asked about: `users` [A], the held-out item's rank `ranks` [A], `lists` [A, K] of unseen items, best first, and
+    `sampled` [A], ranks among drawn items (zeros where none was asked for)."""
+
+    users: np.ndarray
+    ranks: np.ndarray
+    lists: np.ndarray
+    sampled: np.ndarray
+
+
+def held_out(
+    recommender: Recommender, seen: Interactions, held_U: np.ndarray, k: int, *, from_seen: bool = False, negatives: int = 0, seed: int = 0
+) -> Ranked:
+    """Ranks each user's held-out item (-1: none), the user's events in `seen` left out; see `metrics.ranking.ranks`.
 
     from_seen: score from the histories in `seen`, not as the user was fitted: what was fitted without the validation event then knows it.
-    negatives: rank among so many drawn items instead, for comparison with papers.
+    negatives: also rank among so many drawn items, for comparison with papers.
     """
-    rows, found = max(1, _CELLS // len(seen.items)), np.zeros(len(held_U), np.int64)
+    rows, parts = max(1, _CELLS // len(seen.items)), []
     asked = np.flatnonzero(held_U >= 0)
     for start in range(0, len(asked), rows):
         users = asked[start : start + rows]
-        scores = recommender.from_histories([seen.history(u) for u in users]) if from_seen else recommender.scores(users)
-        if negatives:
-            found[users] = ranking.sampled_ranks(scores, held_U[users], seen.matrix[users], negatives, seed + start)
-        else:
-            found[users] = ranking.ranks(scores, held_U[users], seen.matrix[users])
-    return found
+        scores = np.asarray(recommender.from_histories([seen.history(u) for u in users]) if from_seen else recommender.scores(users))
+        known = seen.matrix[users]
+        found = ranking.ranks(scores, held_U[users], known)
+        drawn = ranking.sampled_ranks(scores, held_U[users], known, negatives, seed + start) if negatives else np.zeros_like(found)
+        parts.append(Ranked(users, found, _lists(scores, known, k), drawn))
+    return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _lists(scores_BI: np.ndarray, seen_BI, k: int) -> np.ndarray:
+    """int [B, k]: unseen items by falling score, -1 where there are no more."""
+    scores_BI = np.array(scores_BI)
+    scores_BI[np.repeat(np.arange(len(scores_BI)), np.diff(seen_BI.indptr)), seen_BI.indices] = -np.inf
+    value, item = jax.lax.top_k(jnp.asarray(scores_BI), min(k, scores_BI.shape[1]))
+    return np.where(np.isfinite(value), item, -1)

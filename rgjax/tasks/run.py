@@ -23,7 +23,7 @@ from rgjax.models import merge, quantized
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import cluster, sharding
 from rgjax.parallel import mesh as mesh_lib
-from rgjax.tasks.reason import ReasonTask
+from rgjax.tasks.reason import NAME, ReasonTask
 from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.state import abstract_state
@@ -51,6 +51,8 @@ class Run:
         """Loads the best or last checkpoint of a run, and what it did not train from the folder it began with (or `base`, if that was
         moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
+        if facts.get("task", NAME) != NAME:
+            raise UserError(f"{folder} trained a model of behaviour, which writes no reasons; give a run of --task={NAME}.")
         cluster.start(facts["train"].compilation_cache)
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:

@@ -1,0 +1,110 @@
+"""Measures recommenders on what was held out: those fitted on the spot, and a trained model of behaviour beside them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import time
+
+import numpy as np
+
+from rgjax.config import EvaluateConfig, RankingConfig, ShopConfig
+from rgjax.data import holdout, shops
+from rgjax.data.holdout import Held, Split
+from rgjax.data.interactions import Interactions
+from rgjax.errors import UserError
+from rgjax.metrics import catalogue, ranking
+from rgjax.rank.evaluate import held_out
+from rgjax.rank.recommender import HistoryRecommender, Recommender
+from rgjax.tasks.behaviour_run import BehaviourRun
+from rgjax.train.workdir import replace_text
+
+MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn")
+DENSE = ("knn", "ease")  # hold a matrix of all pairs of items
+MOST_ITEMS = 30_000  # of those
+
+
+def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progress) -> tuple[dict, str]:
+    """({model: {metric: value}} with what was measured under "about", a table for the terminal); writes evaluation.json where there is a place.
+
+    Raises UserError for an unknown model, a length of the list beyond the catalogue, or a run or shop that can't be read.
+    """
+    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset) if config.workdir else None
+    found = run.shop if run else shops.open_any(config.dataset, shop.layout, shop.source)
+    if config.split == "train":
+        raise UserError("--split=train holds nothing out; use val or test.")
+    split = run.task.split if run else holdout.split(found.data, shop)
+    held, lengths = getattr(split, config.split), _lengths(how.at, len(found.data.items))
+    todo = [name for name in how.models.split(",") if name]
+    if unknown := next((name for name in todo if name not in MODELS), None):
+        raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
+    result, intervals, total = {}, {}, len(todo) + (1 if run else 0)
+    for number, name in enumerate([*todo, *(["behaviour"] if run else [])]):
+        progress(number, total)
+        start = time.perf_counter()
+        fitted = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train)
+        seconds = time.perf_counter() - start
+        intervals[name] = _measure(fitted, split, held, lengths, how.sampled, config.resamples) | {"fit_seconds": {"value": round(seconds, 2)}}
+        result[name] = {metric: entry["value"] for metric, entry in intervals[name].items()}
+    progress(total, total)
+    result["about"] = _about(found, shop if not run else run.facts["shop"], config, split, held)
+    if folder := config.output or config.workdir:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(intervals | {"about": result["about"]}, indent=1, ensure_ascii=False) + "\n")
+    return result, table(result)
+
+
+def fit(name: str, train: Interactions) -> Recommender:
+    """A recommender by name; raises UserError where its matrix of all pairs of items would be too large."""
+    if name in DENSE and len(train.items) > MOST_ITEMS:
+        raise UserError(f"--models={name} holds {len(train.items):,} x {len(train.items):,} numbers; leave it out for more than {MOST_ITEMS:,} items.")
+    return importlib.import_module(f"rgjax.rank.{name}").fit(train)
+
+
+def _lengths(text: str, items: int) -> list[int]:
+    try:
+        found = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        found = [0]
+    if found[0] < 1 or found[-1] > items:
+        raise UserError(f"--at={text} has to be lengths from 1 to the {items} items of the catalogue, as 10 or 10,20.")
+    return found
+
+
+def _measure(fitted: Recommender, split: Split, held: Held, lengths: list[int], sampled: int, resamples: int) -> dict[str, dict]:
+    """Each metric as {"value", "low", "high"}; what is a property of all lists together has a value alone."""
+    data, warm = held.seen, split.warm(held)
+    ranked = held_out(fitted, data, warm, lengths[-1], from_seen=isinstance(fitted, HistoryRecommender), negatives=sampled)
+    values, whole = {}, {}
+    counts, users = split.train.counts, len(np.unique(split.train.user))
+    for k in lengths:
+        values |= ranking.named(ranking.at_ranks(ranked.ranks, k), k)
+        if sampled:
+            values |= ranking.named({name: v for name, v in ranking.at_ranks(ranked.sampled, k).items() if name in ("hr", "ndcg")}, k, sampled)
+        lists = ranked.lists[:, :k]
+        values |= {f"novelty@{k}": catalogue.novelty(lists, np.maximum(counts, 1), users)}
+        values |= {f"popularity@{k}": catalogue.average_popularity(lists, counts), f"tail@{k}": catalogue.tail_percentage(lists, counts)}
+        for name, of in (("coverage", catalogue.coverage), ("gini", catalogue.gini), ("entropy", catalogue.entropy)):
+            whole[f"{name}@{k}"] = {"value": float(of(lists, len(data.items)))}
+    return ranking.means(values, resamples) | whole | {"users": {"value": int((warm >= 0).sum())}}
+
+
+def _about(found: shops.Shop, shop: ShopConfig, config: EvaluateConfig, split: Split, held: Held) -> dict:
+    return {
+        "dataset": found.name, "fingerprint": found.fingerprint, "split": config.split, "synthetic": found.synthetic, "hold_out": shop.hold_out,
+        "trained_on_validation": shop.train_on_validation, "users": len(found.data.users), "items": len(found.data.items),
+        "events": len(found.data), "train_events": len(split.train), "ranking": "full catalogue, seen items left out, ties against the model",
+        "cold_users": int(split.cold_users.sum()), "cold_items": int(split.cold_items.sum()), "asked": int((held.items >= 0).sum()),
+    }  # fmt: skip
+
+
+def table(result: dict) -> str:
+    """One row a model."""
+    rows = {name: values for name, values in result.items() if name != "about"}
+    if not rows:
+        return "no model was measured"
+    names = [n for n in next(iter(rows.values())) if n.startswith(("hr", "ndcg", "mrr", "coverage", "gini", "novelty", "fit"))]
+    show = lambda value: f"{value:>16.4f}" if value is not None else f"{'-':>16}"
+    lines = [f"{'':<12}" + "".join(f"{n:>16}" for n in names)]
+    return "\n".join(lines + [f"{name:<12}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()])
