@@ -86,6 +86,10 @@ class Interactions:
         names = ("user", "item", "time", "event", "rating", "price", "quantity")
         return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in names})
 
+    def named(self, users: Sequence[str]) -> Interactions:
+        """The same events with other names (and, after their last, further names) for the users."""
+        return dataclasses.replace(self, users=users, profiles=())
+
     def fingerprint(self) -> str:
         """sha256 over users, items and events."""
         digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from rgjax.decode.postprocess import shorten, tidy, whole_sentences
 from rgjax.decode.rules import banned_pattern
 
 # Absolute claims that advertising law forbids or a shop can't prove: Art. 9 of China's Advertising Law names the first three Chinese ones.
-SUPERLATIVES = (
+SUPERLATIVES = (  # words that state an absolute rank; "best" alone may be an award's name
     "国家级", "最高级", "最佳", "第一品牌", "顶级", "极品", "绝无仅有", "史无前例", "全网最低", "销量第一", "万能", "100%有效",
     "best ever", "number one", "no. 1", "world's best", "the very best", "unbeatable", "guaranteed results", "lowest price", "perfect for everyone",
 )  # fmt: skip
@@ -64,6 +64,8 @@ def _chinese(text: str) -> bool:
 def _punctuated(text: str) -> str:
     if not text:
         return ""
+    text = re.sub(r"\s+([,;:])\s*(?=[^\W\d])", r"\1 ", text)  # 'Heat ,heat'
+    text = re.sub(r"([.!?]\s+)([a-z])", lambda m: m[1] + m[2].upper(), text)
     text = re.sub(r"([,，;；:：、\-\s]+)$", "", text)
     if text and not _END.search(text):
         text += "。" if _chinese(text) else "."

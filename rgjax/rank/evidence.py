@@ -30,16 +30,6 @@ class Explainer:
     recommender: SequenceRecommender
 
     @functools.cached_property
-    def _score(self):
-        model = self.recommender.factory.model
-
-        def run(params, batch, item_B):
-            vectors = model(params).user_vectors(batch)
-            return jnp.einsum("bd,bd->b", vectors, model(params).head()[0][item_B].astype(jnp.float32))
-
-        return jax.jit(run)
-
-    @functools.cached_property
     def _attention(self):
         return jax.jit(lambda params, batch: self.recommender.factory.model(params).attention(batch))
 
@@ -56,51 +46,59 @@ class Explainer:
 
         return jax.jit(run)
 
-    def attribute(self, user: int, item: int, method: str) -> np.ndarray:
-        """float32 [N]: what each of the user's last N <= window events, in order, adds to the item's score by `method` (METHODS)."""
-        events = self._events(user)
-        if method == "leave_one_out":
-            count = len(events["tokens"])
-            kept = ~np.eye(count, dtype=bool)
-            return self.score(events, np.ones((1, count), bool), item)[0] - self.score(events, kept, item)
-        count, batch = len(events["tokens"]), self._batch([events])
-        row = self._attention(self._params, batch) if method == "attention" else self._gradient(self._params, batch, np.full(ROWS, item))
-        return np.asarray(row)[0, :count]
+    def attribute(self, user: int, items: np.ndarray, method: str) -> np.ndarray:
+        """float32 [M, N]: what each of the user's last N <= window events, in order, adds to the score of each of `items` [M] by `method`.
 
-    def score(self, events: dict[str, np.ndarray], kept_RN: np.ndarray, item: int) -> np.ndarray:
-        """float32 [R]: the item's logit from the events that each row of bool `kept_RN` keeps; a row that keeps none scores as an empty history."""
+        Attention is the same for all items. Leave-one-out reads the history N times, the others once or M times.
+        """
+        events = self.events(user)
+        count = len(events["tokens"])
+        if method == "leave_one_out":
+            kept = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
+            scores = self.score(events, kept, items)
+            return (scores[:1] - scores[1:]).T
+        if method == "attention":
+            row = np.asarray(self._attention(self.recommender.params, self._batch([events])))[0, :count]
+            return np.repeat(row[None], len(items), axis=0)
         found = []
+        for at in range(0, len(items), ROWS):
+            part = np.pad(items[at : at + ROWS], (0, max(0, ROWS - len(items) + at)))
+            rows = self._gradient(self.recommender.params, self._batch([events] * ROWS), part)
+            found.append(np.asarray(rows)[: len(items) - at, :count])
+        return np.concatenate(found)
+
+    def score(self, events: dict[str, np.ndarray], kept_RN: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32 [R, M]: logits of `items` from the events that each row of bool `kept_RN` keeps, one at least."""
+        vectors = []
         for at in range(0, len(kept_RN), ROWS):
             part = [{name: values[row] for name, values in events.items()} for row in kept_RN[at : at + ROWS]]
-            found.append(np.asarray(self._score(self._params, self._batch(part), np.full(ROWS, item)))[: len(part)])
-        return np.concatenate(found) if found else np.zeros(0, np.float32)
+            vectors.append(np.asarray(self.recommender.vectors_of(self._batch(part)))[: len(part)])
+        return np.concatenate(vectors) @ self.recommender.item_vectors()[items].T
 
     def faithfulness(self, user: int, item: int, method: str, share: float, rng: np.random.Generator, draws: int = 5) -> dict[str, float]:
         """Score drops by deletion of the `share` of events (one at least, not all) that `method` puts first, and of as many random ones.
 
         A faithful attribution has a higher comprehensiveness and a lower sufficiency than the random ones. Empty for a single event.
         """
-        events, given = self._events(user), self.attribute(user, item, method)
-        count = len(given)
+        events, items = self.events(user), np.array([item])
+        count = len(events["tokens"])
         if count < 2:
             return {}
+        given = self.attribute(user, items, method)[0]
         top = min(count - 1, max(1, round(share * count)))
         first = np.zeros((1 + draws, count), bool)
         first[0, np.argsort(-given, kind="stable")[:top]] = True
         for row in first[1:]:
             row[rng.permutation(count)[:top]] = True
-        whole = self.score(events, np.ones((1, count), bool), item)[0]
-        removed, alone = whole - self.score(events, ~first, item), whole - self.score(events, first, item)
+        scores = self.score(events, np.concatenate([np.ones((1, count), bool), ~first, first]), items)[:, 0]
+        removed, alone = scores[0] - scores[1 : len(first) + 1], scores[0] - scores[len(first) + 1 :]
         return {
             "comprehensiveness": float(removed[0]), "comprehensiveness_random": float(removed[1:].mean()),
             "sufficiency": float(alone[0]), "sufficiency_random": float(alone[1:].mean()),
         }  # fmt: skip
 
-    @property
-    def _params(self) -> dict:
-        return self.recommender.params
-
-    def _events(self, user: int) -> dict[str, np.ndarray]:
+    def events(self, user: int) -> dict[str, np.ndarray]:
+        """The user's last events, as the model reads them."""
         found = self.recommender.found
         start, end = found.data.offsets[user : user + 2]
         return found.rows(slice(max(start, end - self.recommender.window), end))

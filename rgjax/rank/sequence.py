@@ -31,12 +31,20 @@ class SequenceRecommender:
 
     def user_vectors(self, users: np.ndarray) -> np.ndarray:
         """float32 [B, D] of user numbers [B]."""
-        found = [np.asarray(self._vectors(self.params, histories(self.found, part, self.window))) for part in in_batches(users, self.rows)]
+        found = [np.asarray(self.vectors_of(histories(self.found, part, self.window))) for part in in_batches(users, self.rows)]
         return np.concatenate(found)[: len(users)] if len(users) else np.zeros((0, self.factory.config.width), np.float32)
+
+    def vectors_of(self, batch: dict[str, np.ndarray]) -> jax.Array:
+        """float32 [B, D] of a batch of histories, one a row."""
+        return self._vectors(self.params, batch)
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        return np.asarray(self.factory.model(self.params).head()[0])[: len(self.found.data.items)]
 
     def item_vectors(self) -> np.ndarray:
         """float32 [I, D]: what users' vectors are multiplied by."""
-        return np.asarray(self.factory.model(self.params).head()[0])[: len(self.found.data.items)]
+        return self._table
 
     def scores(self, users: np.ndarray) -> jax.Array:
         """float32 [B, I]: logits of the next item."""

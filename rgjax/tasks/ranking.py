@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
 def fit(name: str, train: Interactions) -> Recommender:
     """A recommender by name; raises UserError where its matrix of all pairs of items would be too large."""
     if name in DENSE and len(train.items) > MOST_ITEMS:
-        raise UserError(f"--models={name} holds {len(train.items):,} x {len(train.items):,} numbers; leave it out for more than {MOST_ITEMS:,} items.")
+        raise UserError(f"--models={name} holds {len(train.items):,} x {len(train.items):,} numbers; leave it out above {MOST_ITEMS:,} items.")
     return importlib.import_module(f"rgjax.rank.{name}").fit(train)
 
 
@@ -105,6 +105,6 @@ def table(result: dict) -> str:
     if not rows:
         return "no model was measured"
     names = [n for n in next(iter(rows.values())) if n.startswith(("hr", "ndcg", "mrr", "coverage", "gini", "novelty", "fit"))]
-    show = lambda value: f"{value:>16.4f}" if value is not None else f"{'-':>16}"
-    lines = [f"{'':<12}" + "".join(f"{n:>16}" for n in names)]
+    show = lambda value: f"{value:>20.4f}" if value is not None else f"{'-':>20}"
+    lines = [f"{'':<12}" + "".join(f"{n:>20}" for n in names)]
     return "\n".join(lines + [f"{name:<12}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()])
