@@ -22,7 +22,7 @@ from rgjax.rank import filters
 BLOCK = 32  # items whose maximum is kept
 USERS = {"cpu": 256}  # users of a chunk
 CELLS = {"cpu": 2**21}  # scores of a chunk (float32): 8 MB stay in a CPU's third-level cache
-ROWS = {"cpu": 1}  # users whose blocks are scored again at once
+GROUP = {"cpu": 8}  # users whose blocks are scored again at once
 _ELSEWHERE = (1024, 2**28, 128)  # of an accelerator: it needs large kernels, and has the memory
 
 
@@ -47,8 +47,8 @@ def top_k(users_UD, items_ID, k: int, *, bias_I=None, seen_UI: sparse.csr_array 
     rows, chunk = _sizes(count, items)
     chunk = _up(min(chunk, items), BLOCK)
     vectors, bias = jnp.asarray(items_ID, jnp.float32), _bias(items, bias_I, allowed_I)
-    if items < chunk:
-        vectors, bias = jnp.pad(vectors, ((0, chunk - items), (0, 0))), jnp.pad(bias, (0, chunk - items), constant_values=-jnp.inf)
+    if more := max(_up(items, BLOCK), chunk) - items:
+        vectors, bias = jnp.pad(vectors, ((0, more), (0, 0))), jnp.pad(bias, (0, more), constant_values=-jnp.inf)
     seen = filters.Seen(seen_UI, rows, chunk, len(vectors)) if seen_UI is not None else None
     run = functools.partial(_of_vectors, k=k, chunk=chunk, group=_per("group"))
 
@@ -117,11 +117,13 @@ def _of_vectors(users_BD, items_ID, bias_I, seen, *, k: int, chunk: int, group: 
     chosen_BK = _blocks(maxima_BN, k)
     a_chunk, last = chunk // BLOCK, len(items_ID) - chunk  # the last chunk overlaps the one before, so that all have one shape
     number_BK = chosen_BK // a_chunk
-    first_BK = jnp.minimum(number_BK * chunk, last) + chosen_BK % a_chunk * BLOCK
-    item_BM = (first_BK[..., None] + jnp.arange(BLOCK)).reshape(len(users_BD), -1)
-    dots_BM = jax.lax.map(lambda row: jnp.sum(items_ID[row[1]] * row[0], axis=-1), (users_BD, item_BM), batch_size=group)
-    owned = item_BM >= jnp.repeat(number_BK * chunk, BLOCK, axis=1)
-    scores_BM = jnp.where(owned & (bias_I[item_BM] > -jnp.inf), dots_BM + bias_I[item_BM], -jnp.inf)
+    block_BK = jnp.minimum(number_BK * a_chunk, last // BLOCK) + chosen_BK % a_chunk
+    vectors_NSD, bias_NS = items_ID.reshape(-1, BLOCK, items_ID.shape[1]), bias_I.reshape(-1, BLOCK)
+    again = lambda row: jnp.sum(vectors_NSD[row[1]] * row[0], axis=-1)  # no matrix product: those of one user are too narrow
+    dots_BKS, bias_BKS = jax.lax.map(again, (users_BD, block_BK), batch_size=group), bias_NS[block_BK]
+    item_BM = (block_BK[..., None] * BLOCK + jnp.arange(BLOCK)).reshape(len(users_BD), -1)
+    allowed_BKS = (bias_BKS > -jnp.inf) & (block_BK >= number_BK * a_chunk)[..., None]
+    scores_BM = jnp.where(allowed_BKS, dots_BKS + bias_BKS, -jnp.inf).reshape(item_BM.shape)
     if seen is not None:
         scores_BM = filters.hide_in_blocks(scores_BM, chosen_BK, seen[1], BLOCK)
     scores, places = jax.lax.top_k(_one_zero(scores_BM), k)
@@ -200,7 +202,7 @@ def _bias(items: int, bias_I, allowed_I):
 def _per(what: str) -> int:
     """A size for this backend."""
     names = ("users", "cells", "group")
-    return dict(zip(names, (USERS, CELLS, ROWS), strict=True))[what].get(jax.default_backend(), _ELSEWHERE[names.index(what)])
+    return dict(zip(names, (USERS, CELLS, GROUP), strict=True))[what].get(jax.default_backend(), _ELSEWHERE[names.index(what)])
 
 
 def _sizes(count: int, items: int) -> tuple[int, int]:
