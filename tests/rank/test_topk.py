@@ -1,0 +1,112 @@
+"""The best k against numpy's sort of the whole matrix: shapes, ties, filters, and what pads."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from rgjax.errors import UserError
+from rgjax.rank import topk
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks():
+    """Several chunks of users and items, the last ones incomplete."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(topk, "USERS", {"cpu": 4})
+    patch.setattr(topk, "CELLS", {"cpu": 4 * 64})
+    yield
+    patch.undo()
+
+
+def sorted_whole(scores, k, hidden):
+    """(items, scores): all scores sorted, lower numbers first at a tie, with -1 for what is hidden."""
+    scores = np.where(hidden, -np.inf, scores)
+    items = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    found = np.take_along_axis(scores, items, axis=1)
+    return np.where(np.isinf(found), -1, items), found
+
+
+def case(seed, users, items, ties):
+    rng = np.random.default_rng(seed)
+    make = (lambda *s: rng.integers(-2, 3, s)) if ties else (lambda *s: rng.integers(-1000, 1000, s))  # float32 sums of these are exact
+    u, v, bias = make(users, 3), make(items, 3), make(items)
+    seen = sparse.random_array((users, items), density=rng.choice([0, 0.1, 0.9]), rng=rng, format="csr")
+    return u, v, bias, seen, rng.random(items) < rng.choice([0.1, 0.7, 1.0])
+
+
+sizes = given(st.integers(0, 10**6), st.integers(1, 11), st.sampled_from([1, 5, 31, 32, 64, 65, 100, 200, 213]), st.data(), st.booleans())
+
+
+@settings(max_examples=25, deadline=None)
+@sizes
+def test_vectors_give_the_sorted_matrix(seed, users, items, data, ties):
+    u, v, bias, seen, allowed = case(seed, users, items, ties)
+    k = data.draw(st.sampled_from(sorted({1, min(items, 7), items})))
+    found = topk.top_k(u, v, k, bias_I=bias, seen_UI=seen, allowed_I=allowed)
+    whole = sorted_whole((u @ v.T + bias).astype(np.float32), k, (seen.toarray() != 0) | ~allowed)
+    np.testing.assert_array_equal(found.items, whole[0])
+    np.testing.assert_array_equal(found.scores, whole[1])
+    assert found.items.dtype == np.int32 and found.scores.dtype == np.float32
+
+
+@settings(max_examples=25, deadline=None)
+@sizes
+def test_functions_and_matrices_give_the_sorted_matrix(seed, users, items, data, ties):
+    u, v, bias, seen, allowed = case(seed, users, items, ties)
+    k = data.draw(st.sampled_from(sorted({1, min(items, 7), items})))
+    scores, numbers = (u @ v.T + bias).astype(np.float32), np.arange(users)[::-1]
+    table = jnp.asarray(scores[::-1])
+    whole = sorted_whole(scores, k, (seen.toarray() != 0) | ~allowed)
+    asked = lambda users_B, items_C: table[users_B][:, items_C]
+    for found in (topk.top_k_of(asked, numbers, items, k, seen_UI=seen, allowed_I=allowed), topk.of_scores(scores, k, seen_BI=seen, allowed_I=allowed)):
+        np.testing.assert_array_equal(found.items, whole[0])
+        np.testing.assert_array_equal(found.scores, whole[1])
+
+
+def test_real_numbers_without_filters():
+    rng = np.random.default_rng(0)
+    u, v = rng.normal(size=(9, 8)).astype(np.float32), rng.normal(size=(500, 8)).astype(np.float32)
+    found, scores = topk.top_k(u, v, 20), u @ v.T
+    np.testing.assert_array_equal(found.items, np.argsort(-scores, axis=1)[:, :20])
+    np.testing.assert_allclose(found.scores, -np.sort(-scores, axis=1)[:, :20], rtol=1e-5)
+
+
+def test_zeros_of_both_signs_are_equal():
+    v = np.array([[-0.0], [0.0]] * 50, np.float32)
+    for found in (topk.top_k(np.ones((2, 1)), v, 70), topk.of_scores(np.tile(v[:, 0], (2, 1)), 70)):
+        assert (found.items == np.arange(70)).all()
+
+
+def test_what_is_left_is_padded():
+    seen = sparse.csr_array(np.eye(2, 40, dtype=np.float32))
+    found = topk.top_k(np.ones((2, 1)), np.arange(40.0)[:, None], 5, seen_UI=seen, allowed_I=np.arange(40) < 3)
+    assert found.items.tolist() == [[2, 1, -1, -1, -1], [2, 0, -1, -1, -1]] and np.isneginf(found.scores[:, 2:]).all()
+
+
+def test_only_allowed_items_need_finite_scores():
+    v = np.arange(40.0)[:, None].copy()
+    v[7] = np.nan
+    found = topk.top_k(np.ones((1, 1)), v, 3, allowed_I=np.arange(40) != 7)
+    assert found.items.tolist() == [[39, 38, 37]]
+    with pytest.raises(UserError, match="row 1 are NaN"):
+        topk.of_scores(np.array([[1.0, 2], [np.nan, 1]]), 1)
+    with pytest.raises(UserError, match="row 0 are NaN"):
+        topk.top_k(np.ones((1, 1)), v, 3)
+
+
+def test_mistakes_are_told():
+    u, v = np.ones((2, 3)), np.ones((5, 3))
+    for k in (0, 6):
+        with pytest.raises(UserError, match=f"k={k} must be between 1 and 5"):
+            topk.top_k(u, v, k)
+    with pytest.raises(UserError, match="width 2 and item vectors 3"):
+        topk.top_k(u[:, :2], v, 1)
+    with pytest.raises(UserError, match="shape .5, 2. and there are 2 users and 5 items"):
+        topk.top_k(u, v, 1, seen_UI=sparse.csr_array((5, 2)))
+    with pytest.raises(UserError, match="allowed has shape"):
+        topk.top_k(u, v, 1, allowed_I=[True])
+    with pytest.raises(UserError, match="no users"):
+        topk.top_k(u[:0], v, 1)
