@@ -4,7 +4,7 @@ Each job has a frozen dataclass (or several); `launch/` turns their fields into 
 A field's name is its flag's name, so names are unique within one job.
 """
 
-from rgjax.config.behaviour import BehaviourConfig, RankingConfig, ShopConfig
+from rgjax.config.behaviour import BehaviourConfig, RankingConfig, RecommendConfig, ShopConfig
 from rgjax.config.data import InputConfig, PrepareConfig
 from rgjax.config.decoding import DecodeConfig
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
@@ -28,6 +28,7 @@ __all__ = [
     "OptimizerConfig",
     "PrepareConfig",
     "RankingConfig",
+    "RecommendConfig",
     "ReportConfig",
     "ShopConfig",
     "ShowConfig",

@@ -32,6 +32,11 @@ class RankingConfig:
         "Comma-separated recommenders that are fitted on the spot: popularity, markov, knn, ease, als, bpr, lightgcn; empty fits none.",
     )
     at: str = option("10", "Comma-separated lengths of the list that the metrics are taken at.")
+    hybrid: bool = option(False, "Also measure a mixture of all of them, whose weights are learned from the validation events.")
+    explain: int = option(
+        0, "Of a run: for so many users, whether the events said to drive the first recommendation do (deletion faithfulness).", low=0
+    )
+    explain_share: float = option(0.1, "Share of the events that is removed, or kept, to see (--explain).", low=0.01, high=0.9)
     sampled: int = option(
         0, "Also rank among so many drawn items only, for comparison with papers that do (it inflates the metrics); 0 leaves it out.", low=0
     )
@@ -62,6 +67,35 @@ class BehaviourConfig:
     )
     item_table: str = option("", "Parquet table of item vectors, columns id and vector (--event_features=vector).")
     window: int = option(200, "Most events of a user that are read at once.", low=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommendConfig:
+    """Users in, items with reasons out."""
+
+    workdir: str = option("", "Folder of a run of --task=behaviour.")
+    dataset: str = option("", "Folder of the run's shop, if it was moved.")
+    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    input: str = option("", 'JSON lines of users: {"user": ID}, {"history": [{"item": ID}]} or both; a history follows what the shop knows.')
+    output: str = option("", "JSON lines to write, one per input line, in input order.")
+    top: int = option(10, "Items recommended to a user.", low=1)
+    repeat: bool = option(False, "Recommend also what the user had already.")
+    unavailable: str = option("", "File of item ids, one per line, that are not recommended (out of stock).")
+    only: str = option("", "Recommend only items with an attribute, 'name=value'.")
+    strangers: bool = option(False, "Give users of whom nothing is known what is popular, instead of refusing the file.")
+    evidence: str = option(
+        "gradient",
+        "How the events behind a recommendation are found: 'attention', 'gradient' (times input), 'leave_one_out' (exact for one event, and "
+        "as many times slower as the history is long), or 'none'.",
+        choices=("attention", "gradient", "leave_one_out", "none"),
+    )
+    evidence_events: int = option(3, "Events named as evidence.", low=1)
+    reasons: str = option("", "Folder of a run of --task=reason that writes the reasons; empty takes the template.")
+    reason_history: int = option(8, "Events handed to the writer of reasons, those with most evidence, in order of time.", low=1)
+    reason_words: int = option(75, "Most words of a reason (characters for Chinese).", low=1)
+    banned: str = option("", "Comma-separated words that no reason may hold, beside superlatives.")
+    shown: int = option(3, "Users shown on the terminal.", low=0)
+    overwrite: bool = option(False, "Replace an existing output file.")
 
 
 FEATURES = ("event", "rating", "gap", "price", "vector")

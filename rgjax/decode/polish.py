@@ -30,6 +30,8 @@ def polish(text: str, banned: Sequence[str] = (), max_words: int = 0) -> str:
     text = _unrepeated(text)
     patterns = [banned_pattern(word) for word in (*SUPERLATIVES, *banned)]
     text = "".join(s for s in _sentences(text) if not any(p.search(s) for p in patterns)).strip()
+    if any(p.search(text) for p in patterns):  # one that reaches over a full stop, as "no. 1"
+        return ""
     if max_words:
         text = shorten(text, max_words, "characters" if _chinese(text) else "words")
     return _punctuated(tidy(text))

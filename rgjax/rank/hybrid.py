@@ -1,7 +1,7 @@
 """A learned mixture of recommenders, whose few weights can be read.
 
-A user's scores by each part are made comparable (centred and scaled over the catalogue), and the mixture is a softmax over the items of
-sum over parts of weight x score. The weights maximise the likelihood of held-out items that no part was fitted on: a convex problem, solved
+A user's scores by each part are made comparable (centred and scaled over the catalogue, large ones compressed), and the mixture is a
+softmax over the items of the sum over parts of weight x score. The weights maximise the likelihood of held-out items that no part was fitted on: a convex problem, solved
 by L-BFGS to its optimum.
 """
 
@@ -19,7 +19,7 @@ from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.rank.recommender import HistoryRecommender, Recommender
 
-CANDIDATES = 500  # of each part, and the held-out item, among which the weights are fitted
+CANDIDATES = 4000  # items drawn for a user, beside the held-out one, where there are more
 STEPS = 200
 PENALTY = 1e-4  # L2 on the weights: two parts that always agree share one
 
@@ -51,14 +51,19 @@ class Known:
 
 
 def comparable(scores_BI) -> jax.Array:
-    """Each user's scores with mean 0 and variance 1 over the catalogue; zeros where all are alike."""
+    """Each user's scores with mean 0 and variance 1 over the catalogue, then sign(z) log(1 + |z|); zeros where all are alike.
+
+    The logarithm is for counts, most of which are 0 and few very large, beside logits, which are logarithms already.
+    """
     scores_BI = jnp.asarray(scores_BI)
     centred = scores_BI - scores_BI.mean(1, keepdims=True)
     deviation = jnp.sqrt(jnp.mean(jnp.square(centred), 1, keepdims=True))
-    return jnp.where(deviation > 1e-9, centred / jnp.maximum(deviation, 1e-9), 0.0)
+    least = 1e-6 * jnp.max(jnp.abs(scores_BI), axis=1, keepdims=True)  # below it differences are rounding
+    z_BI = jnp.where(deviation > least, centred / jnp.maximum(deviation, 1e-30), 0.0)
+    return jnp.sign(z_BI) * jnp.log1p(jnp.abs(z_BI))
 
 
-def fit(parts: Mapping[str, Recommender], seen: Interactions, held_U: np.ndarray, most: int = 4096, seed: int = 0) -> Hybrid:
+def fit(parts: Mapping[str, Recommender], seen: Interactions, held_U: np.ndarray, most: int = 1024, seed: int = 0) -> Hybrid:
     """The weights by the held-out items of at most `most` users (item numbers [U], -1: none); `seen` are the events that they knew before.
 
     Raises UserError without a held-out item.
@@ -66,45 +71,43 @@ def fit(parts: Mapping[str, Recommender], seen: Interactions, held_U: np.ndarray
     asked = np.flatnonzero(held_U >= 0)
     if not len(asked):
         raise UserError("The hybrid learns its weights from validation events and there are none; hold some out, or leave it out.")
-    asked = np.sort(np.random.default_rng(seed).permutation(asked)[:most])
-    features, place = [], []
+    rng = np.random.default_rng(seed)
+    asked = np.sort(rng.permutation(asked)[:most])
+    features, offsets = [], []
     for at in range(0, len(asked), 256):
         users = asked[at : at + 256]
-        found, where = _candidates([comparable(part.scores(users)) for part in parts.values()], held_U[users], seen, users)
-        features.append(found), place.append(where)
-    weights = maximum_likelihood(np.concatenate(features), np.concatenate(place))
+        found, offset = _candidates([comparable(part.scores(users)) for part in parts.values()], held_U[users], seen, users, rng)
+        features.append(found), offsets.append(offset)
+    weights = maximum_likelihood(np.concatenate(features), np.concatenate(offsets))
     return Hybrid(parts, dict(zip(parts, map(float, weights), strict=True)))
 
 
-def _candidates(scores: Sequence[jax.Array], held_B: np.ndarray, seen: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(float32 [B, C, P] of the parts' scores of candidates, place of the held-out item among them): the items that the parts' mean puts first.
+def _candidates(
+    scores: Sequence[jax.Array], held_B: np.ndarray, seen: Interactions, users: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 [B, 1 + C, P] of the parts' scores of the held-out item and of C others, float32 [B, 1 + C] to add to their mixture).
 
-    The candidates are chosen without looking at the held-out item, which joins them in the last place where it is not among them.
+    The others are drawn from the whole catalogue, whatever they score: among those that score high, a held-out item that scores low would
+    teach weights below zero. What is added makes their sum stand for all others (0 where all are there), and leaves out what was seen.
     """
-    stacked = np.stack([np.array(s) for s in scores], -1)
-    total = stacked.mean(-1)
-    known = seen.matrix[users]
-    rows = np.repeat(np.arange(len(users)), np.diff(known.indptr))
-    again = known.indices == held_B[rows]
-    total[rows[~again], known.indices[~again]] = -np.inf
-    count = min(CANDIDATES, total.shape[1])
-    chosen = np.argpartition(-total, count - 1, axis=1)[:, :count]
-    hit = chosen == held_B[:, None]
-    place = np.where(hit.any(1), hit.argmax(1), count - 1)
-    chosen[np.arange(len(users)), place] = held_B
-    found = np.take_along_axis(stacked, chosen[..., None], axis=1)
-    found[~np.isfinite(np.take_along_axis(total, chosen, axis=1))] = -1e3  # fewer unseen items than candidates
-    return found, place
+    items = scores[0].shape[1]
+    count = min(CANDIDATES, items - 1)
+    others = np.stack([rng.permutation(items - 1)[:count] for _ in users])
+    others += others >= held_B[:, None]  # all but the held-out item
+    chosen = np.concatenate([held_B[:, None], others], axis=1)
+    found = np.stack([np.take_along_axis(np.asarray(s), chosen, axis=1) for s in scores], -1).astype(np.float32)
+    known = np.take_along_axis(seen.matrix[users].toarray() > 0, others, axis=1)
+    offset = np.where(known, -1e9, np.log((items - 1) / count))
+    return found, np.concatenate([np.zeros((len(users), 1)), offset], axis=1).astype(np.float32)
 
 
-def maximum_likelihood(features_NCP: np.ndarray, place_N: np.ndarray) -> np.ndarray:
-    """float32 [P]: weights w that maximise the mean log softmax over C of features w at `place_N`, less PENALTY |w|^2."""
-    features, place = jnp.asarray(features_NCP, jnp.float32), jnp.asarray(place_N)
+def maximum_likelihood(features_NCP: np.ndarray, offsets_NC: np.ndarray) -> np.ndarray:
+    """float32 [P]: weights w that maximise the mean over N of log softmax over C of (features w + offsets) at the first, less PENALTY |w|^2."""
+    features, offsets = jnp.asarray(features_NCP, jnp.float32), jnp.asarray(offsets_NC)
 
     def loss(w):
-        logits = features @ w
-        picked = jnp.take_along_axis(logits, place[:, None], axis=1)[:, 0]
-        return jnp.mean(jax.nn.logsumexp(logits, axis=1) - picked) + PENALTY * jnp.sum(w**2)
+        logits = features @ w + offsets
+        return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0]) + PENALTY * jnp.sum(w**2)
 
     tx = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(loss)

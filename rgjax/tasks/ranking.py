@@ -15,7 +15,9 @@ from rgjax.data.holdout import Held, Split
 from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.metrics import catalogue, ranking
+from rgjax.rank import hybrid, topk
 from rgjax.rank.evaluate import held_out
+from rgjax.rank.evidence import METHODS, Explainer
 from rgjax.rank.recommender import HistoryRecommender, Recommender
 from rgjax.tasks.behaviour_run import BehaviourRun
 from rgjax.train.workdir import replace_text
@@ -39,19 +41,29 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     todo = [name for name in how.models.split(",") if name]
     if unknown := next((name for name in todo if name not in MODELS), None):
         raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
-    result, intervals, total = {}, {}, len(todo) + (1 if run else 0)
+    if how.hybrid and (config.split == "val" or (run.facts["shop"] if run else shop).train_on_validation):
+        raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
+    parts, intervals, total = {}, {}, len(todo) + bool(run) + how.hybrid + bool(how.explain)
+    measured = lambda fitted: _measure(fitted, split, held, lengths, how.sampled, config.resamples)
     for number, name in enumerate([*todo, *(["behaviour"] if run else [])]):
         progress(number, total)
         start = time.perf_counter()
-        fitted = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train)
+        parts[name] = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train)
         seconds = time.perf_counter() - start
-        intervals[name] = _measure(fitted, split, held, lengths, how.sampled, config.resamples) | {"fit_seconds": {"value": round(seconds, 2)}}
-        result[name] = {metric: entry["value"] for metric, entry in intervals[name].items()}
+        intervals[name] = measured(parts[name]) | {"fit_seconds": {"value": round(seconds, 2)}}
+    about = _about(found, shop if not run else run.facts["shop"], config, split, held)
+    if how.hybrid:
+        mixed = _hybrid(parts, run, split)
+        intervals["hybrid"] = measured(mixed) | {f"weight_{name}": {"value": round(w, 4)} for name, w in mixed.weights.items()}
+    result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
+    if how.explain:
+        if not run:
+            raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
+        about["evidence"] = faithfulness(run, held, how.explain, how.explain_share)
     progress(total, total)
-    result["about"] = _about(found, shop if not run else run.facts["shop"], config, split, held)
     if folder := config.output or config.workdir:
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(intervals | {"about": result["about"]}, indent=1, ensure_ascii=False) + "\n")
+        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(intervals | {"about": about}, indent=1, ensure_ascii=False) + "\n")
     return result, table(result)
 
 
@@ -60,6 +72,29 @@ def fit(name: str, train: Interactions) -> Recommender:
     if name in DENSE and len(train.items) > MOST_ITEMS:
         raise UserError(f"--models={name} holds {len(train.items):,} x {len(train.items):,} numbers; leave it out above {MOST_ITEMS:,} items.")
     return importlib.import_module(f"rgjax.rank.{name}").fit(train)
+
+
+def _hybrid(parts: dict[str, Recommender], run: BehaviourRun | None, split: Split) -> hybrid.Hybrid:
+    """The mixture of `parts`, weighted by the validation events and ready for the test's: each part then knows what came before these."""
+    knowing = lambda held: {
+        name: run.recommender(held.seen) if name == "behaviour" else hybrid.Known(part, held.seen) for name, part in parts.items()
+    }  # fmt: skip
+    fitted = hybrid.fit(knowing(split.val), split.val.seen, split.warm(split.val))
+    return hybrid.Hybrid(knowing(split.test), fitted.weights)
+
+
+def faithfulness(run: BehaviourRun, held: Held, users: int, share: float, seed: int = 0) -> dict[str, dict[str, float]]:
+    """For each method of evidence the mean score drops by deletion (`Explainer.faithfulness`) of the first recommendation of some users."""
+    known, rng = run.recommender(held.seen), np.random.default_rng(seed)
+    asked = np.sort(rng.permutation(np.flatnonzero(held.items >= 0))[:users])
+    best = topk.top_k(known.user_vectors(asked), known.item_vectors(), 1, seen_UI=held.seen.matrix[asked]).items[:, 0]
+    explainer, found = Explainer(known), {}
+    for method in METHODS:
+        draws = np.random.default_rng(seed)  # the same random events for every method
+        rows = [explainer.faithfulness(int(user), int(item), method, share, draws) for user, item in zip(asked, best, strict=True)]
+        rows = [row for row in rows if row]
+        found[method] = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]} | {"users": len(rows)}
+    return found
 
 
 def _lengths(text: str, items: int) -> list[int]:
@@ -107,4 +142,6 @@ def table(result: dict) -> str:
     names = [n for n in next(iter(rows.values())) if n.startswith(("hr", "ndcg", "mrr", "coverage", "gini", "novelty", "fit"))]
     show = lambda value: f"{value:>20.4f}" if value is not None else f"{'-':>20}"
     lines = [f"{'':<12}" + "".join(f"{n:>20}" for n in names)]
-    return "\n".join(lines + [f"{name:<12}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()])
+    for method, drops in result["about"].get("evidence", {}).items():
+        lines += [f"evidence by {method}: " + ", ".join(f"{n.replace('_', ' ')} {v:g}" for n, v in drops.items())]
+    return "\n".join(lines[:1] + [f"{name:<12}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()] + lines[1:])

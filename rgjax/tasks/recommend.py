@@ -1,0 +1,166 @@
+"""Users in; for each the best items of the catalogue, what drove them, and a reason that is checked against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from rgjax.config import DecodeConfig, RecommendConfig
+from rgjax.data import asked as asked_lib
+from rgjax.data.asked import Asked
+from rgjax.data.interactions import Catalogue, Interactions
+from rgjax.errors import UserError
+from rgjax.rank import popularity, topk
+from rgjax.rank.evidence import Explainer
+from rgjax.tasks.behaviour_run import BehaviourRun
+from rgjax.tasks.reasons import Reasons
+from rgjax.train.workdir import replace_text
+
+CHUNK = 256  # users whose reasons are written together
+
+
+def recommend(config: RecommendConfig, decode: tuple[DecodeConfig, set[str]], progress: Callable[[int, int], None]) -> tuple[dict, str]:
+    """(the summary printed last, a table of the first users); writes `config.output` whole or not at all.
+
+    Raises UserError for users or items that are unknown, a list longer than what may be recommended, and files that can't be used.
+    """
+    target = pathlib.Path(config.output)
+    if target.exists() and not config.overwrite:
+        raise UserError(f"--output={config.output} exists; give another file, or --overwrite.")
+    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset)
+    shop = run.shop.data
+    asked = asked_lib.read(config.input, shop, config.strangers)
+    allowed = _allowed(config, shop.items)
+    if config.top > allowed.sum():
+        raise UserError(f"--top={config.top} is more than the {int(allowed.sum())} items that may be recommended; lower it.")
+    writer = Reasons.open(config, *decode)
+    start = time.perf_counter()
+    best = _best(run, asked, allowed, config)
+    ranked = time.perf_counter() - start
+    lines, explainer = [], Explainer(run.recommender(asked.events))
+    for at in range(0, len(asked.ids), CHUNK):
+        chunk = [_line(explainer, asked, best, user, config) for user in range(at, min(at + CHUNK, len(asked.ids)))]
+        lines += writer.written(chunk, at)
+        progress(len(lines), len(asked.ids))
+    seconds = time.perf_counter() - start
+    replace_text(target, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    reasons = [r for line in lines for r in line["recommendations"]]
+    return {
+        "output": config.output, "users": len(lines), "recommendations": len(reasons), "strangers": int(asked.strangers.sum()),
+        "reasons_from_template": sum(r["reason_from"] == "template" for r in reasons), "seconds": round(seconds, 2),
+        "ranking_seconds": round(ranked, 2), "users_per_second": round(len(lines) / seconds, 1), "synthetic": run.shop.synthetic,
+    }, table(lines[: config.shown])  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Best:
+    """`items` int [N, K] with -1 where there is none, `scores` [N, K], and how popular each item is, as a share of all events [I]."""
+
+    items: np.ndarray
+    scores: np.ndarray
+    share: np.ndarray
+
+
+def _best(run: BehaviourRun, asked: Asked, allowed_I: np.ndarray, config: RecommendConfig) -> _Best:
+    known = run.recommender(asked.events)
+    seen = None if config.repeat else asked.events.matrix
+    found = topk.top_k(known.user_vectors(np.arange(len(asked.ids))), known.item_vectors(), config.top, seen_UI=seen, allowed_I=allowed_I)
+    items, scores = np.array(found.items), np.array(found.scores)
+    if asked.strangers.any():
+        users = np.flatnonzero(asked.strangers)
+        common = popularity.fit(run.task.split.train).from_histories([np.zeros(0, np.int64)] * len(users))
+        fallback = topk.of_scores(common, config.top, allowed_I=allowed_I)
+        items[users], scores[users] = fallback.items, fallback.scores
+    counts = run.task.split.train.counts
+    return _Best(items, scores, counts / max(counts.sum(), 1))
+
+
+def _allowed(config: RecommendConfig, items: Catalogue) -> np.ndarray:
+    """bool [I] by --unavailable and --only; raises UserError when one names what is not there."""
+    allowed = np.ones(len(items), bool)
+    if config.unavailable:
+        if not pathlib.Path(config.unavailable).is_file():
+            raise UserError(f"--unavailable={config.unavailable} is no file; give one of item ids, one per line.")
+        for number, line in enumerate(pathlib.Path(config.unavailable).read_text(encoding="utf-8").splitlines(), 1):
+            if name := line.strip():
+                if name not in items.index:
+                    raise UserError(f"{config.unavailable}, line {number}: the catalogue has no item '{name}'; leave the line out.")
+                allowed[items.index[name]] = False
+    if config.only:
+        name, mark, value = config.only.partition("=")
+        has = np.array([value in attribute_values(attributes, name) for attributes in items.attributes])
+        if not mark or not has.any():
+            known = ", ".join(sorted({key for attributes in items.attributes for key in attributes})) or "none"
+            raise UserError(f"--only={config.only} fits no item; write name=value with an attribute of the catalogue ({known}).")
+        allowed &= has
+    return allowed
+
+
+def attribute_values(attributes: dict, name: str) -> list[str]:
+    """The values of one attribute as texts."""
+    value = attributes.get(name)
+    return [] if value is None else [str(v) for v in (value if isinstance(value, list) else [value])]
+
+
+def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: RecommendConfig) -> dict:
+    """One output line but for the reasons; "known" holds the events that evidence numbers point at, until the reasons are written."""
+    data, chosen = explainer.recommender.found.data, best.items[user][best.items[user] >= 0]
+    stranger = bool(asked.strangers[user])
+    events = np.zeros(0, np.int64) if stranger else explainer.events(user)["tokens"]
+    given = None
+    if config.evidence != "none" and not stranger:
+        given = explainer.attribute(user, chosen, config.evidence)
+    found = []
+    for rank, item in enumerate(chosen):
+        evidence = [] if given is None else _evidence(data, events, given[rank], int(item))
+        score, share = round(float(best.scores[user, rank]), 4), float(f"{best.share[item]:.3g}")
+        parts = {"popularity" if stranger else "behaviour": score, "share_of_events": share}
+        found.append(
+            {"rank": rank + 1, "item": data.items.ids[item], "title": data.items.titles[item], "attributes": data.items.attributes[item]}
+            | {"score": score, "parts": parts, "evidence": evidence}
+        )
+    return {"user": asked.ids[user], "stranger": stranger, "control": asked.controls[user], "recommendations": found}
+
+
+def _evidence(data: Interactions, events_N: np.ndarray, given_N: np.ndarray, item: int) -> list[dict]:
+    """All events that speak for the item, the strongest first: their share of all that speaks for it, and what they have in common with it."""
+    weights = np.maximum(given_N, 0.0)
+    total = weights.sum()
+    order = [place for place in np.argsort(-weights, kind="stable") if weights[place] > 0]
+    found, named = [], set()
+    for place in order:
+        event = int(events_N[place])
+        if event in named or event == item:  # an item that was had twice is named once
+            continue
+        named.add(event)
+        entry = {"item": data.items.ids[event], "title": data.items.titles[event], "weight": round(float(weights[place] / total), 4)}
+        found.append(entry | {"place": int(place), "shared": _shared(data, event, item), "attributes": data.items.attributes[event]})
+    return found
+
+
+def _shared(data: Interactions, one: int, other: int) -> list[str]:
+    """What two items have in common: 'name: value' of attributes, and 'relation: entity' of triples."""
+    mine, theirs = data.items.attributes[one], data.items.attributes[other]
+    common = [f"{name}: {v}" for name in mine for v in attribute_values(mine, name) if v in attribute_values(theirs, name)]
+    if not len(data.triples):
+        return common
+    of = lambda item: {(int(r), int(t)) for _, r, t in data.triples[data.triples[:, 0] == item]}
+    named = lambda number: data.items.titles[number] if number < len(data.items) else data.entities[number - len(data.items)]
+    return common + [f"{data.relations[relation]}: {named(tail)}" for relation, tail in sorted(of(one) & of(other))]
+
+
+def table(lines: list[dict]) -> str:
+    """A few users for a terminal."""
+    out = []
+    for line in lines:
+        out.append(f"user {line['user'] or '(unnamed)'}" + (", a stranger" if line["stranger"] else ""))
+        for found in line["recommendations"]:
+            because = ", ".join(f"{e['title'] or e['item']} {e['weight']:.0%}" for e in found["evidence"])
+            out.append(f"  {found['rank']:>2}. {found['title'] or found['item']:<44.44} {found['score']:>8.3f}  {because}")
+            out.append(f"      {found['reason']}" + ("  [template]" if found["reason_from"] == "template" else ""))
+    return "\n".join(out)

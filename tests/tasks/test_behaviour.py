@@ -1,0 +1,126 @@
+"""The task of behaviour through its launchers: trained, continued, measured, used; and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import shop
+from environment import QUICK, ROOT
+
+SMALL = {
+    "task": "behaviour", "layout": "ml1m", "window": 16, "batch_size": 8, "layers": 1, "width": 32, "heads": 2, "dropout": 0, "learning_rate": 0.01,
+    "warmup_steps": 5, "eval_every": 40, "save_every": 40, "log_every": 20, "weight_decay": 0.0,
+}  # fmt: skip
+
+
+def _start(program, devices=1, **flags):
+    env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", f"launch.{program}", *(f"--{k}={v}" for k, v in flags.items())]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    return done
+
+
+def _run(program, devices=1, **flags):
+    done = _start(program, devices, **flags)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _refused(program, **flags):
+    done = _start(program, **flags)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return shop.ml1m_folder(tmp_path_factory.mktemp("ml"), shop.following(200))
+
+
+@pytest.fixture(scope="module")
+def run(source, tmp_path_factory, compilation_cache):
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    return folder, _run("train", **SMALL, source=source, workdir=folder, steps=80, compilation_cache=compilation_cache)
+
+
+def test_it_learns_the_rule_and_beats_popularity(run, source):
+    folder, summary = run
+    assert summary["finished"] and summary["best_val_ndcg@10"] > 0.6
+    done = _start("evaluate", workdir=folder, split="test", models="popularity,markov", at="1,10", hybrid="true", explain=3, resamples=100)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["behaviour"]["hr@1"] > 0.5 > 2 * found["popularity"]["hr@1"]
+    assert found["hybrid"]["ndcg@10"] > found["popularity"]["ndcg@10"] and "weight_markov" in found["hybrid"]
+    assert set(found["about"]["evidence"]) == {"attention", "gradient", "leave_one_out"}
+    kept = json.loads((folder / "evaluation.json").read_text())["behaviour"]["hr@1"]
+    assert kept["low"] <= kept["value"] <= kept["high"] and kept["value"] == found["behaviour"]["hr@1"]
+
+
+def test_a_run_in_two_parts_is_the_run_in_one(run, source, tmp_path, compilation_cache):
+    flags = SMALL | {"source": source, "workdir": tmp_path / "parts", "compilation_cache": compilation_cache, "schedule": "constant"}
+    whole = _run("train", **flags | {"workdir": tmp_path / "whole"}, steps=60)
+    _run("train", **flags, steps=40)
+    assert _run("train", **flags, steps=60)["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+
+
+def test_eight_devices_train_like_one(run, source, tmp_path, compilation_cache):
+    """The table of items lies over fsdp and tensor; sampled negatives are the same draws wherever they are scored."""
+    flags = SMALL | {"source": source, "compilation_cache": compilation_cache, "steps": 6, "objective": "gbce", "negatives": 8}
+    one = _run("train", **flags, workdir=tmp_path / "one")
+    eight = _run("train", 8, **flags, workdir=tmp_path / "eight", mesh="data:2,fsdp:2,tensor:2")
+    assert eight["loss"] == pytest.approx(one["loss"], rel=1e-4) and eight["best_val_ndcg@10"] == pytest.approx(one["best_val_ndcg@10"], abs=0.02)
+
+
+def test_recommendations_come_with_evidence_and_a_reason(run, source, tmp_path):
+    folder, _ = run
+    users = tmp_path / "users.jsonl"
+    lines = [{"user": "1"}, {"user": {"id": "1"}, "history": [{"item": "11"}]}, {"history": [{"item": "4"}, {"item": "5"}]}, {"user": "new"}]
+    users.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    summary = _run("recommend", workdir=folder, input=users, output=tmp_path / "out.jsonl", top=3, strangers="true", evidence="leave_one_out")
+    assert summary["users"] == 4 and summary["recommendations"] == 12 and summary["strangers"] == 1
+    first, later, history, stranger = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    known = {str(i + 1) for i in shop.following(200).history(0)}
+    assert not known & {r["item"] for r in first["recommendations"]}
+    assert history["recommendations"][0]["item"] == "6"  # the rule: one further
+    assert "12" in [r["item"] for r in later["recommendations"]]  # the new event counts without training
+    best = history["recommendations"][0]
+    assert best["evidence"][0]["item"] == "5" and best["reason_from"] == "template" and best["evidence"][0]["title"] in best["reason"]
+    assert best["reason_names"] and stranger["stranger"] and not stranger["recommendations"][0]["evidence"]
+    assert "genre: War" in json.dumps(history) or "genre: Drama" in json.dumps(history)
+
+
+@pytest.mark.parametrize(
+    "line,said",
+    [
+        ({"user": "nobody"}, "knows no user 'nobody'"), ({"history": [{"item": "77"}]}, "no item '77'"), ({"history": []}, "history is empty"),
+        ({"history": [{"item": "4", "time": 9e12}]}, "in the future"), ({"history": [{"item": "4", "time": 5}] * 2}, "given twice"),
+        ({"user": "1", "age": 3}, "line 1 has to be"), ({"history": [{"item": "4", "time": "noon"}]}, "have to be numbers"),
+    ],
+)  # fmt: skip
+def test_users_that_cannot_be_served_are_named(run, tmp_path, line, said):
+    from rgjax.data import asked
+    from rgjax.errors import UserError
+
+    (tmp_path / "users.jsonl").write_text(json.dumps(line) + "\n")
+    data = shop.following(200)
+    named = type(data.items)([str(i + 1) for i in range(shop.ITEMS)], data.items.titles, data.items.attributes)
+    import dataclasses
+
+    with pytest.raises(UserError, match=said):
+        asked.read(str(tmp_path / "users.jsonl"), dataclasses.replace(data, items=named, users=[str(u + 1) for u in range(200)]), False)
+
+
+def test_what_is_refused(run, source, tmp_path):
+    folder, _ = run
+    (tmp_path / "users.jsonl").write_text('{"user": "1"}\n')
+    usual = {"workdir": folder, "input": tmp_path / "users.jsonl", "output": tmp_path / "o.jsonl"}
+    assert "--top=25 is more than the 24 items" in _refused("recommend", **usual, top=25)
+    assert not (tmp_path / "o.jsonl").exists()
+    assert "--only=genre=Jazz" in _refused("recommend", **usual, only="genre=Jazz")
+    assert "--at=99" in _refused("evaluate", source=source, layout="ml1m", at=99)
+    assert "'magic'" in _refused("evaluate", source=source, layout="ml1m", models="magic")
+    assert "--hybrid learns" in _refused("evaluate", source=source, layout="ml1m", hybrid="true", split="val")
+    assert "trained a model of behaviour" in _refused("generate", **usual)
+    assert "--init_from" in _refused("train", **SMALL, source=source, workdir=tmp_path / "w", init_from="x")
