@@ -61,7 +61,8 @@ def test_functions_and_matrices_give_the_sorted_matrix(seed, users, items, data,
     table = jnp.asarray(scores[::-1])
     whole = sorted_whole(scores, k, (seen.toarray() != 0) | ~allowed)
     asked = lambda users_B, items_C: table[users_B][:, items_C]
-    for found in (topk.top_k_of(asked, numbers, items, k, seen_UI=seen, allowed_I=allowed), topk.of_scores(scores, k, seen_BI=seen, allowed_I=allowed)):
+    by_function = topk.top_k_of(asked, numbers, items, k, seen_UI=seen, allowed_I=allowed)
+    for found in (by_function, topk.of_scores(scores, k, seen_BI=seen, allowed_I=allowed)):
         np.testing.assert_array_equal(found.items, whole[0])
         np.testing.assert_array_equal(found.scores, whole[1])
 
