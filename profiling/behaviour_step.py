@@ -5,8 +5,8 @@
 
 Both are SASRec (Kang & McAuley 2018): learned positions, layer norms before each layer, a ReLU feed-forward as wide as the model, the item
 table as output, with the same weights and no dropout, trained by AdamW on the full softmax. Ours reads packed rows of --row_length events
-and multiplies the output matrix in chunks; the peer pads each window to --window, as its repositories do, and holds all logits. Both must count the same
-events with the same loss before anything is timed. A round is one pass over all batches; the rate is events that carry loss a second.
+and multiplies the output matrix in chunks; the peer pads each window to --window, as its repositories do, and holds all logits. Both must
+count the same events with the same loss before anything is timed. A round is one pass over all batches; the rate is events with a loss a second.
 """
 
 from __future__ import annotations

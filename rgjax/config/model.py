@@ -19,6 +19,11 @@ class ModelConfig:
     encoder_head: str = option(
         "masked", "Of an encoder alone: scores of masked tokens, or one vector from the first position.", choices=("masked", "pooled")
     )
+    block: str = option(
+        "transformer",
+        "A layer: attention and feed-forward, or HSTU's gated pointwise attention without one (models of behaviour only).",
+        choices=("transformer", "pointwise"),
+    )
     layers: int = option(4, "Decoder layers.", low=1)
     encoder_layers: int = option(0, "Encoder layers (seq2seq); 0 takes as many as the decoder has.", low=0)
     width: int = option(256, "Width of the residual stream.", low=8)

@@ -30,6 +30,12 @@ class Catalogue:
         return {name: i for i, name in enumerate(self.ids)}
 
 
+def attribute_values(attributes: dict, name: str) -> list[str]:
+    """The values of one attribute as texts."""
+    value = attributes.get(name)
+    return [] if value is None else [str(v) for v in (value if isinstance(value, list) else [value])]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interactions:
     """E events of U users with I items, sorted by user and within a user by time (events of one time keep their order).

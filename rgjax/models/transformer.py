@@ -14,6 +14,7 @@ from rgjax.nn.cache import HeadCache
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
 from rgjax.nn.norms import Norm
+from rgjax.nn.pointwise import PointwiseBlock
 from rgjax.parallel import sharding
 
 
@@ -56,7 +57,8 @@ class Stack(nnx.Module):
     def __init__(self, config: ModelConfig, key: jax.Array, layers: int, cross: bool = False, causal: bool = True):
         self.config, self.depth, self.causal = config, layers, causal
         keys = jax.random.split(key, layers + 1)
-        self.blocks = jax.vmap(lambda k: Block(config, k, cross, causal))(keys[:layers])
+        make = (lambda k: PointwiseBlock(config, k)) if config.block == "pointwise" else (lambda k: Block(config, k, cross, causal))
+        self.blocks = jax.vmap(make)(keys[:layers])
         self.norm = None if config.post_norm else Norm(config.width, config.norm, config.norm_eps)
         shape, relative = (config.relative_buckets, config.heads), config.positions == "relative"
         # One assignment: NNX fixes whether an attribute holds data when it is first set.

@@ -1,8 +1,8 @@
 """A learned mixture of recommenders, whose few weights can be read.
 
 A user's scores by each part are made comparable (centred and scaled over the catalogue, large ones compressed), and the mixture is a
-softmax over the items of the sum over parts of weight x score. The weights maximise the likelihood of held-out items that no part was fitted on: a convex problem, solved
-by L-BFGS to its optimum.
+softmax over the items of the sum over parts of weight x score. The weights maximise the likelihood of held-out items that no part was
+fitted on: a convex problem, solved by L-BFGS to its optimum.
 """
 
 from __future__ import annotations

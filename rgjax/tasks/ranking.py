@@ -12,9 +12,9 @@ import numpy as np
 from rgjax.config import EvaluateConfig, RankingConfig, ShopConfig
 from rgjax.data import holdout, shops
 from rgjax.data.holdout import Held, Split
-from rgjax.data.interactions import Interactions
+from rgjax.data.interactions import Interactions, attribute_values
 from rgjax.errors import UserError
-from rgjax.metrics import catalogue, ranking
+from rgjax.metrics import catalogue, exposure, ranking, recommender_definitions
 from rgjax.rank import hybrid, topk
 from rgjax.rank.evaluate import held_out
 from rgjax.rank.evidence import METHODS, Explainer
@@ -25,6 +25,7 @@ from rgjax.train.workdir import replace_text
 MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn")
 DENSE = ("knn", "ease")  # hold a matrix of all pairs of items
 MOST_ITEMS = 30_000  # of those
+MOST_KINDS = 50  # values of an attribute that is told by
 
 
 def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progress) -> tuple[dict, str]:
@@ -62,8 +63,9 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
         about["evidence"] = faithfulness(run, held, how.explain, how.explain_share)
     progress(total, total)
     if folder := config.output or config.workdir:
+        kept = intervals | {"about": about | {"definitions": recommender_definitions.definitions(lengths[-1], how.sampled)}}
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(intervals | {"about": about}, indent=1, ensure_ascii=False) + "\n")
+        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return result, table(result)
 
 
@@ -119,10 +121,38 @@ def _measure(fitted: Recommender, split: Split, held: Held, lengths: list[int], 
             values |= ranking.named({name: v for name, v in ranking.at_ranks(ranked.sampled, k).items() if name in ("hr", "ndcg")}, k, sampled)
         lists = ranked.lists[:, :k]
         values |= {f"novelty@{k}": catalogue.novelty(lists, np.maximum(counts, 1), users)}
-        values |= {f"popularity@{k}": catalogue.average_popularity(lists, counts), f"tail@{k}": catalogue.tail_percentage(lists, counts)}
+        values[f"average_popularity@{k}"] = catalogue.average_popularity(lists, counts)
+        values[f"tail_percentage@{k}"] = catalogue.tail_percentage(lists, counts)
+        values |= _by_attributes(lists, data, ranked.users, k)
+        whole |= _gaps(values[f"ndcg@{k}"], data, ranked.users, k)
         for name, of in (("coverage", catalogue.coverage), ("gini", catalogue.gini), ("entropy", catalogue.entropy)):
             whole[f"{name}@{k}"] = {"value": float(of(lists, len(data.items)))}
     return ranking.means(values, resamples) | whole | {"users": {"value": int((warm >= 0).sum())}}
+
+
+def _by_attributes(lists: np.ndarray, data: Interactions, users: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """Diversity of lists and their distance from histories by the items' attributes; empty where these have none."""
+    names = {name for attributes in data.items.attributes for name in attributes}
+    if not names or k < 2:
+        return {}
+    sets = [{(n, v) for n in attributes for v in attribute_values(attributes, n)} for attributes in data.items.attributes]
+    found = {f"attribute_diversity@{k}": catalogue.attribute_diversity(lists, sets)}
+    histories = [data.history(user) for user in users]
+    for name in sorted(names):
+        kinds, shares = catalogue.categories(data.items.attributes, name)
+        if 1 < len(kinds) <= MOST_KINDS:
+            found[f"miscalibration_{name}@{k}"] = catalogue.miscalibration(lists, histories, shares)
+    return found
+
+
+def _gaps(ndcg: np.ndarray, data: Interactions, users: np.ndarray, k: int) -> dict[str, dict]:
+    """The largest difference of NDCG between groups of users, by each attribute of their profiles that has few values."""
+    found = {}
+    for name in sorted({name for profile in data.profiles for name in profile}):
+        groups = [str(data.profiles[user].get(name, "unknown")) for user in users]
+        if 1 < len(set(groups)) <= MOST_KINDS:
+            found[f"ndcg@{k}_gap_{name}"] = {"value": float(exposure.group_gap(ndcg, groups)[0])}
+    return found
 
 
 def _about(found: shops.Shop, shop: ShopConfig, config: EvaluateConfig, split: Split, held: Held) -> dict:

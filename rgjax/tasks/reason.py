@@ -61,6 +61,8 @@ class ReasonTask:
     def __init__(self, tokenizer: Tokenizer, input_config: InputConfig, model_config: ModelConfig, adapter: AdapterConfig = NO_ADAPTER):
         if model_config.architecture == "encoder":
             raise UserError("--architecture=encoder writes no text; take 'causal' or 'seq2seq', or another --init_from.")
+        if model_config.block != "transformer":
+            raise UserError(f"--block={model_config.block} is for models of behaviour; a generator of reasons needs --block=transformer.")
         if model_config.architecture == "seq2seq" and input_config.loss_on == "all":
             raise UserError("--loss_on=all needs --architecture=causal; an encoder reads the prompt and predicts none of it.")
         longest = max(input_config.length, input_config.target_length) + (adapter.virtual_tokens if adapter.adapter == "prefix" else 0)

@@ -13,7 +13,7 @@ import numpy as np
 from rgjax.config import DecodeConfig, RecommendConfig
 from rgjax.data import asked as asked_lib
 from rgjax.data.asked import Asked
-from rgjax.data.interactions import Catalogue, Interactions
+from rgjax.data.interactions import Catalogue, Interactions, attribute_values
 from rgjax.errors import UserError
 from rgjax.rank import popularity, topk
 from rgjax.rank.evidence import Explainer
@@ -99,12 +99,6 @@ def _allowed(config: RecommendConfig, items: Catalogue) -> np.ndarray:
             raise UserError(f"--only={config.only} fits no item; write name=value with an attribute of the catalogue ({known}).")
         allowed &= has
     return allowed
-
-
-def attribute_values(attributes: dict, name: str) -> list[str]:
-    """The values of one attribute as texts."""
-    value = attributes.get(name)
-    return [] if value is None else [str(v) for v in (value if isinstance(value, list) else [value])]
 
 
 def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: RecommendConfig) -> dict:

@@ -30,7 +30,7 @@ from rgjax.train.state import everything
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v6 lite": 918e12}
 
 
-_MATRIX = re.compile(r"\.(w[qkvo]|w_in|w_gate|w_out|a|b|down|up)$")  # of a block, and what adapters add to it
+_MATRIX = re.compile(r"\.(w[qkvou]|w_in|w_gate|w_out|a|b|down|up)$")  # of a block, and what adapters add to it
 _OF_SOURCE = re.compile(r"\.cross\.w[kv](\.|$)")  # applied to the encoder's output
 
 

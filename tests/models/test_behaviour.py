@@ -30,8 +30,9 @@ def _row(users, length=24):
 
 
 @pytest.mark.parametrize("positions", ["rotary", "learned", "relative"])
-def test_the_future_changes_nothing(positions):
-    model, batch = _model(positions=positions), _row([0])
+@pytest.mark.parametrize("block", ["transformer", "pointwise"])
+def test_the_future_changes_nothing(positions, block):
+    model, batch = _model(positions=positions, block=block), _row([0])
     hidden = model(batch)
     later = {name: values.copy() for name, values in batch.items()}
     later["tokens"][0, 3:] = (later["tokens"][0, 3:] + 5) % shop.ITEMS
