@@ -103,6 +103,6 @@ def _joined(shop: Interactions, rows: list[tuple[int, list[tuple]]], ids: list[s
                 columns[name].append(np.array([value]))
     whole = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()}
     if not len(whole["user"]):
-        return shop.where(np.zeros(len(shop), bool)).named(ids)
+        return shop.where(np.zeros(len(shop), bool)).renamed(ids)
     user, item, when = whole.pop("user"), whole.pop("item"), whole.pop("time")
     return build(ids, shop.items, user, item, when, **whole, events=shop.events)

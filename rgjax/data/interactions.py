@@ -43,7 +43,8 @@ class Interactions:
     `user` and `item` int32 [E] are numbers into `users` and `items`; `time` int64 [E] is seconds, or a running number where the source
     has only an order; `event` int8 [E] is a number into `events`; `rating`, `price` and `quantity` float32 [E] are NaN where unknown.
     `profiles` has one dict of attributes per user. `triples` int32 [N, 3] are (head, relation, tail): entities below I are the items, the
-    others and the relations are named by `entities` and `relations`.
+    others and the relations are named by `entities` and `relations`. `basket` int32 [E] numbers the orders, or is empty where the source
+    has none. A user called '' stands for all shoppers nobody knows: their events are demand, but no one's history (see `named`).
     """
 
     users: Sequence[str]
@@ -60,6 +61,7 @@ class Interactions:
     triples: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 3), np.int32))
     entities: Sequence[str] = ()  # of the numbers from I on
     relations: Sequence[str] = ()
+    basket: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
 
     def __len__(self) -> int:
         return len(self.user)
@@ -90,16 +92,22 @@ class Interactions:
     def where(self, kept: np.ndarray) -> Interactions:
         """The events for which the bool array `kept` [E] holds; users and items keep their numbers."""
         names = ("user", "item", "time", "event", "rating", "price", "quantity")
+        names += ("basket",) if len(self.basket) else ()
         return dataclasses.replace(self, **{name: getattr(self, name)[kept] for name in names})
 
-    def named(self, users: Sequence[str]) -> Interactions:
+    def renamed(self, users: Sequence[str]) -> Interactions:
         """The same events with other names (and, after their last, further names) for the users."""
         return dataclasses.replace(self, users=users, profiles=())
+
+    def named(self) -> Interactions:
+        """The events of known shoppers: all but those of user ''; users keep their numbers."""
+        unknown = [u for u, name in enumerate(self.users) if name == ""]
+        return self.where(~np.isin(self.user, unknown)) if unknown else self
 
     def fingerprint(self) -> str:
         """sha256 over users, items and events."""
         digest = hashlib.sha256()
-        for name in ("user", "item", "time", "event", "rating", "price", "quantity", "triples"):
+        for name in ("user", "item", "time", "event", "rating", "price", "quantity", "triples", "basket"):
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         for texts in (self.users, self.items.ids, self.items.titles, self.events):
             digest.update("\0".join(texts).encode())
@@ -107,15 +115,16 @@ class Interactions:
 
 
 def build(
-    users: Sequence[str], items: Catalogue, user, item, time, *, event=None, rating=None, price=None, quantity=None, **others
+    users: Sequence[str], items: Catalogue, user, item, time, *, event=None, rating=None, price=None, quantity=None, basket=None, **others
 ) -> Interactions:
-    """Interactions from unsorted columns of numbers; what is not given is unknown (NaN), or event 0."""
+    """Interactions from unsorted columns of numbers; what is not given is unknown (NaN), or event 0; raises UserError when there is none."""
     time = np.asarray(time, np.int64)
     order = np.lexsort((np.arange(len(time)), time, np.asarray(user)))
     column = lambda values, kind, empty: (np.full(len(time), empty, kind) if values is None else np.asarray(values, kind))[order]
     found = Interactions(
         users, items, column(user, np.int32, 0), column(item, np.int32, 0), time[order], column(event, np.int8, 0),
-        column(rating, np.float32, np.nan), column(price, np.float32, np.nan), column(quantity, np.float32, np.nan), **others,
+        column(rating, np.float32, np.nan), column(price, np.float32, np.nan), column(quantity, np.float32, np.nan),
+        basket=np.zeros(0, np.int32) if basket is None else column(basket, np.int32, -1), **others,
     )  # fmt: skip
     if not len(found):
         raise UserError("The source holds no interaction; check --layout and --source.")

@@ -45,7 +45,7 @@ class BehaviourTask:
         width = 0 if self.vectors is None else self.vectors.shape[1]
         make = lambda config, rows, key: BehaviourModel(config, rows, key, sizes, width)
         self.factory = ModelFactory(model, table_rows(len(data.items)), make)
-        self.split = holdout.split(data, shop)
+        self.split = holdout.split(data.named(), shop)
 
     def events(self, data: Interactions) -> behaviour.Events:
         """Events with the features that the model reads."""

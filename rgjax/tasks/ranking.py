@@ -37,7 +37,7 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     found = run.shop if run else shops.open_any(config.dataset, shop.layout, shop.source)
     if config.split == "train":
         raise UserError("--split=train holds nothing out; use val or test.")
-    split = run.task.split if run else holdout.split(found.data, shop)
+    split = run.task.split if run else holdout.split(found.data.named(), shop)
     held, lengths = getattr(split, config.split), _lengths(how.at, len(found.data.items))
     todo = [name for name in how.models.split(",") if name]
     if unknown := next((name for name in todo if name not in MODELS), None):

@@ -15,7 +15,6 @@ and a cache of 20,000 items. A million interactions and 100,000 reasons take abo
 
 from __future__ import annotations
 
-import datetime
 import functools
 import json
 import math
@@ -24,7 +23,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from rgjax.config import PrepareConfig
-from rgjax.data.readers import Source, in_chunks
+from rgjax.data.readers import Source, cells, in_chunks
 from rgjax.data.readers.columns import read_table, table_path
 from rgjax.data.records import Controls, RecordError, Row, encode
 from rgjax.errors import UserError
@@ -74,9 +73,9 @@ def _load_things(base: sqlite3.Connection, table: str, path: pathlib.Path, known
 
     def things():
         for number, row in read_table(path, needed):
-            name = _id(row, key, path, number)
+            name = cells.name_of(row, key, path, number)
             thing = {"id": name} | {k: str(row[k]) for k in known[1:] if row.get(k) is not None}
-            attributes = {k: _value(v) for k, v in row.items() if k not in known and v is not None}
+            attributes = {k: cells.attribute(v) for k, v in row.items() if k not in known and v is not None}
             yield name, encode(thing | ({"attributes": attributes} if attributes else {}))
 
     _insert(base, f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", things())
@@ -87,11 +86,11 @@ def _load_events(base: sqlite3.Connection, path: pathlib.Path) -> None:
 
     def events():
         for number, row in read_table(path, ("user", "item")):
-            time, item = _time(row.get("time"), path, number), _id(row, "item", path, number)
-            event = {"item": item, "event": _text(row.get("event")), "rating": _number(row.get("rating")), "time": time}
-            attributes = {k: _value(v) for k, v in row.items() if k not in _EVENT and v is not None}
+            time, item = cells.seconds(row.get("time"), path, number), cells.name_of(row, "item", path, number)
+            event = {"item": item, "event": cells.text(row.get("event")), "rating": cells.number(row.get("rating")), "time": time}
+            attributes = {k: cells.attribute(v) for k, v in row.items() if k not in _EVENT and v is not None}
             event = {k: v for k, v in event.items() if v is not None} | ({"attributes": attributes} if attributes else {})
-            yield _id(row, "user", path, number), _NO_TIME if time is None else time, number, item, encode(event)
+            yield cells.name_of(row, "user", path, number), _NO_TIME if time is None else time, number, item, encode(event)
 
     _insert(base, "INSERT INTO unsorted VALUES (?, ?, ?, ?, ?)", events())
     _insert(base, "INSERT INTO events SELECT * FROM unsorted ORDER BY user, time, place")
@@ -124,7 +123,7 @@ def _rows(base: sqlite3.Connection, path: pathlib.Path, controls: Controls) -> I
     for number, row in read_table(path, ("item", "reason")):
         example, problem = None, None
         try:
-            example = join.example(row, controls, _time(row.get("time"), path, number))
+            example = join.example(row, controls, cells.seconds(row.get("time"), path, number))
         except RecordError as error:
             problem = error
         yield Row(example, f"{path.name}, row {number}", None, 0, problem)
@@ -173,55 +172,3 @@ class _Join:
                 event["attributes"] = item["attributes"] | event.get("attributes", {})
             history.append(event)
         return history
-
-
-def _id(row: dict, name: str, path: pathlib.Path, number: int) -> str:
-    value = row[name]
-    if value is None or not str(value).strip():
-        raise UserError(f"{path.name}, row {number}: '{name}' is empty; every row needs it.")
-    return str(value).strip()
-
-
-def _value(value):
-    """A cell as an attribute: 'a|b' is a list."""
-    if isinstance(value, str) and "|" in value:
-        return [part.strip() for part in value.split("|") if part.strip()]
-    return value if isinstance(value, (str, int, float, bool, list)) else str(value)
-
-
-def _text(value) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value) -> float | int | None:
-    if value is None or isinstance(value, (int, float)):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def _time(value, path: pathlib.Path, number: int) -> float | int | None:
-    """Seconds since 1970 of a number or an ISO date (without a zone: UTC)."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        value = datetime.datetime(value.year, value.month, value.day)
-    try:
-        if isinstance(value, str):
-            try:
-                return _whole(float(value))
-            except ValueError:
-                value = datetime.datetime.fromisoformat(value)
-        if isinstance(value, datetime.datetime):
-            return _whole((value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp())
-        return value
-    except ValueError:
-        raise UserError(
-            f"{path.name}, row {number}: time '{value}' is neither a number of seconds nor an ISO date; mend it."
-        ) from None
-
-
-def _whole(seconds: float) -> float | int:
-    return int(seconds) if seconds.is_integer() else seconds

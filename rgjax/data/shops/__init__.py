@@ -1,4 +1,4 @@
-"""Readers of shops: one module per layout of raw interactions, each giving `rgjax.data.interactions.Interactions`."""
+"""Readers of shops: one module per layout of raw interactions, each giving `rgjax.data.shops.common.Found`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import importlib
 import pathlib
 
 from rgjax.data.interactions import Interactions
+from rgjax.data.shops.common import Found, Options, options
 from rgjax.errors import UserError
 
-LAYOUTS = ("ml1m",)
+_MODULES = {"ml1m": "ml1m", "online_retail": "online_retail", "bundle_intent": "bundle_intent", "shop": "tables"}
+LAYOUTS = tuple(_MODULES)
 
 
-def read(layout: str, source: str) -> Interactions:
-    """The interactions of a folder (or file) in a layout; raises UserError when files are missing or malformed."""
+def load(layout: str, source: str, told: Options | None = None) -> Found:
+    """Interactions, bundles and what was dropped, of a folder (or file) in a layout.
+
+    Raises UserError when files are missing or malformed; without `told` the clock says what lies in the future.
+    """
     if layout not in LAYOUTS:
         raise UserError(f"--layout={layout} holds no interactions; use one of {', '.join(LAYOUTS)}.")
     if not pathlib.Path(source).exists():
         raise UserError(f"--source={source} does not exist; give the folder with the raw data.")
-    return importlib.import_module(f"rgjax.data.shops.{layout}").read(pathlib.Path(source))
+    return importlib.import_module(f"rgjax.data.shops.{_MODULES[layout]}").load(pathlib.Path(source), told or options())
+
+
+def read(layout: str, source: str) -> Interactions:
+    """The interactions of a folder (or file) in a layout; raises UserError when files are missing or malformed."""
+    return load(layout, source).interactions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 `movies.dat`, `users.dat` and the two `sas_to_original_*.txt` maps (benchmark number, MovieLens number) add titles, genres and who the
 users are, where they lie beside it. The times are lost: the running number of a user's event stands for it.
+Facts about the films come from `kg.txt` where it lies there too, or in a folder ml1m_kg beside (see ml1m_graph).
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ import pathlib
 import numpy as np
 
 from rgjax.data.interactions import Catalogue, Interactions, build
+from rgjax.data.shops import ml1m_graph
+from rgjax.data.shops.common import Found, Options
 from rgjax.errors import UserError
 
 AGES = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+"}
 GENDERS = {"F": "female", "M": "male"}
+
+
+def load(folder: pathlib.Path, told: Options) -> Found:
+    """Nothing is dropped, and nothing can lie in the future. Raises UserError naming the file or line that is missing or malformed."""
+    return Found(read(folder))
 
 
 def read(folder: pathlib.Path) -> Interactions:
@@ -26,9 +34,11 @@ def read(folder: pathlib.Path) -> Interactions:
     order = np.argsort(user, kind="stable")
     time = np.empty(len(pairs), np.int64)
     time[order] = np.arange(len(pairs)) - np.searchsorted(user[order], user[order])
-    titles, genres = _movies(path.parent, items)
+    original = _map(path.parent, "sas_to_original_items.txt")
+    titles, genres = _movies(path.parent, items, original)
     catalogue = Catalogue([str(i) for i in items], titles, [{"genre": g} if g else {} for g in genres])
-    return build([str(u) for u in users], catalogue, user, item, time, events=("rated",), profiles=_profiles(path.parent, users))
+    profiles = _profiles(path.parent, users)
+    return build([str(u) for u in users], catalogue, user, item, time, events=("rated",), profiles=profiles, **_facts(path.parent, items, original))
 
 
 def _pairs(path: pathlib.Path) -> np.ndarray:
@@ -63,8 +73,17 @@ def _table(folder: pathlib.Path, name: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in rows}
 
 
-def _movies(folder: pathlib.Path, items: np.ndarray) -> tuple[list[str], list[list[str]]]:
-    original, movies = _map(folder, "sas_to_original_items.txt"), _table(folder, "movies.dat")
+def _facts(folder: pathlib.Path, items: np.ndarray, original: dict[int, str]) -> dict:
+    place = ml1m_graph.find(folder)
+    if place is None:
+        return {}
+    if not original:
+        raise UserError(f"{place} holds facts about films, but {folder} no sas_to_original_items.txt to tell which; add it or move kg.txt away.")
+    return ml1m_graph.read(place, {original.get(int(item), f"unknown {item}"): n for n, item in enumerate(items)})
+
+
+def _movies(folder: pathlib.Path, items: np.ndarray, original: dict[int, str]) -> tuple[list[str], list[list[str]]]:
+    movies = _table(folder, "movies.dat")
     rows = [movies.get(original.get(int(i), ""), ["", ""]) for i in items]
     return [row[0] for row in rows], [[g for g in row[1].split("|") if g] for row in rows]
 
