@@ -105,4 +105,5 @@ def _joined(shop: Interactions, rows: list[tuple[int, list[tuple]]], ids: list[s
     if not len(whole["user"]):
         return shop.where(np.zeros(len(shop), bool)).renamed(ids)
     user, item, when = whole.pop("user"), whole.pop("item"), whole.pop("time")
-    return build(ids, shop.items, user, item, when, **whole, events=shop.events)
+    known = {"events": shop.events, "triples": shop.triples, "entities": shop.entities, "relations": shop.relations}
+    return build(ids, shop.items, user, item, when, **whole, **known)

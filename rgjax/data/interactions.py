@@ -89,6 +89,14 @@ class Interactions:
         """int64 [I]: events of each item."""
         return np.bincount(self.item, minlength=len(self.items))
 
+    @functools.cached_property
+    def facts(self) -> dict[int, frozenset[tuple[int, int]]]:
+        """Head -> its (relation, tail) pairs, of the triples."""
+        found: dict[int, set] = {}
+        for head, relation, tail in self.triples.tolist():
+            found.setdefault(head, set()).add((relation, tail))
+        return {head: frozenset(pairs) for head, pairs in found.items()}
+
     def where(self, kept: np.ndarray) -> Interactions:
         """The events for which the bool array `kept` [E] holds; users and items keep their numbers."""
         names = ("user", "item", "time", "event", "rating", "price", "quantity")

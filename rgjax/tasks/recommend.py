@@ -111,7 +111,7 @@ def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: Re
         given = explainer.attribute(user, chosen, config.evidence)
     found = []
     for rank, item in enumerate(chosen):
-        evidence = [] if given is None else _evidence(data, events, given[rank], int(item))
+        evidence = [] if given is None else _evidence(data, events, given[rank], int(item), max(config.evidence_events, config.reason_history))
         score, share = round(float(best.scores[user, rank]), 4), float(f"{best.share[item]:.3g}")
         parts = {"popularity" if stranger else "behaviour": score, "share_of_events": share}
         found.append(
@@ -121,14 +121,16 @@ def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: Re
     return {"user": asked.ids[user], "stranger": stranger, "control": asked.controls[user], "recommendations": found}
 
 
-def _evidence(data: Interactions, events_N: np.ndarray, given_N: np.ndarray, item: int) -> list[dict]:
-    """All events that speak for the item, the strongest first: their share of all that speaks for it, and what they have in common with it."""
+def _evidence(data: Interactions, events_N: np.ndarray, given_N: np.ndarray, item: int, most: int) -> list[dict]:
+    """The `most` events that speak for the item most: their share of all that speaks for it, and what they have in common with it."""
     weights = np.maximum(given_N, 0.0)
     total = weights.sum()
     order = [place for place in np.argsort(-weights, kind="stable") if weights[place] > 0]
     found, named = [], set()
     for place in order:
         event = int(events_N[place])
+        if len(found) == most:
+            break
         if event in named or event == item:  # an item that was had twice is named once
             continue
         named.add(event)
@@ -141,11 +143,9 @@ def _shared(data: Interactions, one: int, other: int) -> list[str]:
     """What two items have in common: 'name: value' of attributes, and 'relation: entity' of triples."""
     mine, theirs = data.items.attributes[one], data.items.attributes[other]
     common = [f"{name}: {v}" for name in mine for v in attribute_values(mine, name) if v in attribute_values(theirs, name)]
-    if not len(data.triples):
-        return common
-    of = lambda item: {(int(r), int(t)) for _, r, t in data.triples[data.triples[:, 0] == item]}
+    none: frozenset = frozenset()
     named = lambda number: data.items.titles[number] if number < len(data.items) else data.entities[number - len(data.items)]
-    return common + [f"{data.relations[relation]}: {named(tail)}" for relation, tail in sorted(of(one) & of(other))]
+    return common + [f"{data.relations[relation]}: {named(tail)}" for relation, tail in sorted(data.facts.get(one, none) & data.facts.get(other, none))]
 
 
 def table(lines: list[dict]) -> str:
