@@ -16,9 +16,11 @@ from rgjax.data.interactions import Interactions, attribute_values
 from rgjax.errors import UserError
 from rgjax.metrics import catalogue, exposure, ranking, recommender_definitions
 from rgjax.rank import hybrid, topk
+from rgjax.rank.content import with_placed_items
 from rgjax.rank.evaluate import held_out
 from rgjax.rank.evidence import METHODS, Explainer
 from rgjax.rank.recommender import HistoryRecommender, Recommender
+from rgjax.rank.sequence import SequenceRecommender
 from rgjax.tasks.behaviour_run import BehaviourRun
 from rgjax.train.workdir import replace_text
 
@@ -45,7 +47,7 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     if how.hybrid and (config.split == "val" or (run.facts["shop"] if run else shop).train_on_validation):
         raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
     parts, intervals, total = {}, {}, len(todo) + bool(run) + how.hybrid + bool(how.explain)
-    measured = lambda fitted: _measure(fitted, split, held, lengths, how.sampled, config.resamples)
+    measured = lambda fitted: _measure(fitted, split, held, split.warm(held), lengths, how.sampled, config.resamples)
     for number, name in enumerate([*todo, *(["behaviour"] if run else [])]):
         progress(number, total)
         start = time.perf_counter()
@@ -56,6 +58,7 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     if how.hybrid:
         mixed = _hybrid(parts, run, split)
         intervals["hybrid"] = measured(mixed) | {f"weight_{name}": {"value": round(w, 4)} for name, w in mixed.weights.items()}
+    intervals |= _cold(parts, split, held, lengths, config.resamples)
     result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
     if how.explain:
         if not run:
@@ -109,10 +112,31 @@ def _lengths(text: str, items: int) -> list[int]:
     return found
 
 
-def _measure(fitted: Recommender, split: Split, held: Held, lengths: list[int], sampled: int, resamples: int) -> dict[str, dict]:
-    """Each metric as {"value", "low", "high"}; what is a property of all lists together has a value alone."""
-    data, warm = held.seen, split.warm(held)
-    ranked = held_out(fitted, data, warm, lengths[-1], from_seen=isinstance(fitted, HistoryRecommender), negatives=sampled)
+def _cold(parts: dict[str, Recommender], split: Split, held: Held, lengths: list[int], resamples: int) -> dict[str, dict]:
+    """The same metrics for users that nothing was trained on, and for items that were not, where the split keeps some apart.
+
+    Such users are known by their histories, so only what scores histories is asked. Such items have no vector of their own: a model of behaviour
+    places them by their description, beside which the others rank them as what nobody had.
+    """
+    asks_history = {n: p for n, p in parts.items() if isinstance(p, (HistoryRecommender, SequenceRecommender))}
+    users = np.where(split.cold_users & ~split.cold_items[np.maximum(held.items, 0)], held.items, -1)
+    items = np.where(split.cold_items[np.maximum(held.items, 0)] & ~split.cold_users, held.items, -1)
+    measured = lambda part, asked: _measure(part, split, held, asked, lengths, 0, resamples)
+    found = {}
+    if (users >= 0).any():
+        found |= {f"{name}, cold users": measured(part, users) for name, part in asks_history.items()}
+    if (items >= 0).any():
+        placed = {n: with_placed_items(p, held.seen, ~split.cold_items) if isinstance(p, SequenceRecommender) else p for n, p in parts.items()}
+        found |= {f"{name}, cold items": measured(part, items) for name, part in placed.items()}
+    return found
+
+
+def _measure(
+    fitted: Recommender, split: Split, held: Held, asked: np.ndarray, lengths: list[int], sampled: int, resamples: int
+) -> dict[str, dict]:
+    """Each metric as {"value", "low", "high"}; what is a property of all lists together has a value alone. `asked` [U] are held-out items."""
+    data = held.seen
+    ranked = held_out(fitted, data, asked, lengths[-1], from_seen=isinstance(fitted, HistoryRecommender), negatives=sampled)
     values, whole = {}, {}
     counts, users = split.train.counts, len(np.unique(split.train.user))
     for k in lengths:
@@ -127,7 +151,7 @@ def _measure(fitted: Recommender, split: Split, held: Held, lengths: list[int], 
         whole |= _gaps(values[f"ndcg@{k}"], data, ranked.users, k)
         for name, of in (("coverage", catalogue.coverage), ("gini", catalogue.gini), ("entropy", catalogue.entropy)):
             whole[f"{name}@{k}"] = {"value": float(of(lists, len(data.items)))}
-    return ranking.means(values, resamples) | whole | {"users": {"value": int((warm >= 0).sum())}}
+    return ranking.means(values, resamples) | whole | {"users": {"value": int((asked >= 0).sum())}}
 
 
 def _by_attributes(lists: np.ndarray, data: Interactions, users: np.ndarray, k: int) -> dict[str, np.ndarray]:
@@ -171,7 +195,7 @@ def table(result: dict) -> str:
         return "no model was measured"
     names = [n for n in next(iter(rows.values())) if n.startswith(("hr", "ndcg", "mrr", "coverage", "gini", "novelty", "fit"))]
     show = lambda value: f"{value:>20.4f}" if value is not None else f"{'-':>20}"
-    lines = [f"{'':<12}" + "".join(f"{n:>20}" for n in names)]
+    lines = [f"{'':<24}" + "".join(f"{n:>20}" for n in names)]
     for method, drops in result["about"].get("evidence", {}).items():
         lines += [f"evidence by {method}: " + ", ".join(f"{n.replace('_', ' ')} {v:g}" for n, v in drops.items())]
-    return "\n".join(lines[:1] + [f"{name:<12}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()] + lines[1:])
+    return "\n".join(lines[:1] + [f"{name:<24}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()] + lines[1:])

@@ -145,7 +145,8 @@ def _shared(data: Interactions, one: int, other: int) -> list[str]:
     common = [f"{name}: {v}" for name in mine for v in attribute_values(mine, name) if v in attribute_values(theirs, name)]
     none: frozenset = frozenset()
     named = lambda number: data.items.titles[number] if number < len(data.items) else data.entities[number - len(data.items)]
-    return common + [f"{data.relations[relation]}: {named(tail)}" for relation, tail in sorted(data.facts.get(one, none) & data.facts.get(other, none))]
+    both = data.facts.get(one, none) & data.facts.get(other, none)
+    return common + [f"{data.relations[relation]}: {named(tail)}" for relation, tail in sorted(both)]
 
 
 def table(lines: list[dict]) -> str:

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import shop
+import ring
 
 from rgjax.config import BehaviourConfig, InputConfig
 from rgjax.data import behaviour, pools
 from rgjax.errors import UserError
 
-DATA = shop.following()
+DATA = ring.following()
 
 
 def _stream(**flags):
@@ -99,5 +99,5 @@ def test_collaborative_pool_by_brute_force():
 
 def test_near_items_are_the_neighbours_on_the_ring():
     near = pools.near_items(DATA, neighbours=4, width=10)
-    close = [abs((int(n) - item + 12) % shop.ITEMS - 12) for item, row in enumerate(near) for n in row[:2]]
-    assert np.mean(close) < 3 and (near != np.arange(shop.ITEMS)[:, None]).all()  # 6.3 if drawn at random
+    close = [abs((int(n) - item + 12) % ring.ITEMS - 12) for item, row in enumerate(near) for n in row[:2]]
+    assert np.mean(close) < 3 and (near != np.arange(ring.ITEMS)[:, None]).all()  # 6.3 if drawn at random

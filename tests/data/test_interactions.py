@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import shop
+import ring
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,19 +59,19 @@ def test_weeks_hold_out_the_first_event_of_the_period():
 
 
 def test_cold_users_and_items_are_not_trained_on_and_always_the_same():
-    data = shop.following()
+    data = ring.following()
     config = ShopConfig(cold_users=0.2, cold_items=0.2)
     split = holdout.split(data, config)
     assert 0.05 < split.cold_users.mean() < 0.4 and split.cold_items.any()
     assert not split.cold_users[split.train.user].any() and not split.cold_items[split.train.item].any()
-    assert (split.cold_users == holdout.split(shop.following(seed=1), config).cold_users).all()
+    assert (split.cold_users == holdout.split(ring.following(seed=1), config).cold_users).all()
     warm = split.warm(split.test)
     assert (warm[split.cold_users] == -1).all() and not split.cold_items[warm[warm >= 0]].any() and (warm >= 0).any()
 
 
 def test_ml1m_is_read_with_titles(tmp_path):
-    data = shop.following(30)
-    found = shops.read("ml1m", str(shop.ml1m_folder(tmp_path / "ml", data)))
+    data = ring.following(30)
+    found = shops.read("ml1m", str(ring.ml1m_folder(tmp_path / "ml", data)))
     assert (found.item == data.item).all() and (found.user == data.user).all()
     assert found.items.titles[3] == "Film 3 (1990)" and found.items.attributes[2] == {"genre": ["War"]}
     assert found.fingerprint() == shops.read("ml1m", str(tmp_path / "ml")).fingerprint() != data.fingerprint()

@@ -4,20 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import shop
+import ring
 
 from rgjax.config import ModelConfig
 from rgjax.data import behaviour
 from rgjax.models.behaviour import BehaviourModel, table_rows
 
-DATA = shop.following(20)
+DATA = ring.following(20)
 FOUND = behaviour.events(DATA, ["rating", "gap"], None)
 SIZES = {"rating": behaviour.RATING_BUCKETS, "gap": behaviour.GAP_BUCKETS}
 
 
 def _model(**options):
     config = ModelConfig(**({"layers": 2, "width": 16, "heads": 2, "dropout": 0.0} | options))
-    return BehaviourModel(config, table_rows(shop.ITEMS), jax.random.key(0), SIZES)
+    return BehaviourModel(config, table_rows(ring.ITEMS), jax.random.key(0), SIZES)
 
 
 def _row(users, length=24):
@@ -35,7 +35,7 @@ def test_the_future_changes_nothing(positions, block):
     model, batch = _model(positions=positions, block=block), _row([0])
     hidden = model(batch)
     later = {name: values.copy() for name, values in batch.items()}
-    later["tokens"][0, 3:] = (later["tokens"][0, 3:] + 5) % shop.ITEMS
+    later["tokens"][0, 3:] = (later["tokens"][0, 3:] + 5) % ring.ITEMS
     later["rating"][0, 3:] = 1
     np.testing.assert_allclose(model(later)[0, :3], hidden[0, :3], atol=1e-5)
     assert np.abs(model(later)[0, 3] - hidden[0, 3]).max() > 1e-3

@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 import pytest
-import shop
+import ring
 from flax import nnx
 
 from rgjax.config import BehaviourConfig, InputConfig, ModelConfig, ShopConfig
 from rgjax.rank.evidence import METHODS, Explainer
 from rgjax.tasks.behaviour import BehaviourTask
 
-DATA = shop.following(12)
+DATA = ring.following(12)
 
 
 @pytest.fixture(scope="module")

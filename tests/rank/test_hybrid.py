@@ -3,14 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import shop
+import ring
 from scipy import optimize, special
 
 from rgjax.data.interactions import last_out
 from rgjax.errors import UserError
 from rgjax.rank import evaluate, hybrid, markov, popularity
 
-DATA = shop.following(150)
+DATA = ring.following(150)
 TRAIN, VAL = last_out(DATA, 2)
 SEEN, TEST = last_out(DATA, 1)
 
@@ -29,7 +29,7 @@ def test_weights_are_the_maximum_of_the_likelihood():
 
 class _Noise:
     def scores(self, users):
-        return jnp.asarray(np.stack([np.random.default_rng(int(u)).normal(size=shop.ITEMS) for u in users]), jnp.float32)
+        return jnp.asarray(np.stack([np.random.default_rng(int(u)).normal(size=ring.ITEMS) for u in users]), jnp.float32)
 
 
 def test_what_predicts_gets_the_weight_and_noise_none():

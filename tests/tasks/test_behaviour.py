@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-import shop
+import ring
 from environment import QUICK, ROOT
 
 SMALL = {
@@ -36,7 +36,7 @@ def _refused(program, **flags):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    return shop.ml1m_folder(tmp_path_factory.mktemp("ml"), shop.following(200))
+    return ring.ml1m_folder(tmp_path_factory.mktemp("ml"), ring.following(200))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_recommendations_come_with_evidence_and_a_reason(run, source, tmp_path):
     summary = _run("recommend", workdir=folder, input=users, output=tmp_path / "out.jsonl", top=3, strangers="true", evidence="leave_one_out")
     assert summary["users"] == 4 and summary["recommendations"] == 12 and summary["strangers"] == 1
     first, later, history, stranger = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
-    known = {str(i + 1) for i in shop.following(200).history(0)}
+    known = {str(i + 1) for i in ring.following(200).history(0)}
     assert not known & {r["item"] for r in first["recommendations"]}
     assert history["recommendations"][0]["item"] == "6"  # the rule: one further
     assert "12" in [r["item"] for r in later["recommendations"]]  # the new event counts without training
@@ -104,8 +104,8 @@ def test_users_that_cannot_be_served_are_named(run, tmp_path, line, said):
     from rgjax.errors import UserError
 
     (tmp_path / "users.jsonl").write_text(json.dumps(line) + "\n")
-    data = shop.following(200)
-    named = type(data.items)([str(i + 1) for i in range(shop.ITEMS)], data.items.titles, data.items.attributes)
+    data = ring.following(200)
+    named = type(data.items)([str(i + 1) for i in range(ring.ITEMS)], data.items.titles, data.items.attributes)
     import dataclasses
 
     with pytest.raises(UserError, match=said):

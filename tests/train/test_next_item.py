@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import shop
+import ring
 from scipy import stats
 
 from rgjax.config import BehaviourConfig
 from rgjax.train import negatives, next_item, ranking_loss
 
-DATA = shop.following()
+DATA = ring.following()
 
 
 def _sigmoid(x):
@@ -19,7 +19,7 @@ def _sigmoid(x):
 
 def _batch(seed=0, rows=3, length=7):
     rng = np.random.default_rng(seed)
-    item = lambda: rng.integers(0, shop.ITEMS, (rows, length)).astype(np.int32)
+    item = lambda: rng.integers(0, ring.ITEMS, (rows, length)).astype(np.int32)
     segments = np.sort(rng.integers(1, 3, (rows, length)), axis=1).astype(np.int32)
     users = np.array([[10 * r + s for s in row] for r, row in enumerate(segments)], np.int32)
     weights = np.ones((rows, length), np.int32)
@@ -84,10 +84,10 @@ def test_draws_follow_their_distribution(kind):
     assert ids.shape == (3, 1, 3000) and counts.shape == (3, 7, 3000)
     np.testing.assert_array_equal(counts, np.asarray(ids) != batch["targets"][..., None])  # accidental hits, and nothing else
     expected = {
-        "uniform": np.ones(shop.ITEMS), "popularity": DATA.counts.astype(float),
-        "batch": np.bincount(batch["targets"].ravel(), minlength=shop.ITEMS).astype(float),
+        "uniform": np.ones(ring.ITEMS), "popularity": DATA.counts.astype(float),
+        "batch": np.bincount(batch["targets"].ravel(), minlength=ring.ITEMS).astype(float),
     }[kind]  # fmt: skip
-    found = np.bincount(np.asarray(ids).ravel(), minlength=shop.ITEMS)
+    found = np.bincount(np.asarray(ids).ravel(), minlength=ring.ITEMS)
     there = expected > 0
     assert found[~there].sum() == 0
     assert stats.chisquare(found[there], expected[there] / expected.sum() * found.sum()).pvalue > 1e-4
@@ -128,7 +128,7 @@ class _Model:
 
 def _model(seed=0):
     rng = np.random.default_rng(seed)
-    return _Model(jnp.asarray(rng.normal(size=(3, 7, 8)), jnp.float32), jnp.asarray(rng.normal(size=(shop.ITEMS, 8)), jnp.float32))
+    return _Model(jnp.asarray(rng.normal(size=(3, 7, 8)), jnp.float32), jnp.asarray(rng.normal(size=(ring.ITEMS, 8)), jnp.float32))
 
 
 def test_full_softmax_by_hand():
@@ -158,7 +158,7 @@ def test_sampled_objectives_by_hand(objective, kind):
             if objective == "sampled":
                 loss += np.log(np.exp(positive) + np.exp(scores).sum()) - positive
             else:
-                beta = 1.0 if objective == "bce" else ranking_loss.gbce_beta(shop.ITEMS, 5, config.gbce_t)
+                beta = 1.0 if objective == "bce" else ranking_loss.gbce_beta(ring.ITEMS, 5, config.gbce_t)
                 loss += -(beta * np.log(_sigmoid(positive)) + np.log(1 - _sigmoid(scores)).sum()) / max(len(scores), 1)
     assert float(found["loss"]) == pytest.approx(loss, rel=1e-4) and log_q.max() == 0.0
 

@@ -1,0 +1,77 @@
+"""Items by what is said of them: vectors for items that nobody had yet, in the space of a trained model.
+
+An item's words, attributes and triples are weighted by TF-IDF; a ridge regression from them to the vectors that the model learned for the
+items it knows places the others beside items that are described alike (as in DropoutNet's and CB2CF's reading of cold start: content is
+mapped to where behaviour would put it; Barkan et al. 2019, arXiv:1611.00384).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import lsmr
+
+from rgjax.data.interactions import Interactions, attribute_values
+from rgjax.errors import UserError
+from rgjax.rank.sequence import SequenceRecommender
+
+PENALTY = 1.0  # L2 of the regression on TF-IDF rows of unit length
+_WORDS = re.compile(r"[\u4e00-\u9fff]|\w+")
+
+
+def terms(title: str, attributes: dict, facts=()) -> list[str]:
+    """What an item is described by: words of the title (Chinese: characters and pairs of them), 'name=value', and 'relation>tail' of triples."""
+    words = _WORDS.findall(title.casefold())
+    pairs = [a + b for a, b in zip(words, words[1:], strict=False) if len(a) == len(b) == 1 and not (a + b).isascii()]
+    return [*words, *pairs, *(f"{n}={v}" for n in attributes for v in attribute_values(attributes, n)), *(f"{r}>{t}" for r, t in facts)]
+
+
+def features(described: list[list[str]], known: np.ndarray) -> sparse.csr_array:
+    """float64 [I, F]: TF-IDF rows of unit length, of terms that an item of bool `known` [I] has; zeros where nothing is said."""
+    numbers: dict[str, int] = {}
+    for item in np.flatnonzero(known):
+        for term in described[item]:
+            numbers.setdefault(term, len(numbers))
+    if not numbers:
+        raise UserError("No item of the catalogue has a title, an attribute or a triple, so new items can't be placed by them; add some.")
+    rows, columns = [], []
+    for item, words in enumerate(described):
+        kept = [numbers[word] for word in words if word in numbers]
+        rows += [item] * len(kept)
+        columns += kept
+    counts = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(described), len(numbers)))
+    counts.sum_duplicates()
+    seen = np.asarray((counts[known] > 0).sum(axis=0)).reshape(-1)
+    counts.data = np.log1p(counts.data)
+    weighted = counts @ sparse.diags_array(np.log((1 + known.sum()) / (1 + seen)) + 1)
+    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).reshape(-1))
+    return sparse.csr_array(sparse.diags_array(1 / np.maximum(norms, 1e-12)) @ weighted)
+
+
+def placed(described: sparse.csr_array, vectors_ID: np.ndarray, known: np.ndarray, penalty: float = PENALTY) -> np.ndarray:
+    """float32 [I, D]: `vectors_ID` of the known items, and for the others what the regression on the known ones says."""
+    target = np.asarray(vectors_ID, np.float64)[known]
+    mean = target.mean(axis=0)
+    weights = np.stack([lsmr(described[known], column, damp=penalty**0.5, atol=1e-8, btol=1e-8)[0] for column in (target - mean).T], axis=1)
+    return np.where(known[:, None], vectors_ID, mean + described @ weights).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlacedItems:
+    """A model of behaviour whose cold items stand where their description puts them."""
+
+    model: SequenceRecommender
+    vectors_ID: np.ndarray
+
+    def scores(self, users: np.ndarray) -> np.ndarray:
+        """float32 [B, I]."""
+        return self.model.user_vectors(users) @ self.vectors_ID.T
+
+
+def with_placed_items(model: SequenceRecommender, data: Interactions, known: np.ndarray) -> PlacedItems:
+    """`known` bool [I] are the items that the model was trained on."""
+    said = [terms(t, a, data.facts.get(i, ())) for i, (t, a) in enumerate(zip(data.items.titles, data.items.attributes, strict=True))]
+    return PlacedItems(model, placed(features(said, known), model.item_vectors(), known))
