@@ -2,10 +2,13 @@
 
     python -m launch.prepare --flagfile=configs/data/demo.cfg --output=/tmp/demo
     python -m launch.prepare --layout=examples --source=my.jsonl --output=/tmp/mine --controls='style=short|long'
+    python -m launch.prepare --layout=shop --source=FOLDER --output=/tmp/shop
 
 Layouts (--layout): 'examples' reads JSON lines of whole examples; 'tables' reads a folder of items, users, interactions and reasons as
 .csv, .jsonl or .parquet (columns: rgjax/data/readers/tables.py); 'demo' makes a synthetic shop; the others read public data sets.
-The split is decided by hash of the user, item or title, never by row. The same source and flags give the same bytes.
+Layouts of shops give interactions for recommenders instead, as Parquet tables: 'shop' reads a folder of own tables (columns:
+rgjax/data/shops/tables.py), 'demo_shop' makes one; 'ml1m', 'online_retail' and 'bundle_intent' are public.
+The split of examples is decided by hash of the user, item or title, never by row. The same source and flags give the same bytes.
 """
 
 from launch import app
@@ -16,7 +19,7 @@ def main() -> dict:
     """Reads the flags, prepares, and returns the summary that is printed last."""
     config = app.read(PrepareConfig)
     app.require(output=config.output)
-    if config.layout != "demo":
+    if config.layout not in ("demo", "demo_shop"):
         app.require(source=config.source)
     from rgjax.data.prepare import prepare
 

@@ -11,15 +11,19 @@ from rgjax.config.options import option
 class PrepareConfig:
     """Raw data -> a dataset folder."""
 
-    source: str = option("", "Folder or file with the raw data (not needed for --layout=demo).")
+    source: str = option("", "Folder or file with the raw data (not needed for --layout=demo and demo_shop).")
     output: str = option("", "Dataset folder to write; it must not exist yet unless --overwrite.")
     overwrite: bool = option(False, "Replace an existing dataset folder.")
     layout: str = option(
         "examples",
         "How the source is laid out: 'examples' is JSON lines of whole examples, 'tables' is items, users, interactions and "
-        "reasons as CSV, JSON lines or Parquet, 'demo' is the synthetic shop; the others are public layouts.",
-        choices=("examples", "tables", "demo", "llmxrec", "advertisegen", "taodescribe", "xrec"),
-    )
+        "reasons as CSV, JSON lines or Parquet, 'demo' is the synthetic shop; llmxrec to xrec are public layouts. The last five give a shop's "
+        "interactions for recommenders instead: 'shop' from own tables, 'demo_shop' synthetic, the others public.",
+        choices=(
+            "examples", "tables", "demo", "llmxrec", "advertisegen", "taodescribe", "xrec",
+            "shop", "demo_shop", "ml1m", "online_retail", "bundle_intent",
+        ),
+    )  # fmt: skip
     split_by: str = option(
         "user",
         "What decides the split, by hash, so that it never crosses one; 'source' keeps the files' own splits.",
@@ -42,10 +46,14 @@ class PrepareConfig:
     max_bad_share: float = option(0.01, "Refuse the source when more than this share of its lines is malformed.", low=0.0, high=1.0)
     max_tokens: int = option(512, "Length against which the report counts truncated examples, in tokens.", low=16)
     shard_examples: int = option(50_000, "Examples in one shard file.", low=1)
-    demo_users: int = option(400, "Users of the synthetic shop (--layout=demo).", low=20)
-    demo_items: int = option(120, "Items of the synthetic shop (--layout=demo).", low=20)
+    demo_users: int = option(400, "Users of the synthetic shop (--layout=demo and demo_shop).", low=20)
+    demo_items: int = option(120, "Items of the synthetic shop (--layout=demo and demo_shop).", low=20)
     demo_examples: int = option(2000, "Examples of the synthetic shop (--layout=demo).", low=20)
     seed: int = option(0, "Seed of the synthetic shop.", low=0)
+    now: str = option("", "Shops: seconds or an ISO date after which an event is an error; empty takes the clock.")
+    max_duplicate_share: float = option(
+        0.5, "Shops: refuse the source when more than this share of its events repeats an earlier one.", low=0.0, high=1.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)

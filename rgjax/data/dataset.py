@@ -118,6 +118,8 @@ class Dataset:
             raise UserError(f"{path} is damaged; prepare the dataset again.") from None
         if type(manifest) is not dict or manifest.get("format") != _FORMAT:
             raise UserError(f"{path} is not of format {_FORMAT}; prepare the dataset again with this version.")
+        if manifest.get("kind") == "shop":
+            raise UserError(f"{folder} holds a shop's interactions, not examples of reasons; prepare one with --layout=tables or a public layout.")
         try:
             dataset = cls(folder, manifest, hashlib.sha256(raw).hexdigest())
             check_shards(folder, dataset._shards())

@@ -1,4 +1,4 @@
-"""Raw data -> a dataset folder, in one streaming pass: read, work off (digest), count, write; then tokenizer and report.
+"""Raw data -> a dataset folder of examples, in one streaming pass: read, work off (digest), count, write; then tokenizer and report.
 
 Memory does not grow with the texts: besides hash tables (at most 150 bytes an example) there are the sample for the tokenizer and
 the samples for token lengths, both bounded in bytes.
@@ -27,11 +27,16 @@ FORMAT = 1
 _TOKENIZER_SAMPLE = (40_000, 16 << 20)  # most examples and bytes the tokenizer learns from
 _LENGTH_SAMPLE = (1_000, 8 << 20)  # most examples and bytes per split measured in tokens
 _HOPELESS = 100  # this many rows from the start without one example: the layout is wrong
-_RUN_ONLY = ("source", "output", "overwrite")  # say where, not what; left out so that equal data gives equal bytes
+# Say where, not what, or are for shops only; left out so that equal data gives equal bytes.
+_RUN_ONLY = ("source", "output", "overwrite", "now", "max_duplicate_share")
 
 
 def prepare(config: PrepareConfig) -> dict:
     """Writes the dataset folder `config.output`; returns its summary. Raises UserError, and then leaves nothing behind."""
+    from rgjax.data import prepare_shop  # it builds on this file
+
+    if config.layout in prepare_shop.LAYOUTS:
+        return prepare_shop.prepare_shop(config)
     start = time.monotonic()
     controls, others = records.parse_controls(config.controls), _others(config)
     with staging(pathlib.Path(config.output), config.overwrite) as folder:
