@@ -19,14 +19,15 @@ from rgjax.config import DecodeConfig, EvaluateConfig, RankingConfig, ShopConfig
 def main() -> dict:
     """Reads the flags, measures, prints the table, and returns the summary that is printed last."""
     config, given, shop = app.read(EvaluateConfig), app.read(DecodeConfig), app.read(ShopConfig)
-    if not shop.source:
+    on_the_spot = not config.workdir and bool(shop.source or config.dataset)
+    if not on_the_spot:
         app.require(workdir=config.workdir)
 
     from rgjax.tasks import ablation, forgetting, measure, ranking
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
-    if shop.source or workdir.read(config.workdir).get("task") == "behaviour":
+    if on_the_spot or workdir.read(config.workdir).get("task") == "behaviour":
         with app.progress("measuring") as show:
             result, table = ranking.evaluate(config, shop, app.read(RankingConfig), show)
         print(table)

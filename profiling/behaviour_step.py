@@ -37,11 +37,11 @@ USUAL = OptimizerConfig(learning_rate=1e-4, schedule="constant", warmup_steps=0,
 
 def interactions():
     """The shop of --source, or 1,000 users with histories as long as MovieLens 1M's (median 96, mean 165, log-normal) and Zipf's items."""
-    from rgjax.data import shops
+    from rgjax.data import shop_folder
     from rgjax.data.interactions import Catalogue, build
 
     if app.FLAGS.source:
-        return shops.open_any("", app.FLAGS.layout, app.FLAGS.source).data
+        return shop_folder.open_any("", app.FLAGS.layout, app.FLAGS.source).interactions
     rng, items = np.random.default_rng(0), app.FLAGS.items
     lengths = np.clip(np.exp(rng.normal(math.log(96), 1.04, 1000)), 18, 2300).astype(int)
     user = np.repeat(np.arange(1000), lengths)

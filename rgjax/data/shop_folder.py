@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgjax.data import bundles as bundles_lib
+from rgjax.data import shops
 from rgjax.data.bundles import Bundles
 from rgjax.data.dataset import check_size
 from rgjax.data.interactions import Catalogue, Interactions
@@ -37,6 +38,11 @@ class Shop:
     fingerprint: str
     manifest: dict
     bundles: Bundles | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was made by a program."""
+        return self.manifest.get("synthetic", False)
 
 
 def write(data: Interactions, folder: pathlib.Path, facts: dict, bundles: Bundles | None = None) -> dict:
@@ -89,6 +95,18 @@ def _texts(names) -> pa.Schema:
 
 def _json(dicts) -> list[str]:
     return [json.dumps(d, ensure_ascii=False) for d in dicts]
+
+
+def open_any(dataset: str, layout: str, source: str) -> Shop:
+    """A shop's dataset folder, or raw data in a layout; raises UserError unless just one of the two is named."""
+    if bool(dataset) == bool(source):
+        raise UserError("Give either --dataset (a shop's folder, written by launch.prepare) or --source with its --layout.")
+    if dataset:
+        return open_shop(dataset)
+    if not layout:
+        raise UserError(f"--source={source} needs --layout, which says how it is laid out; use one of {', '.join(shops.LAYOUTS)}.")
+    found = shops.load(layout, source)
+    return Shop(found.interactions, found.interactions.fingerprint(), {"name": layout}, found.bundles)
 
 
 def open_shop(folder: str | pathlib.Path) -> Shop:

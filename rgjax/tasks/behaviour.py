@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from scipy.special import logsumexp
 
 from rgjax.config import BehaviourConfig, InputConfig, ModelConfig, ShopConfig
-from rgjax.data import behaviour, holdout, shops
+from rgjax.data import behaviour, holdout, shop_folder
 from rgjax.data.interactions import Interactions
 from rgjax.data.streams import Streams
 from rgjax.errors import UserError
@@ -109,12 +109,12 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
-    shop = shops.open_any(inputs.dataset, sections["shop"].layout, sections["shop"].source)
-    task = BehaviourTask(shop.data, sections["shop"], config, inputs, sections["model"])
+    shop = shop_folder.open_any(inputs.dataset, sections["shop"].layout, sections["shop"].source)
+    task = BehaviourTask(shop.interactions, sections["shop"], config, inputs, sections["model"])
     groups.check(sections["optimizer"], task.factory, ALL.trained)
     optimizer.make(sections["optimizer"], train.steps, sections["adapter"])
     facts = {**sections, "task": NAME, "dataset_fingerprint": shop.fingerprint, "vocab_size": task.factory.vocab_size, "synthetic": shop.synthetic}
-    facts |= {"dataset_name": shop.name, "controls": {}, "counts": {"events": len(shop.data), "train": len(task.split.train)}}
+    facts |= {"dataset_name": shop.manifest["name"], "controls": {}, "counts": {"events": len(shop.interactions), "train": len(task.split.train)}}
     data = task.training_data(train.seed, share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from rgjax.data import shops
+from rgjax.data import shop_folder
 from rgjax.data.interactions import Interactions
-from rgjax.data.shops import Shop
+from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
 from rgjax.parallel import cluster
 from rgjax.parallel import mesh as mesh_lib
@@ -37,10 +37,10 @@ class BehaviourRun:
             raise UserError(f"{folder} trained a generator of reasons, no model of behaviour; give a run of --task={NAME}.")
         cluster.start(facts["train"].compilation_cache)
         there = facts["shop"]
-        shop = shops.open_any(dataset or facts["input"].dataset, there.layout, "" if dataset else there.source)
+        shop = shop_folder.open_any(dataset or facts["input"].dataset, there.layout, "" if dataset else there.source)
         if shop.fingerprint != facts["dataset_fingerprint"]:
             raise UserError(f"{dataset or facts['input'].dataset or there.source} is not the shop that {folder} was trained on; restore it.")
-        task = BehaviourTask(shop.data, there, facts["behaviour"], facts["input"], facts["model"])
+        task = BehaviourTask(shop.interactions, there, facts["behaviour"], facts["input"], facts["model"])
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         step = checkpoints.best if which == "best" else checkpoints.latest
         if step is None:

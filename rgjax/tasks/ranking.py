@@ -10,9 +10,10 @@ import time
 import numpy as np
 
 from rgjax.config import EvaluateConfig, RankingConfig, ShopConfig
-from rgjax.data import holdout, shops
+from rgjax.data import holdout, shop_folder
 from rgjax.data.holdout import Held, Split
 from rgjax.data.interactions import Interactions, attribute_values
+from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
 from rgjax.metrics import catalogue, exposure, ranking, recommender_definitions
 from rgjax.rank import hybrid, topk
@@ -36,11 +37,11 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     Raises UserError for an unknown model, a length of the list beyond the catalogue, or a run or shop that can't be read.
     """
     run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset) if config.workdir else None
-    found = run.shop if run else shops.open_any(config.dataset, shop.layout, shop.source)
+    found = run.shop if run else shop_folder.open_any(config.dataset, shop.layout, shop.source)
     if config.split == "train":
         raise UserError("--split=train holds nothing out; use val or test.")
-    split = run.task.split if run else holdout.split(found.data.named(), shop)
-    held, lengths = getattr(split, config.split), _lengths(how.at, len(found.data.items))
+    split = run.task.split if run else holdout.split(found.interactions.named(), shop)
+    held, lengths = getattr(split, config.split), _lengths(how.at, len(found.interactions.items))
     todo = [name for name in how.models.split(",") if name]
     if unknown := next((name for name in todo if name not in MODELS), None):
         raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
@@ -179,11 +180,12 @@ def _gaps(ndcg: np.ndarray, data: Interactions, users: np.ndarray, k: int) -> di
     return found
 
 
-def _about(found: shops.Shop, shop: ShopConfig, config: EvaluateConfig, split: Split, held: Held) -> dict:
+def _about(found: Shop, shop: ShopConfig, config: EvaluateConfig, split: Split, held: Held) -> dict:
     return {
-        "dataset": found.name, "fingerprint": found.fingerprint, "split": config.split, "synthetic": found.synthetic, "hold_out": shop.hold_out,
-        "trained_on_validation": shop.train_on_validation, "users": len(found.data.users), "items": len(found.data.items),
-        "events": len(found.data), "train_events": len(split.train), "ranking": "full catalogue, seen items left out, ties against the model",
+        "dataset": found.manifest["name"], "fingerprint": found.fingerprint, "split": config.split, "synthetic": found.synthetic,
+        "hold_out": shop.hold_out,
+        "trained_on_validation": shop.train_on_validation, "users": len(found.interactions.users), "items": len(found.interactions.items),
+        "events": len(found.interactions), "train_events": len(split.train), "ranking": "full catalogue, seen items left out, ties against the model",
         "cold_users": int(split.cold_users.sum()), "cold_items": int(split.cold_items.sum()), "asked": int((held.items >= 0).sum()),
     }  # fmt: skip
 

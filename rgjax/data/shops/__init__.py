@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pathlib
 
@@ -29,21 +28,3 @@ def load(layout: str, source: str, told: Options | None = None) -> Found:
 def read(layout: str, source: str) -> Interactions:
     """The interactions of a folder (or file) in a layout; raises UserError when files are missing or malformed."""
     return load(layout, source).interactions
-
-
-@dataclasses.dataclass(frozen=True)
-class Shop:
-    """Interactions with what tells them from others."""
-
-    name: str
-    data: Interactions
-    fingerprint: str
-    synthetic: bool = False
-
-
-def open_any(dataset: str, layout: str, source: str) -> Shop:
-    """A shop's dataset folder, or raw data in a layout; raises UserError unless just one of the two is named."""
-    if bool(dataset) == bool(source):
-        raise UserError("Give either --dataset (a folder of launch.prepare) or --source with its --layout.")
-    data = read(layout, source)
-    return Shop(layout, data, data.fingerprint())
