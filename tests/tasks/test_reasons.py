@@ -1,0 +1,70 @@
+"""Reasons beside recommendations: what the generator reads, and what of its text is shown."""
+
+import pytest
+
+from rgjax.config import RecommendConfig
+from rgjax.errors import UserError
+from rgjax.tasks.reasons import Reasons
+
+
+class _Writer:
+    """Writes what it was told, and keeps what it read."""
+
+    def __init__(self, *texts):
+        self.texts, self.read = list(texts), []
+
+    def write(self, examples, first):
+        self.read += examples
+        return [[self.texts[i % len(self.texts)]] for i in range(len(examples))]
+
+
+def _line(*items, control=None):
+    evidence = lambda: [
+        {"item": "h2", "title": "Fargo", "weight": 0.6, "place": 5, "shared": ["genre: Crime"], "attributes": {"genre": ["Crime"]}},
+        {"item": "h1", "title": "Alien", "weight": 0.4, "place": 2, "shared": [], "attributes": {}},
+    ]
+    found = [{"item": f"i{n}", "title": title, "attributes": {"genre": ["Crime", "Drama"]}, "evidence": evidence()} for n, title in enumerate(items)]
+    return {"user": "u1", "stranger": False, "control": control or {}, "recommendations": found}
+
+
+def _written(*texts, items=("Heat",), control=None, **flags):
+    writer = _Writer(*texts)
+    config = RecommendConfig(**({"evidence_events": 1} | flags))
+    lines = Reasons(config, writer if texts else None, {"style": ["short"]}).written([_line(*items, control=control)], 0)
+    return lines[0]["recommendations"], writer
+
+
+def test_the_generator_reads_the_evidence_in_order_of_time():
+    _, writer = _written("Fine.", control={"style": "short"})
+    (example,) = writer.read
+    assert [event["title"] for event in example["history"]] == ["Alien", "Fargo"] and example["item"]["title"] == "Heat"
+    assert example["control"] == {"style": "short"}
+
+
+def test_a_grounded_text_is_polished_and_says_what_it_names():
+    (found,), _ = _written('you liked "Fargo" ,and "Heat" is tense. you liked')
+    assert found["reason"] == 'You liked "Fargo", and "Heat" is tense.' and found["reason_from"] == "model" and found["reason_names"] == ["Fargo"]
+    assert found["evidence"] == [{"item": "h2", "title": "Fargo", "weight": 0.6, "shared": ["genre: Crime"]}]
+
+
+@pytest.mark.parametrize("text", ['You liked "Titanic".', "", "This is the world's best film."])
+def test_what_cannot_be_shown_gives_way_to_the_template(text):
+    (found,), _ = _written(text)
+    assert found["reason"] == 'Because you chose "Fargo", you may like "Heat" (Crime, Drama).' and found["reason_from"] == "template"
+
+
+def test_the_same_text_is_shown_once_in_a_list():
+    found, _ = _written("A tense film.", items=("Heat", "Ronin"))
+    assert [f["reason_from"] for f in found] == ["model", "template"] and '"Ronin"' in found[1]["reason"]
+
+
+def test_without_a_generator_there_is_the_template():
+    (found,), _ = _written(items=("英雄",))
+    assert found["reason"] == "因为你选过《Fargo》，为你推荐《英雄》（Crime、Drama）。"
+
+
+def test_banned_words_and_undeclared_codes():
+    (found,), _ = _written("A violent film. It is tense.", banned="violent")
+    assert found["reason"] == "It is tense."
+    with pytest.raises(UserError, match="style=long"):
+        _written("Fine.", control={"style": "long"})
