@@ -16,9 +16,8 @@ import numpy as np
 
 from rgjax.data import bundles as bundles_lib
 from rgjax.data.interactions import Catalogue, build
-from rgjax.data.readers import cells
 from rgjax.data.readers.columns import read_table
-from rgjax.data.shops.common import Found, Options, distinct, refuse_future
+from rgjax.data.shops.common import Found, Options, distinct, moment, refuse_future
 from rgjax.errors import UserError
 
 
@@ -32,7 +31,7 @@ def load(folder: pathlib.Path, told: Options) -> Found:
     path = _file(folder, "user_item")
     user = np.array([users[row[0]] for _, row in events], np.int32)
     item = np.array([_number(items.index, row[1], "item", path, number) for number, row in events], np.int32)
-    time = np.array([_seconds(row[2], path, number) for number, row in events], np.int64)
+    time = np.array([moment(row[2], path, number) for number, row in events], np.int64)
     refuse_future(time, f"{path}, row {{row}}", told)
     kept = distinct([user, item, time], path, told)
     data = build(list(users), items, user[kept], item[kept], time[kept], events=("purchase",), profiles=[{} for _ in users])
@@ -63,7 +62,7 @@ def _bundles(folder: pathlib.Path, items: Catalogue, users: dict[str, int]) -> b
     ]
     path = _file(folder, "user_bundle")
     whose = [
-        (_number(users, row[0], "user", path, number), _number(index, row[1], "bundle", path, number), _seconds(row[2], path, number))
+        (_number(users, row[0], "user", path, number), _number(index, row[1], "bundle", path, number), moment(row[2], path, number))
         for number, row in _rows(folder, "user_bundle", 3)
     ]
     bundle, item = np.array(rows).T
@@ -95,10 +94,3 @@ def _number(index: dict[str, int], name: str, kind: str, path: pathlib.Path, num
         known = {"item": "item_titles.csv", "bundle": "bundle_intent.csv", "user": "user_item.csv"}[kind]
         raise UserError(f"{path}, row {number}: {kind} '{name}' is not in {known}; add it there or drop the row.")
     return index[name]
-
-
-def _seconds(cell: str, path: pathlib.Path, number: int) -> int:
-    found = cells.seconds(cell, path, number)
-    if found is None:
-        raise UserError(f"{path}, row {number} has no time; add it or drop the row.")
-    return int(found)

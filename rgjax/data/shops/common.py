@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import pathlib
 import time as clock
 
@@ -46,6 +47,16 @@ def _date(text: str) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
 
 
+def moment(value, path: pathlib.Path, number: int) -> int:
+    """Whole seconds of the time in row `number`; raises UserError where it is empty or no time."""
+    found = cells.seconds(value, path, number)
+    if found is None:
+        raise UserError(f"{path.name}, row {number} has no time; add it or drop the row.")
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) < 2**62:  # neither is NaN
+        raise UserError(f"{path.name}, row {number}: time '{value}' is neither a number of seconds nor an ISO date; mend it.")
+    return math.floor(found)
+
+
 def refuse_future(time: np.ndarray, where: str, told: Options) -> None:
     """Raises UserError naming the first event after `told.now`; `where` says what row i is, as in 'events.csv, row {row}'."""
     late = np.flatnonzero(time > told.now)
@@ -53,7 +64,7 @@ def refuse_future(time: np.ndarray, where: str, told: Options) -> None:
         seconds = int(time[late[0]])
         try:
             shown = f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M}"
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, OSError):
             shown = f"{seconds:,} s"
         row = where.format(row=late[0] + 1)
         raise UserError(f"{row}: its time {shown} lies in the future; give seconds since 1970 (not milliseconds), mend it, or set --now.")

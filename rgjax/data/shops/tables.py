@@ -26,7 +26,7 @@ from rgjax.data import bundles as bundles_lib
 from rgjax.data.interactions import Catalogue, Interactions, build
 from rgjax.data.readers import cells
 from rgjax.data.readers.columns import read_table, table_path
-from rgjax.data.shops.common import Found, Options, distinct, refuse_future
+from rgjax.data.shops.common import Found, Options, distinct, moment, refuse_future
 from rgjax.errors import UserError
 
 _MOST_EVENTS = 127  # kinds of events; their numbers are int8
@@ -78,16 +78,14 @@ def _events(path: pathlib.Path, items: Catalogue, profiles: dict, told: Options,
     for number, row in read_table(path, ("user", "item", "time")):
         user = users.setdefault((cells.text(row["user"]) or "").strip(), len(users))
         item = _number(items.index, cells.name_of(row, "item", path, number), "item", "items", path, number)
-        time = cells.seconds(row["time"], path, number)
-        if time is None:
-            raise UserError(f"{path.name}, row {number} has no time; add it or drop the row.")
+        time = moment(row["time"], path, number)
         event = events.setdefault(cells.text(row.get("event")) or "interaction", len(events))
         if event >= _MOST_EVENTS:
             raise UserError(f"{path.name}, row {number}: more than {_MOST_EVENTS} kinds of events; the column event is to name a kind.")
         basket = row.get("basket")
         basket = -1 if basket is None else baskets.setdefault((user, str(basket)), len(baskets))
         at[len(rows)] = number
-        rows.append((user, item, int(time), event, basket))
+        rows.append((user, item, time, event, basket))
         others.append([cells.quantity(row, name, path, number) for name in ("rating", "price", "quantity")])
     if not rows:
         raise UserError(f"{path} is empty; it needs one row per interaction.")
@@ -149,5 +147,5 @@ def _bundles(folder: pathlib.Path, path: pathlib.Path | None, items: Catalogue, 
     for number, row in read_table(owners, ("user", "bundle")) if owners else ():
         user = _number(known, cells.name_of(row, "user", owners, number), "user", "interactions", owners, number)
         pairs.append((user, _number(index, cells.name_of(row, "bundle", owners, number), "bundle", "bundles", owners, number)))
-        times.append(int(cells.seconds(row.get("time"), owners, number) or 0))
+        times.append(0 if row.get("time") is None else moment(row["time"], owners, number))
     return bundles_lib.build(list(index), *np.array(rows).T, len(items), intents, pairs, times)
