@@ -58,6 +58,17 @@ def test_it_learns_the_rule_and_beats_popularity(run, source):
     assert kept["low"] <= kept["value"] <= kept["high"] and kept["value"] == found["behaviour"]["hr@1"]
 
 
+def test_cold_users_and_items_are_measured_apart(source, tmp_path, compilation_cache):
+    flags = SMALL | {"source": source, "workdir": tmp_path / "w", "compilation_cache": compilation_cache, "cold_users": 0.1, "cold_items": 0.25}
+    _run("train", **flags, steps=40)
+    found = _run("evaluate", workdir=tmp_path / "w", split="test", models="popularity,markov", at=5, resamples=100)
+    users = {name: values["users"] for name, values in found.items() if name != "about"}
+    assert users["behaviour"] > 2 * users["behaviour, cold users"] > 0 and users["behaviour, cold items"] > 0
+    assert sum(users[f"behaviour{kind}"] for kind in ("", ", cold users", ", cold items")) <= found["about"]["asked"] == 200
+    assert found["behaviour, cold users"]["hr@5"] > 2 * found["popularity, cold users"]["hr@5"]
+    assert found["about"]["cold_items"] > 0 and found["popularity, cold items"]["hr@5"] == 0.0
+
+
 def test_a_run_in_two_parts_is_the_run_in_one(run, source, tmp_path, compilation_cache):
     flags = SMALL | {"source": source, "workdir": tmp_path / "parts", "compilation_cache": compilation_cache, "schedule": "constant"}
     whole = _run("train", **flags | {"workdir": tmp_path / "whole"}, steps=60)
