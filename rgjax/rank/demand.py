@@ -24,11 +24,13 @@ class Demand:
     """Weekly demand of I items in W weeks, oldest first.
 
     `quantity` float64 [I, W] is pieces sold (events count 1 where the source has no quantities). `price` float64 [I, W] is the mean price
-    paid so far in the item's latest week with a sale, NaN before its first. `starts` int64 [W] are seconds.
+    paid in the item's latest week with a sale up to then, NaN before its first. `orders` float64 [I, W] counts the events: many
+    pieces in few orders will hardly come again. `starts` int64 [W] are seconds.
     """
 
     quantity: np.ndarray
     price: np.ndarray
+    orders: np.ndarray
     starts: np.ndarray
 
     @property
@@ -47,14 +49,15 @@ def weekly(data: Interactions) -> Demand:
     kept = week >= 0
     item, week, shape = data.item[kept], week[kept], (len(data.items), weeks)
     pieces = np.nan_to_num(data.quantity[kept].astype(float), nan=1.0)
-    quantity, paid, priced = (np.zeros(shape) for _ in range(3))
+    quantity, orders, paid, priced = (np.zeros(shape) for _ in range(4))
     np.add.at(quantity, (item, week), pieces)
+    np.add.at(orders, (item, week), 1)
     known = ~np.isnan(data.price[kept])
     np.add.at(paid, (item[known], week[known]), (pieces * data.price[kept])[known])
     np.add.at(priced, (item[known], week[known]), pieces[known])
     with np.errstate(invalid="ignore", divide="ignore"):
         price = _carried(paid / priced)
-    return Demand(quantity, price, end - WEEK * np.arange(weeks, 0, -1))
+    return Demand(quantity, price, orders, end - WEEK * np.arange(weeks, 0, -1))
 
 
 def _carried(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ in their random start are averaged.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,9 @@ import optax
 
 from rgjax.rank.demand import _YEAR, TEST_WEEKS, Demand
 
-CANDIDATES = ("last week", "mean of 4", "median of 4", "mean of 8", "median of 8", "mean of 13", "nothing")
+CANDIDATES = ("last week", "mean of 4", "median of 4", "mean of 8", "median of 8", "mean of 13", "mean of 8 but the best", "usual orders", "nothing")
 _FIRST = 8  # weeks that must lie before an origin
-_WIDTH, _BATCH, _STEPS, _RATE, _MEMBERS = 64, 4096, 2000, 2e-3, 3
+_WIDTH, _BATCH, _STEPS, _RATE, _MEMBERS = 64, 4096, 1000, 1e-3, 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,10 +48,15 @@ def inputs(demand: Demand, origin: int, h: int, seasonal: bool) -> tuple[np.ndar
     """
     past = demand.quantity[:, :origin]
     recent = np.pad(past, ((0, 0), (max(0, 13 - origin), 0)))[:, -13:]
+    orders = np.pad(demand.orders[:, :origin], ((0, 0), (max(0, 8 - origin), 0)))[:, -8:]
+    sizes = np.where(orders > 0, recent[:, -8:] / np.maximum(orders, 1), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows without any order: 0 pieces each
+        usual_orders = orders[:, -4:].mean(1) * np.nan_to_num(np.nanmedian(sizes, 1))
     candidates = np.stack(
         [
             recent[:, -1], recent[:, -4:].mean(1), np.median(recent[:, -4:], 1), recent[:, -8:].mean(1), np.median(recent[:, -8:], 1),
-            recent.mean(1), np.zeros(len(past)),
+            recent.mean(1), np.sort(recent[:, -8:], 1)[:, :-1].mean(1), usual_orders, np.zeros(len(past)),
         ],
         1,
     )  # fmt: skip
@@ -64,7 +70,8 @@ def inputs(demand: Demand, origin: int, h: int, seasonal: bool) -> tuple[np.ndar
     columns = [
         np.log1p(recent[:, -8:] / scale), np.log1p(candidates[:, :-1] / scale), np.log(scale), np.log1p(past.mean(1, keepdims=True)),
         (recent[:, -8:] == 0).mean(1, keepdims=True), np.log1p(recent[:, -8:].std(1, keepdims=True) / scale),
-        np.minimum(age, 26)[:, None], cheaper[:, None], np.log1p(usual)[:, None], np.tile([h, *shop], (len(past), 1)),
+        np.minimum(age, 26)[:, None], cheaper[:, None], np.log1p(usual)[:, None], np.log1p(orders[:, -4:]),
+        np.log1p(orders.mean(1, keepdims=True)), np.tile([h, *shop], (len(past), 1)),
     ]  # fmt: skip
     if seasonal:
         phase = 2 * np.pi * ((demand.starts[0] / (7 * 86_400) + origin + h - 1) % _YEAR) / _YEAR
