@@ -9,6 +9,7 @@ in their random start are averaged.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 
 import jax
@@ -20,7 +21,7 @@ from rgjax.rank.demand import _YEAR, TEST_WEEKS, Demand
 
 CANDIDATES = ("last week", "mean of 4", "median of 4", "mean of 8", "median of 8", "mean of 13", "mean of 8 but the best", "usual orders", "nothing")
 _FIRST = 8  # weeks that must lie before an origin
-_WIDTH, _BATCH, _STEPS, _RATE, _MEMBERS = 64, 4096, 1000, 1e-3, 3
+_WIDTH, _BATCH, _RATE, _MEMBERS = 64, 4096, 1e-3, 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ def inputs(demand: Demand, origin: int, h: int, seasonal: bool) -> tuple[np.ndar
     return np.concatenate(columns, 1).astype(np.float32), candidates.astype(np.float32)
 
 
-def fit(demand: Demand, cut: int, seed: int = 0) -> Model:
+def fit(demand: Demand, cut: int, seed: int = 0, steps: int = 1000) -> Model:
     """Fits to the weeks before `cut` (a week's number), forecast 1 to 8 weeks ahead from every origin that has 8 weeks before it.
 
     Seasons are learnt only from more than a year and 8 weeks: a calendar seen once tells nothing about the next one.
@@ -96,7 +97,7 @@ def fit(demand: Demand, cut: int, seed: int = 0) -> Model:
     features, candidates, actual = (np.concatenate(column) for column in zip(*rows, strict=True))
     center, spread = features.mean(0), features.std(0) + 1e-3
     scale = np.float32(max(actual.mean(), 1e-6))
-    weights = _fit((features - center) / spread, candidates / scale, actual / scale, jax.random.split(jax.random.key(seed), _MEMBERS))
+    weights = _fit((features - center) / spread, candidates / scale, actual / scale, jax.random.split(jax.random.key(seed), _MEMBERS), steps)
     return Model(jax.tree.map(np.asarray, weights), center, spread, seasonal)
 
 
@@ -118,10 +119,10 @@ def _members(weights: dict, features: jax.Array, candidates: jax.Array) -> jax.A
     return jax.vmap(_predict, (0, None, None))(weights, features, candidates)
 
 
-@jax.jit
-def _fit(features: jax.Array, candidates: jax.Array, actual: jax.Array, keys: jax.Array) -> dict:
+@functools.partial(jax.jit, static_argnames="steps")
+def _fit(features: jax.Array, candidates: jax.Array, actual: jax.Array, keys: jax.Array, steps: int) -> dict:
     """Adam on the mean absolute error with a cosine decay; the networks are fitted side by side."""
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_decay_schedule(_RATE, _STEPS), weight_decay=1e-3))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_decay_schedule(_RATE, steps), weight_decay=1e-3))
 
     def loss(weights, rows):
         return jnp.abs(_predict(weights, features[rows], candidates[rows]) - actual[rows]).mean()
@@ -134,9 +135,6 @@ def _fit(features: jax.Array, candidates: jax.Array, actual: jax.Array, keys: ja
 
     def member(key):
         start = _start(key, features.shape[1])
-        return jax.lax.scan(step, (start, optimizer.init(start)), jax.random.split(key, _STEPS))[0][0]
+        return jax.lax.scan(step, (start, optimizer.init(start)), jax.random.split(key, steps))[0][0]
 
     return jax.lax.map(member, keys)
-
-
-__all__ = ["CANDIDATES", "Model", "fit", "inputs"]
