@@ -99,7 +99,8 @@ def _bundles(follows: dict[int, list[int]], items: int, data) -> bundles_lib.Bun
     names = [f"b{n}" for n in range(len(follows))]
     made = bundles_lib.build(names, bundle, item, items)
     user, owned = (data.matrix @ made.items.T > 2.5).nonzero()
-    latest = [data.time[(data.user == u) & np.isin(data.item, made.members(b))].max() for u, b in zip(user, owned, strict=True)]
+    own = [slice(data.offsets[u], data.offsets[u + 1]) for u in user]
+    latest = [data.time[o][np.isin(data.item[o], made.members(b))].max() for o, b in zip(own, owned, strict=True)]
     intents = [f"{data.items.titles[lead].lower()} and what goes with it in {_category(data, lead)}" for lead in follows]
     return bundles_lib.build(names, bundle, item, items, intents, np.stack([user, owned], 1), latest)
 

@@ -41,3 +41,16 @@ def test_missing_flags_are_named(tmp_path):
     done = launch("--layout=examples", f"--output={tmp_path / 'out'}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--source is missing" in done.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_a_shops_flagfile_runs_and_an_unknown_item_is_one_sentence(tmp_path):
+    done = launch("--flagfile=configs/data/demo_shop.cfg", f"--output={tmp_path / 'demo'}", "--demo_users=30", "--demo_items=30")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["counts"]["users"] == 30
+    source = tmp_path / "tables"
+    source.mkdir()
+    (source / "items.csv").write_text("item\na\n")
+    (source / "interactions.csv").write_text("user,item,time\nu,b,5\n")
+    done = launch("--layout=shop", f"--source={source}", f"--output={tmp_path / 'out'}")
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "") and "item 'b' is not in the table of items" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo", "tables"]

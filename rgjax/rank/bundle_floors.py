@@ -1,0 +1,150 @@
+"""Floors for bundles: which item completes one, and which intent one serves.
+
+Completion: every item of the catalogue but those of the case's context is scored, and the held-out one is ranked among them. Knowledge
+comes from the bundles of the train split, from the titles, and from interactions that no other bundle gives away. The intent of a test
+bundle is that of the train bundle whose texts are most similar.
+
+In bundle_intent several bundles come from one shopping session and the split is over bundles, so a train bundle may hold most of a test
+bundle's items: read co-occurrence's figures as upper ends, and never take interactions as they are (on the raw user_item rows item-kNN
+finds 95 to 100 % of the held-out items).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import sparse
+
+from rgjax.data.bundles import Bundles, Case, completion_cases, without_bundles
+from rgjax.data.interactions import Catalogue, Interactions
+from rgjax.metrics import overlap
+
+_WORD = re.compile(r"\w+")
+
+
+def vectors(texts: Sequence[str]) -> sparse.csr_array:
+    """float32 [N, V]: TF-IDF of lower-cased words, 1 + log tf times log((1 + N) / (1 + df)) + 1, rows of length 1 (0 where empty)."""
+    vocabulary: dict[str, int] = {}
+    cells = [(n, vocabulary.setdefault(word, len(vocabulary))) for n, text in enumerate(texts) for word in _WORD.findall(text.lower())]
+    row, column = np.array(cells, int).reshape(-1, 2).T
+    counts = sparse.csr_array((np.ones(len(cells), np.float32), (row, column)), shape=(len(texts), max(len(vocabulary), 1)))
+    counts.sum_duplicates()
+    rarity = np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
+    counts.data = ((1 + np.log(counts.data)) * rarity[counts.indices]).astype(np.float32)
+    return _unit(counts)
+
+
+def _unit(rows: sparse.csr_array) -> sparse.csr_array:
+    """The rows at length 1; empty ones stay empty."""
+    length = np.sqrt(np.asarray((rows * rows).sum(1)).reshape(-1))
+    return sparse.csr_array(sparse.diags_array(1 / np.where(length > 0, length, 1)) @ rows)
+
+
+def text_of(items: Catalogue, item: int) -> str:
+    """Title and all attributes of one item, as one text."""
+    values = items.attributes[item].values()
+    return " ".join([items.titles[item], *(" ".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v) for v in values)])
+
+
+# A scorer maps (cases, items of a context) to scores: float [C, I].
+Scorer = Callable[[sparse.csr_array], np.ndarray]
+
+
+def popularity(bundles: Bundles) -> Scorer:
+    """How many train bundles hold the item."""
+    counts = np.asarray(bundles.items[bundles.of("train")].sum(0), float)
+    return lambda contexts: np.tile(counts, (contexts.shape[0], 1))
+
+
+def neighbours(rows: sparse.csr_array) -> Scorer:
+    """Sum over the context of the cosine between items, each item being its column of `rows` [N, I] (bundles or users)."""
+    columns = _unit(sparse.csr_array(rows.T))
+    return lambda contexts: (contexts @ columns @ columns.T).toarray()
+
+
+def similar_titles(items: Catalogue) -> Scorer:
+    """Sum over the context of the cosine between TF-IDF vectors of titles."""
+    table = vectors(items.titles)
+    return lambda contexts: (contexts @ table @ table.T).toarray()
+
+
+def together(scorers: Sequence[Scorer]) -> Scorer:
+    """The sum of several scores, each divided by its largest value of the case."""
+
+    def score(contexts: sparse.csr_array) -> np.ndarray:
+        parts = [scorer(contexts) for scorer in scorers]
+        return sum(part / np.maximum(part.max(1, keepdims=True), 1e-9) for part in parts)
+
+    return score
+
+
+def ranks(scores: np.ndarray, contexts: sparse.csr_array, targets: np.ndarray) -> np.ndarray:
+    """float [C]: the target's place from 1 among all items but those of its context; ties share the mean of their places."""
+    scores = np.where(contexts.toarray() > 0, -np.inf, scores)
+    own = scores[np.arange(len(targets)), targets][:, None]
+    return 1 + (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
+
+
+def hits(places: np.ndarray, k: int = 10) -> dict[str, float]:
+    """HR@k = share of places <= k; NDCG@k = mean of 1 / log2(1 + place) where the place is <= k, else 0."""
+    inside = places <= k
+    return {f"hr@{k}": float(inside.mean()), f"ndcg@{k}": float(np.where(inside, 1 / np.log2(1 + places), 0).mean())}
+
+
+def contexts_of(cases: Sequence[Case], items: int) -> sparse.csr_array:
+    """float32 [C, I]: ones at the items of each case's context."""
+    row = np.repeat(np.arange(len(cases)), [len(case.context) for case in cases])
+    column = np.concatenate([case.context for case in cases])
+    return sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=(len(cases), items))
+
+
+def completion(data: Interactions, bundles: Bundles, split: str = "test") -> dict:
+    """HR@10 and NDCG@10 of every floor on the held-out items of `split`, ranked among the whole catalogue."""
+    cases = completion_cases(bundles, split)
+    contexts, targets = contexts_of(cases, len(data.items)), np.array([case.target for case in cases])
+    train = bundles.items[bundles.of("train")]
+    both = sparse.vstack([train, without_bundles(data, bundles).matrix])
+    scorers = {
+        "popularity": popularity(bundles),
+        "knn_bundles": neighbours(train),
+        "knn_bundles_users": neighbours(both),
+        "titles": similar_titles(data.items),
+        "knn_and_titles": together([neighbours(both), similar_titles(data.items)]),
+    }
+    found = {name: hits(ranks(scorer(contexts), contexts, targets)) for name, scorer in scorers.items()}
+    known = float(np.isin(targets, train.indices).mean())
+    return {"cases": len(cases), "items": len(data.items), "targets_in_train": known, "floors": found}
+
+
+def nearest_intents(items: Catalogue, bundles: Bundles, split: str = "test") -> tuple[list[str], list[str]]:
+    """(the intent of the most similar train bundle, the true one) for every bundle of `split` whose intent is known.
+
+    Similarity is the cosine between TF-IDF vectors of the titles and attributes of all items of a bundle; the first wins a tie.
+    """
+    stated = lambda name: [n for n in bundles.of(name) if bundles.intents[n]]
+    train, wanted = stated("train"), stated(split)
+    texts = [" ".join(text_of(items, i) for i in bundles.members(n)) for n in (*train, *wanted)]
+    table = vectors(texts)
+    best = (table[len(train) :] @ table[: len(train)].T).toarray().argmax(1)
+    return [bundles.intents[train[i]] for i in best], [bundles.intents[n] for n in wanted]
+
+
+def intents(items: Catalogue, bundles: Bundles, split: str = "test") -> dict:
+    """ROUGE and BLEU (x100) of `nearest_intents`, and of the train split's most frequent intent for comparison."""
+    retrieved, wanted = nearest_intents(items, bundles, split)
+    stated = [bundles.intents[n] for n in bundles.of("train") if bundles.intents[n]]
+    common = max(sorted(set(stated)), key=stated.count)
+    found = {}
+    for name, outputs in (("nearest_bundle", retrieved), ("most_frequent", [common] * len(wanted))):
+        scores = overlap.metrics(outputs, wanted, "en")
+        found[name] = {metric: round(scores[metric].value, 3) for metric in ("rouge_1", "rouge_l", "bleu_1", "bleu_2", "bleu_4")}
+        found[name]["exact"] = round(100 * math.fsum(o.lower() == w.lower() for o, w in zip(outputs, wanted, strict=True)) / len(wanted), 3)
+    return {"bundles": len(wanted), "intents": found}
+
+
+def evaluate(data: Interactions, bundles: Bundles, split: str = "test") -> dict:
+    """Both tasks' floors."""
+    return {"completion": completion(data, bundles, split), "intent": intents(data.items, bundles, split)}
