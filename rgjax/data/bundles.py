@@ -109,3 +109,16 @@ def without_bundles(data: Interactions, bundles: Bundles, split: str = "train") 
         (kept if inside[bundle] else hidden).update((user, item, time) for item in bundles.members(bundle).tolist())
     events = zip(data.user.tolist(), data.item.tolist(), data.time.tolist(), strict=True)
     return data.where(np.fromiter((e in kept or e not in hidden for e in events), bool, len(data)))
+
+
+def beside_train(bundles: Bundles) -> np.ndarray:
+    """bool [N]: whether a train bundle (another one) belongs to the same user at the same time, as where both come from one session."""
+    inside, moments = bundles.splits == SPLITS.index("train"), {}
+    rows = [(bundle, (user, time)) for (user, bundle), time in zip(bundles.pairs.tolist(), bundles.time.tolist(), strict=True)]
+    for bundle, moment in rows:
+        if inside[bundle]:
+            moments.setdefault(moment, set()).add(bundle)
+    found = np.zeros(len(bundles), bool)
+    for bundle, moment in rows:
+        found[bundle] |= bool(moments.get(moment, set()) - {bundle})
+    return found

@@ -102,6 +102,17 @@ def test_events_that_only_a_held_out_bundle_explains_are_taken_out():
     assert left == {(0, 0, 10), (0, 1, 10), (0, 2, 11), (0, 4, 10), (1, 2, 10)}
 
 
+def test_bundles_of_a_session_with_a_train_bundle_are_told():
+    ids = [f"b{n}" for n in range(60)]
+    splits = bundles_lib.build(ids, np.repeat(np.arange(60), 2), np.tile([0, 1], 60), 5).splits
+    (train, lone), test = np.flatnonzero(splits == 0)[:2], np.flatnonzero(splits == 2)[:3]
+    chosen = [ids[n] for n in (train, lone, *test)]
+    # (user, time): the first test bundle shares both with a train bundle, the second only the user, the third only the time.
+    pairs, time = [(0, 0), (5, 1), (0, 2), (0, 3), (1, 4)], [10, 10, 10, 11, 10]
+    bundles = bundles_lib.build(chosen, np.repeat(np.arange(5), 2), np.tile([0, 1], 5), 5, [""] * 5, pairs, time)
+    assert bundles_lib.beside_train(bundles).tolist() == [False, False, True, False, False]
+
+
 def test_a_bundle_of_one_is_refused():
     with pytest.raises(UserError, match="Bundle 'b' holds 1 different item"):
         bundles_lib.build(["a", "b"], [0, 0, 1, 1], [0, 1, 2, 2], 3)

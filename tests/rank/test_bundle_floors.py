@@ -56,6 +56,9 @@ def test_every_floor_but_popularity_finds_the_group():
     scores = {name: s["hr@10"] for name, s in found["floors"].items()}
     assert found["cases"] == len(bundles.of("test")) and found["items"] == 72 and found["targets_in_train"] == 1
     assert scores["popularity"] < 0.5 and min(v for n, v in scores.items() if n != "popularity") == 1
+    assert found["fresh_cases"] == found["cases"] and found["fresh"] == found["floors"]
+    shared = bundles_lib.Bundles(bundles.ids, bundles.items, bundles.intents, bundles.pairs * [0, 1], bundles.time * 0)
+    assert floors.completion(data, shared)["fresh_cases"] == 0 and floors.completion(data, shared)["fresh"] == {}
     assert all(s["ndcg@10"] <= s["hr@10"] for s in found["floors"].values())
 
 
