@@ -6,6 +6,7 @@
     python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
     python -m launch.evaluate --flagfile=configs/ml1m_floors.cfg --source=FOLDER    (recommenders fitted on the spot, no run needed)
+    python -m launch.evaluate --dataset=SHOP --measure=demand    (forecasts of weekly demand; or basket, bundles)
 
 A run of --task=behaviour is measured by where it ranks what was held out, beside --models. Decoding flags that are left out are the run's own.
 """
@@ -23,13 +24,18 @@ def main() -> dict:
     if not on_the_spot:
         app.require(workdir=config.workdir)
 
-    from rgjax.tasks import ablation, forgetting, measure, ranking
+    from rgjax.tasks import ablation, forgetting, measure, ranking, shop_report
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
+    ranks = app.read(RankingConfig)
+    if on_the_spot and ranks.measure != "ranking":
+        result, table = shop_report.report(ranks.measure, config, shop)
+        print(table)
+        return result
     if on_the_spot or workdir.read(config.workdir).get("task") == "behaviour":
         with app.progress("measuring") as show:
-            result, table = ranking.evaluate(config, shop, app.read(RankingConfig), show)
+            result, table = ranking.evaluate(config, shop, ranks, show)
         print(table)
         return result
     if config.ablate_vectors:

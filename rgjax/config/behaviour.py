@@ -27,6 +27,12 @@ class ShopConfig:
 class RankingConfig:
     """How rankings are measured."""
 
+    measure: str = option(
+        "ranking",
+        "What is measured of a shop: where the next item is ranked, forecasts of the items' weekly demand, the next order ('basket'), or "
+        "floors of completing bundles and of writing their intents.",
+        choices=("ranking", "demand", "basket", "bundles"),
+    )
     models: str = option(
         "popularity,markov,knn,ease",
         "Comma-separated recommenders that are fitted on the spot: popularity, markov, knn, ease, als, bpr, lightgcn; empty fits none.",

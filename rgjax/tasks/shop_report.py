@@ -1,0 +1,53 @@
+"""What can be said of a shop's data without a trained run: forecasts of demand, the next order, and floors for bundles."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from rgjax.config import EvaluateConfig, ShopConfig
+from rgjax.data import shop_folder
+from rgjax.data.shop_folder import Shop
+from rgjax.errors import UserError
+from rgjax.rank import bundle_floors, demand, next_basket
+from rgjax.train.workdir import replace_text
+
+
+def report(what: str, config: EvaluateConfig, shop: ShopConfig) -> tuple[dict, str]:
+    """(what was measured, a table); `what` is 'demand', 'basket' or 'bundles'. Writes evaluation.json into --output if one is given.
+
+    Raises UserError where the shop has no bundles, orders or quantities to measure by.
+    """
+    found = shop_folder.open_any(config.dataset, shop.layout, shop.source)
+    result = {"demand": _demand, "basket": _basket, "bundles": _bundles}[what](found, config.split)
+    lines = []
+    for name, values in result.items():
+        if isinstance(values, dict):
+            lines += [f"{name}"] + [f"  {key:<24}{_shown(value)}" for key, value in values.items()]
+        else:
+            lines.append(f"{name:<26}{_shown(values)}")
+    result |= {"dataset": found.manifest["name"], "fingerprint": found.fingerprint, "synthetic": found.synthetic}
+    if config.output:
+        pathlib.Path(config.output).mkdir(parents=True, exist_ok=True)
+        replace_text(pathlib.Path(config.output, "evaluation.json"), json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return result, "\n".join(lines)
+
+
+def _shown(value) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _demand(found: Shop, split: str) -> dict:
+    return demand.evaluate(found.interactions)
+
+
+def _basket(found: Shop, split: str) -> dict:
+    return next_basket.evaluate(found.interactions)
+
+
+def _bundles(found: Shop, split: str) -> dict:
+    if found.bundles is None:
+        raise UserError(f"The shop '{found.manifest['name']}' has no bundles; measure another, or leave --measure out.")
+    return bundle_floors.evaluate(found.interactions, found.bundles, split)
