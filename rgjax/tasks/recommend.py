@@ -103,7 +103,7 @@ def _allowed(config: RecommendConfig, items: Catalogue) -> np.ndarray:
 
 def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: RecommendConfig) -> dict:
     """One output line but for the reasons; "known" holds the events that evidence numbers point at, until the reasons are written."""
-    data, chosen = explainer.recommender.found.interactions, best.items[user][best.items[user] >= 0]
+    data, chosen = explainer.recommender.found.data, best.items[user][best.items[user] >= 0]
     stranger = bool(asked.strangers[user])
     events = np.zeros(0, np.int64) if stranger else explainer.events(user)["tokens"]
     given = None
