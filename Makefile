@@ -4,6 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO = runs/demo
 DATA = runs/demo-data
+SHOP = runs/demo-shop
 PROFILE = runs/profile
 SMALL = --flagfile=configs/demo.cfg --dataset=$(DATA) --batch_size=8
 
@@ -28,6 +29,12 @@ demo: $(VENV)/.base
 	$(RUN) -m launch.export --workdir=$(DEMO) --output=$(DEMO)/export
 	$(RUN) -m launch.report --workdir=$(DEMO)
 	$(RUN) -m launch.show --workdir=$(DEMO) --count=10
+	@rm -rf $(SHOP) $(DEMO)-behaviour
+	$(RUN) -m launch.prepare --flagfile=configs/data/demo_shop.cfg --output=$(SHOP)
+	$(RUN) -m launch.train --flagfile=configs/demo_behaviour.cfg --dataset=$(SHOP) --workdir=$(DEMO)-behaviour
+	@for user in 1 2 3; do echo "{\"user\": \"u$$user\"}"; done > $(DEMO)-behaviour/users.jsonl
+	$(RUN) -m launch.recommend --workdir=$(DEMO)-behaviour --reasons=$(DEMO) --input=$(DEMO)-behaviour/users.jsonl --top=3 \
+		--output=$(DEMO)-behaviour/recommended.jsonl --overwrite
 
 test: $(VENV)/.test
 	$(RUN) -m pytest -n 2 --dist loadfile

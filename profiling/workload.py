@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from launch import app
-from rgjax.config import AdapterConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
 from rgjax.errors import UserError
 
-CONFIGS = (InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig)
+CONFIGS = (InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig)
 
 
 def sections() -> dict:
@@ -44,6 +44,8 @@ class Workload:
             raise UserError("--ewc needs an earlier task's data at every start; profiles look at the step without it, leave it out.")
         mesh = mesh_lib.make(sections["train"].mesh)
         sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
+        if sections["train"].task == "behaviour":
+            return cls._of_shop(sections, mesh)
         return cls._of_dataset(sections, mesh) if sections["input"].dataset else cls._of_shapes(sections, mesh, vocab_size)
 
     @classmethod
@@ -60,6 +62,17 @@ class Workload:
         replay, teacher = task.replayed(dataset), task.teacher(dataset, optimizer.distill_temperature)
         batches = lambda: task.training_data(dataset, train.seed, replay, teacher)
         return cls(sections, task.factory, training.loss_of(task, optimizer, teacher), mesh, batches)
+
+    @classmethod
+    def _of_shop(cls, sections: dict, mesh) -> Workload:
+        from rgjax.data import shop_folder
+        from rgjax.tasks.behaviour import BehaviourTask
+
+        inputs, shop = sections["input"], sections["shop"]
+        data = shop_folder.open_any(inputs.dataset, shop.layout, shop.source).interactions
+        task = BehaviourTask(data, shop, sections["behaviour"], inputs, sections["model"])
+        seed, smoothing = sections["train"].seed, sections["optimizer"].label_smoothing
+        return cls(sections, task.factory, task.loss(smoothing), mesh, lambda: task.training_data(seed))
 
     @classmethod
     def _of_shapes(cls, sections: dict, mesh, vocab_size: int) -> Workload:
@@ -145,6 +158,8 @@ class Workload:
 
         from rgjax.data.pipeline import Shape
 
+        if self.sections["train"].task == "behaviour":
+            return {name: (array.shape[1:], array.dtype) for name, array in self.first.items()}
         inputs, architecture = self.sections["input"], self.sections["model"].architecture
         shape = Shape.of(inputs, architecture)
         found = {name: ((shape.length,), np.int32) for name in ("tokens", "targets", "weights", "segment_ids", "positions")}

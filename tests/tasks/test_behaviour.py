@@ -15,9 +15,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def _start(program, devices=1, **flags):
+def _start(program, devices=1, folder="launch", **flags):
     env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", f"launch.{program}", *(f"--{k}={v}" for k, v in flags.items())]
+    command = [sys.executable, "-m", f"{folder}.{program}", *(f"--{k}={v}" for k, v in flags.items())]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     return done
 
@@ -82,6 +82,13 @@ def test_eight_devices_train_like_one(run, source, tmp_path, compilation_cache):
     one = _run("train", **flags, workdir=tmp_path / "one")
     eight = _run("train", 8, **flags, workdir=tmp_path / "eight", mesh="data:2,fsdp:2,tensor:2")
     assert eight["loss"] == pytest.approx(one["loss"], rel=1e-4) and eight["best_val_ndcg@10"] == pytest.approx(one["best_val_ndcg@10"], abs=0.02)
+
+
+def test_profiles_look_at_its_step_too(source, tmp_path):
+    flags = {name: SMALL[name] for name in ("task", "layout", "window", "batch_size", "layers", "width", "heads")}
+    done = _start("plan", folder="profiling", **flags, source=source, mesh="fsdp:8")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["best"] == "fsdp:8" and "EventEmbedding" in done.stdout
 
 
 def test_recommendations_come_with_evidence_and_a_reason(run, source, tmp_path):
