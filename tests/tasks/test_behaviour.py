@@ -88,7 +88,7 @@ def test_profiles_look_at_its_step_too(source, tmp_path):
     flags = {name: SMALL[name] for name in ("task", "layout", "window", "batch_size", "layers", "width", "heads")}
     done = _start("plan", folder="profiling", **flags, source=source, mesh="fsdp:8")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["best"] == "fsdp:8" and "EventEmbedding" in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1])["best"] == "fsdp:8" and "all-gather" in done.stdout
 
 
 def test_recommendations_come_with_evidence_and_a_reason(run, source, tmp_path):
