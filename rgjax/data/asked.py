@@ -48,7 +48,7 @@ def read(path: str, shop: Interactions, strangers: bool) -> Asked:
             raise UserError(f"{where}: the shop knows no user '{name}' and the line has no history; add one, or --strangers for what is popular.")
         if not name and not history and not strangers:
             raise UserError(f"{where}: the history is empty and no user is named; add one of them, or --strangers for what is popular.")
-        rows.append((numbers.get(name, -1), _events(history, shop, where)))
+        rows.append((numbers.get(name, -1) if name else -1, _events(history, shop, where)))
         ids.append(name)
         controls.append(line.get("control") or {})
     if not rows:

@@ -40,7 +40,8 @@ class SequenceRecommender:
 
     @functools.cached_property
     def _table(self) -> np.ndarray:
-        return np.asarray(self.factory.model(self.params).head()[0])[: len(self.found.data.items)]
+        whole = jax.jit(lambda params: self.factory.model(params).head()[0], out_shardings=sharding.readable(self.params))
+        return np.asarray(whole(self.params))[: len(self.found.data.items)]
 
     def item_vectors(self) -> np.ndarray:
         """float32 [I, D]: what users' vectors are multiplied by."""

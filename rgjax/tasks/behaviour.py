@@ -115,6 +115,8 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     optimizer.make(sections["optimizer"], train.steps, sections["adapter"])
     facts = {**sections, "task": NAME, "dataset_fingerprint": shop.fingerprint, "vocab_size": task.factory.vocab_size, "synthetic": shop.synthetic}
     facts |= {"dataset_name": shop.manifest["name"], "controls": {}, "counts": {"events": len(shop.interactions), "train": len(task.split.train)}}
+    if train.patience and sections["shop"].train_on_validation:
+        raise UserError(f"--patience={train.patience} watches validation events and --train_on_validation trains on them; leave one out.")
     data = task.training_data(train.seed, share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
@@ -122,7 +124,8 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     if jax.process_index() == 0:
         workdir.write(train.workdir, facts)
     mesh_lib.meet("workdir written")
-    measure = task.validator(train.eval_batches * inputs.batch_size, train.seed)
+    # What was trained on can't choose a checkpoint: then the last one counts.
+    measure = None if sections["shop"].train_on_validation else task.validator(train.eval_batches * inputs.batch_size, train.seed)
     loss = task.loss(sections["optimizer"].label_smoothing)
     judge = Judge(f"val_ndcg@{K}", -1)
     return Loop(task.factory, loss, data, lambda: iter(()), lambda *_: [], train, sections["optimizer"], mesh, ALL, measure, judge)
