@@ -2,16 +2,17 @@
 
 import pytest
 
+pytestmark = pytest.mark.parity
 
-@pytest.mark.parity
+
 def test_both_sides_do_equal_work(benchmark, sound):
+    pytest.importorskip("torch")
     small = ("--layers=1", "--width=16", "--heads=2", "--window=100", "--row_length=200", "--items=50", "--batch_size=8", "--batches=2", "--rounds=3")
     told, _ = benchmark("behaviour_step", *small)
     sound(told, "ours", "peer")
     assert told["events"] > 100 and told["filled"][0] > told["filled"][1] and told["loss"] > 3
 
 
-@pytest.mark.parity
 def test_the_sides_are_compared_before_they_are_timed(monkeypatch):
     pytest.importorskip("torch")
     import numpy as np

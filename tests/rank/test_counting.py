@@ -79,23 +79,23 @@ def test_evaluation_in_batches_ranks_unseen_items(monkeypatch, from_seen):
     train, held = last_out(DATA)
     model = markov.fit(train)
     monkeypatch.setattr(evaluate, "_CELLS", 9 * 5)
-    found = evaluate.held_out_ranks(model, train, held, from_seen=from_seen)
-    assert held[11] == -1 and found[11] == 0
+    found = evaluate.held_out(model, train, held, 4, from_seen=from_seen)
+    assert held[11] == -1 and found.users.tolist() == np.flatnonzero(held >= 0).tolist()
     scores = np.asarray(model.scores(np.arange(12)))
-    for u in np.flatnonzero(held >= 0):
+    for u, rank, shown in zip(found.users, found.ranks, found.lists, strict=True):
         rivals = [i for i in range(9) if i not in train.history(u) and i != held[u]]
-        assert found[u] == 1 + sum(scores[u, i] >= scores[u, held[u]] for i in rivals)
+        assert rank == 1 + sum(scores[u, i] >= scores[u, held[u]] for i in rivals)
+        free = [i for i in np.argsort(-scores[u], kind="stable") if i not in train.history(u)]
+        assert shown.tolist() == (free + [-1] * 4)[:4]
 
 
 def test_fitted_without_the_last_event_but_applied_to_it():
     train, held = last_out(DATA)
     model = markov.fit(last_out(DATA, 2)[0])
-    found = evaluate.held_out_ranks(model, train, held, from_seen=True)
-    asked = np.flatnonzero(held >= 0)
-    scores = np.asarray(model.from_histories(histories(train, asked)))
-    for row, u in enumerate(asked):
+    found = evaluate.held_out(model, train, held, 3, from_seen=True, negatives=3)
+    scores = np.asarray(model.from_histories(histories(train, found.users)))
+    for row, u in enumerate(found.users):
         rivals = [i for i in range(9) if i not in train.history(u) and i != held[u]]
-        assert found[u] == 1 + sum(scores[row, i] >= scores[row, held[u]] for i in rivals)
-    assert (found != evaluate.held_out_ranks(model, train, held)).any()
-    drawn = evaluate.held_out_ranks(model, train, held, from_seen=True, negatives=3)
-    assert ((drawn <= 4) & (drawn <= found)).all()
+        assert found.ranks[row] == 1 + sum(scores[row, i] >= scores[row, held[u]] for i in rivals)
+    assert (found.ranks != evaluate.held_out(model, train, held, 3).ranks).any()
+    assert ((found.sampled <= 4) & (found.sampled <= found.ranks)).all()
