@@ -37,11 +37,11 @@ demo: $(VENV)/.base
 		--output=$(DEMO)-behaviour/recommended.jsonl --overwrite
 
 test: $(VENV)/.test
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 parity: $(VENV)/.test
 	$(RUN) -m pip install -q 'torch==2.13.0' -e '.[parity]'
-	$(RUN) -m pytest -m parity -n 2 --dist worksteal
+	$(RUN) -m pytest -m parity -n 2 --dist loadfile
 
 # The same of tests/hf with transformers 4, in an environment of its own.
 parity4:
