@@ -6,12 +6,10 @@ the samples for token lengths, both bounded in bytes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator
 
 from rgjax import config as config_lib
 from rgjax.config import InputConfig, PrepareConfig
@@ -19,6 +17,7 @@ from rgjax.data import digest as digest_lib
 from rgjax.data import progress, readers, records, shards, validation
 from rgjax.data.dataset import Dataset, folders
 from rgjax.data.splits import SPLITS, Splitter, hash64
+from rgjax.data.staging import staging, tempfolder, write_json
 from rgjax.data.template import Template, example_texts
 from rgjax.data.tokenizer import Tokenizer, train_bpe
 from rgjax.errors import UserError
@@ -161,52 +160,6 @@ class _Run:
             if examples:
                 out[split] = validation.token_report(examples, template, tokenizer)
         return out
-
-
-@contextlib.contextmanager
-def staging(output: pathlib.Path, overwrite: bool, manifest: str = "dataset.json") -> Iterator[pathlib.Path]:
-    """A folder beside `output` that takes its name when the block succeeds and vanishes when it fails.
-
-    Raises UserError when `output` exists and is not to be replaced, or is another kind of folder (it has no `manifest`).
-    """
-    if output.exists() or output.is_symlink():
-        if not overwrite:
-            raise UserError(f"--output={output} exists already; give another folder or add --overwrite.")
-        if not (output / manifest).is_file():
-            kind = "a dataset folder" if manifest == "dataset.json" else f"a folder with {manifest}"
-            raise UserError(f"--output={output} is not {kind}, so --overwrite leaves it alone; give another folder.")
-    folder = output.absolute().parent / f".{output.name}.partial"
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-        folder.mkdir(parents=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"--output={output} cannot be written ({error.strerror}); give a folder you may write to.") from None
-    try:
-        yield folder
-        old = folder.with_name(f".{output.name}.old")
-        if output.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            output.rename(old)
-        folder.rename(output.absolute())
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-@contextlib.contextmanager
-def tempfolder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder that exists within the block only."""
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_json(path: pathlib.Path, value: dict) -> None:
-    """Readable JSON, the same bytes for the same value."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _check_space(folder: pathlib.Path, source_bytes: int) -> None:

@@ -8,8 +8,8 @@ import time
 from rgjax import config as config_lib
 from rgjax.config import PrepareConfig
 from rgjax.data import demo_shop, shop_folder, shops
-from rgjax.data.prepare import staging, write_json
 from rgjax.data.shops.common import Found
+from rgjax.data.staging import staging, write_json
 
 LAYOUTS = (*shops.LAYOUTS, "demo_shop")
 _KEPT = ("layout", "max_duplicate_share")  # the flags that say what is in the folder

@@ -20,8 +20,8 @@ from rgjax.data import shops
 from rgjax.data.bundles import Bundles
 from rgjax.data.dataset import check_size
 from rgjax.data.interactions import Catalogue, Interactions
-from rgjax.data.prepare import write_json
 from rgjax.data.shards import file_sha256
+from rgjax.data.staging import write_json
 from rgjax.errors import UserError
 
 FORMAT = 1

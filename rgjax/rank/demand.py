@@ -16,7 +16,7 @@ from rgjax.errors import UserError
 
 WEEK, _DAY = 7 * 86_400, 86_400
 TEST_WEEKS = 8
-_YEAR = 52
+YEAR = 52
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def last_week(past: np.ndarray, ahead: int) -> np.ndarray:
 def seasonal_naive(past: np.ndarray, ahead: int) -> np.ndarray:
     """The same week a year (52 weeks) before; the latest week where the data does not reach back so far."""
     weeks = past.shape[1]
-    columns = [weeks + h - _YEAR if weeks + h >= _YEAR and h < _YEAR else weeks - 1 for h in range(ahead)]
+    columns = [weeks + h - YEAR if weeks + h >= YEAR and h < YEAR else weeks - 1 for h in range(ahead)]
     return past[:, columns]
 
 
@@ -112,24 +112,3 @@ def rolling(demand: Demand, forecaster: Forecaster, test: int = TEST_WEEKS) -> n
 def ahead(demand: Demand, forecaster: Forecaster, test: int = TEST_WEEKS) -> np.ndarray:
     """[I, test]: the last `test` weeks forecast at once from all weeks before the first of them."""
     return forecaster(demand.quantity[:, : demand.weeks - test], test)
-
-
-def evaluate(data: Interactions, seed: int = 0) -> dict:
-    """WAPE on the last 8 weeks, week by week ('rolling') and all at once ('ahead'), of every floor and of the learned model.
-
-    The model is fitted to the weeks before those 8 only and not refitted within them.
-    """
-    from rgjax.rank import demand_model  # it builds on this file
-
-    demand = weekly(data)
-    actual = demand.quantity[:, -TEST_WEEKS:]
-    found = {
-        name: {"rolling": wape(actual, rolling(demand, f)), "ahead": wape(actual, ahead(demand, f))} for name, f in FLOORS.items()
-    }
-    model = demand_model.fit(demand, demand.weeks - TEST_WEEKS, seed)
-    learned = {
-        "rolling": np.concatenate([model.forecast(demand, week, 1) for week in range(demand.weeks - TEST_WEEKS, demand.weeks)], 1),
-        "ahead": model.forecast(demand, demand.weeks - TEST_WEEKS, TEST_WEEKS),
-    }
-    found["learned"] = {name: wape(actual, forecast) for name, forecast in learned.items()}
-    return {"weeks": demand.weeks, "items": len(demand.quantity), "pieces": float(actual.sum()), "wape": found}

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rgjax.rank.demand import _YEAR, TEST_WEEKS, Demand
+from rgjax.data.interactions import Interactions
+from rgjax.rank.demand import FLOORS, TEST_WEEKS, YEAR, Demand, ahead, rolling, wape, weekly
 
 CANDIDATES = ("last week", "mean of 4", "median of 4", "mean of 8", "median of 8", "mean of 13", "mean of 8 but the best", "usual orders", "nothing")
 _FIRST = 8  # weeks that must lie before an origin
@@ -75,8 +76,8 @@ def inputs(demand: Demand, origin: int, h: int, seasonal: bool) -> tuple[np.ndar
         np.log1p(orders.mean(1, keepdims=True)), np.tile([h, *shop], (len(past), 1)),
     ]  # fmt: skip
     if seasonal:
-        phase = 2 * np.pi * ((demand.starts[0] / (7 * 86_400) + origin + h - 1) % _YEAR) / _YEAR
-        back = origin + h - 1 - _YEAR
+        phase = 2 * np.pi * ((demand.starts[0] / (7 * 86_400) + origin + h - 1) % YEAR) / YEAR
+        back = origin + h - 1 - YEAR
         columns += [np.tile([np.sin(phase), np.cos(phase)], (len(past), 1)), np.log1p(past[:, back : back + 1] / scale)]
     return np.concatenate(columns, 1).astype(np.float32), candidates.astype(np.float32)
 
@@ -86,8 +87,8 @@ def fit(demand: Demand, cut: int, seed: int = 0, steps: int = 1000) -> Model:
 
     Seasons are learnt only from more than a year and 8 weeks: a calendar seen once tells nothing about the next one.
     """
-    seasonal = cut > _YEAR + 2 * TEST_WEEKS
-    first = _YEAR if seasonal else min(_FIRST, cut - 1)
+    seasonal = cut > YEAR + 2 * TEST_WEEKS
+    first = YEAR if seasonal else min(_FIRST, cut - 1)
     rows = []
     for origin in range(first, cut):
         alive = demand.quantity[:, :origin].any(1)  # of the others nothing is known but that they forecast 0
@@ -138,3 +139,22 @@ def _fit(features: jax.Array, candidates: jax.Array, actual: jax.Array, keys: ja
         return jax.lax.scan(step, (start, optimizer.init(start)), jax.random.split(key, steps))[0][0]
 
     return jax.lax.map(member, keys)
+
+
+def evaluate(data: Interactions, seed: int = 0) -> dict:
+    """WAPE on the last 8 weeks, week by week ('rolling') and all at once ('ahead'), of every floor and of the learned model.
+
+    The model is fitted to the weeks before those 8 only and not refitted within them.
+    """
+    demand = weekly(data)
+    actual = demand.quantity[:, -TEST_WEEKS:]
+    found = {
+        name: {"rolling": wape(actual, rolling(demand, f)), "ahead": wape(actual, ahead(demand, f))} for name, f in FLOORS.items()
+    }
+    model = fit(demand, demand.weeks - TEST_WEEKS, seed)
+    learned = {
+        "rolling": np.concatenate([model.forecast(demand, week, 1) for week in range(demand.weeks - TEST_WEEKS, demand.weeks)], 1),
+        "ahead": model.forecast(demand, demand.weeks - TEST_WEEKS, TEST_WEEKS),
+    }
+    found["learned"] = {name: wape(actual, forecast) for name, forecast in learned.items()}
+    return {"weeks": demand.weeks, "items": len(demand.quantity), "pieces": float(actual.sum()), "wape": found}

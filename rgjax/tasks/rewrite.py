@@ -12,8 +12,8 @@ from rgjax import config as config_lib
 from rgjax.config import DecodeConfig
 from rgjax.data import records
 from rgjax.data.dataset import Dataset
-from rgjax.data.prepare import staging, write_json
 from rgjax.data.shards import ShardWriter
+from rgjax.data.staging import staging, write_json
 from rgjax.errors import UserError
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import generate_file

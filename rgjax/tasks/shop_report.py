@@ -9,7 +9,7 @@ from rgjax.config import EvaluateConfig, ShopConfig
 from rgjax.data import shop_folder
 from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
-from rgjax.rank import bundle_floors, demand, next_basket
+from rgjax.rank import bundle_floors, demand_model, next_basket
 from rgjax.train.workdir import replace_text
 
 
@@ -40,7 +40,7 @@ def _shown(value) -> str:
 
 
 def _demand(found: Shop, split: str) -> dict:
-    return demand.evaluate(found.interactions)
+    return demand_model.evaluate(found.interactions)
 
 
 def _basket(found: Shop, split: str) -> dict:

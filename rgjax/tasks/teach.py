@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rgjax.data.dataset import Dataset
-from rgjax.data.prepare import staging, write_json
 from rgjax.data.shards import ShardWriter
+from rgjax.data.staging import staging, write_json
 from rgjax.data.teacher import MANIFEST, Record, id_type
 from rgjax.errors import UserError
 from rgjax.parallel import sharding
