@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from launch import app
 from rgjax.config import DecodeConfig, EvaluateConfig, RankingConfig, ShopConfig
+from rgjax.errors import UserError
 
 
 def main() -> dict:
@@ -29,6 +30,8 @@ def main() -> dict:
     from rgjax.train import workdir
 
     ranks = app.read(RankingConfig)
+    if not on_the_spot and (surplus := sorted(app.given(ShopConfig) | (app.given(RankingConfig) & {"measure"}))):
+        raise UserError(f"--{surplus[0]} is for a shop without a run, and --workdir has its own; leave one of them out.")
     if on_the_spot and ranks.measure != "ranking":
         result, table = shop_report.report(ranks.measure, config, shop)
         print(table)

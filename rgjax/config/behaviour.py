@@ -62,7 +62,7 @@ class BehaviourConfig:
     sampler: str = option(
         "uniform",
         "Where negatives come from: all items alike, by popularity, the batch's own targets, items of similar users that this one never "
-        "had ('collaborative'), or items near the current one in co-visit space that this user never had ('sequence').",
+        "had ('collaborative'), or items near the current one in co-visit space that its window lacks ('sequence').",
         choices=("uniform", "popularity", "batch", "collaborative", "sequence"),
     )
     hard: int = option(1, "Draw this many times as many negatives and keep those that score highest; 1 keeps all.", low=1)
@@ -98,8 +98,8 @@ class RecommendConfig:
     evidence_events: int = option(3, "Events named as evidence.", low=1)
     reasons: str = option("", "Folder of a run of --task=reason that writes the reasons; empty takes the template.")
     reason_history: int = option(8, "Events handed to the writer of reasons, those with most evidence, in order of time.", low=1)
-    reason_words: int = option(75, "Most words of a reason (characters for Chinese).", low=1)
-    banned: str = option("", "Comma-separated words that no reason may hold, beside superlatives.")
+    reason_words: int = option(75, "Most words of a written reason (characters for Chinese).", low=1)
+    banned: str = option("", "Comma-separated words that no written reason may hold, beside superlatives; the template keeps titles as they are.")
     shown: int = option(3, "Users shown on the terminal.", low=0)
     overwrite: bool = option(False, "Replace an existing output file.")
 

@@ -13,6 +13,8 @@ from rgjax.data.readers import jsonl
 from rgjax.data.records import RecordError
 from rgjax.errors import UserError
 
+_LARGEST = 1e15  # of a time, rating, price or quantity; NaN is below nothing
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Asked:
@@ -59,8 +61,11 @@ def read(path: str, shop: Interactions, strangers: bool) -> Asked:
 def _line(line: object, where: str) -> tuple[str, list]:
     if type(line) is not dict or not set(line) <= {"user", "history", "control"}:
         raise UserError(f'{where} has to be an object with "user", "history" or both, and "control" if wanted; mend it.')
-    name, history = line.get("user") or "", line.get("history") or []
-    name = name.get("id") or "" if type(name) is dict else name
+    name, history = line.get("user"), line.get("history") or []
+    name = name.get("id") if type(name) is dict else name
+    name = "" if name is None else name
+    if type(line.get("control") or {}) is not dict:
+        raise UserError(f'{where}: "control" has to be an object of codes and values; mend it.')
     if not isinstance(name, (str, int)) or type(history) is not list or not all(type(event) is dict for event in history):
         raise UserError(f'{where}: "user" has to be an id and "history" a list of objects with "item"; mend it.')
     return str(name), history
@@ -74,12 +79,12 @@ def _events(history: list[dict], shop: Interactions, where: str) -> list[tuple]:
         if item is None:
             raise UserError(f"{where}: the catalogue has no item '{event.get('item')}' (event {place + 1}); leave it out, or train with it.")
         numbers = [event.get(name) for name in ("time", "rating", "price", "quantity")]
-        if any(type(n) not in (int, float, type(None)) for n in numbers):
-            raise UserError(f"{where}: time, rating, price and quantity of event {place + 1} have to be numbers; mend it.")
+        if not all(n is None or (type(n) in (int, float) and abs(n) < _LARGEST) for n in numbers):
+            raise UserError(f"{where}: time, rating, price and quantity of event {place + 1} have to be finite numbers; mend it.")
         if (numbers[0] or 0) > time.time() + 86_400:
             raise UserError(f"{where}: event {place + 1} is in the future (time {numbers[0]}); times are seconds since 1970: mend it.")
         kind = event.get("event")
-        if kind is not None and kind not in kinds:
+        if kind is not None and (type(kind) is not str or kind not in kinds):
             raise UserError(f"{where}: event {place + 1} is of kind '{kind}', and the shop has {', '.join(shop.events)}; use one of these.")
         if numbers[0] is not None and (item, numbers[0], kind) in seen:
             raise UserError(f"{where}: event {place + 1} is given twice (same item, time and kind); leave one out.")

@@ -16,7 +16,10 @@ WEEK = 7 * 24 * 3600
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Held:
-    """`seen` are the events known before; `items` int32 [U] the first item after them that is asked for, -1 where nobody asks."""
+    """`seen` are the events known before; `items` int32 [U] the first item after them that is asked for, -1 where nobody asks.
+
+    An item that its user had before is not asked for: it would not be recommended again.
+    """
 
     seen: Interactions
     items: np.ndarray
@@ -55,7 +58,13 @@ def split(data: Interactions, config: ShopConfig) -> Split:
     train = train.where(~cold_users[train.user] & ~cold_items[train.item])
     if not len(train) or not (test >= 0).any():
         raise UserError("Nothing is left to train on, or nothing to measure by; lower --hold_weeks, --cold_users or --cold_items.")
-    return Split(train, Held(until_val, val), Held(until_test, test), cold_users, cold_items)
+    return Split(train, Held(until_val, _new(until_val, val)), Held(until_test, _new(until_test, test)), cold_users, cold_items)
+
+
+def _new(seen: Interactions, held_U: np.ndarray) -> np.ndarray:
+    """`held_U` with -1 where the user had the item before."""
+    again = seen.matrix[np.arange(len(held_U)), np.maximum(held_U, 0)] > 0
+    return np.where(np.asarray(again).reshape(-1), -1, held_U).astype(np.int32)
 
 
 def _next(data: Interactions, cut: int, end: int) -> tuple[Interactions, np.ndarray]:

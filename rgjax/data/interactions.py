@@ -143,13 +143,13 @@ def last_out(data: Interactions, back: int = 1) -> tuple[Interactions, np.ndarra
     """(all but the last `back` events of each user, int32 [U]: the item of the first event left out, -1 for users with too few events).
 
     back=1 holds out the last event (test), back=2 the second-last (validation; the last is then in neither).
-    A user whose events would all be held out keeps them and is not scored.
+    A user with too few events is not scored and keeps the first at least: what back=1 asks for is in no train of back=2.
     """
     ends, sizes = data.offsets[1:], np.diff(data.offsets)
     scored = sizes > back
     held = np.where(scored, data.item[np.maximum(ends - back, 0)], -1).astype(np.int32)
     place = np.arange(len(data)) - data.offsets[data.user]
-    return data.where((place < (sizes - back)[data.user]) | ~scored[data.user]), held
+    return data.where(place < np.maximum(sizes - back, 1)[data.user]), held
 
 
 def before(data: Interactions, cut: int) -> tuple[Interactions, Interactions]:

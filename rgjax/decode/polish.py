@@ -6,35 +6,42 @@ import re
 from collections.abc import Sequence
 
 from rgjax.decode.postprocess import shorten, tidy, whole_sentences
-from rgjax.decode.rules import banned_pattern
+from rgjax.decode.rules import banned_pattern, length_of
 
 # Absolute claims that advertising law forbids or a shop can't prove: Art. 9 of China's Advertising Law names the first three Chinese ones.
 SUPERLATIVES = (  # words that state an absolute rank; "best" alone may be an award's name
     "国家级", "最高级", "最佳", "第一品牌", "顶级", "极品", "绝无仅有", "史无前例", "全网最低", "销量第一", "万能", "100%有效",
     "best ever", "number one", "no. 1", "world's best", "the very best", "unbeatable", "guaranteed results", "lowest price", "perfect for everyone",
 )  # fmt: skip
+_FIRST_NAME = 0xE000  # characters for private use stand for titles while a text is changed
 _END = re.compile(r"[.!?。！？…][\"'”’》)]*$")
 _SENTENCES = re.compile(r"[^.!?。！？…]+(?:[.!?。！？…]+[\"'”’》)]*|$)\s*")
 
 
-def polish(text: str, banned: Sequence[str] = (), max_words: int = 0) -> str:
-    """The text to show, '' where nothing is left.
+def polish(text: str, banned: Sequence[str] = (), max_words: int = 0, titles: Sequence[str] = ()) -> str:
+    """The text to show, '' where nothing is left; `titles` in it stay as they are ("Liar Liar", "E.T.").
 
     In this order: spaces mended; an unfinished last sentence dropped where whole ones stand before it; a sentence that is said again
     dropped; a phrase repeated at once kept once; sentences with a banned word or a superlative dropped; at most `max_words` words
     (characters for Chinese; 0 has no limit); a capital at the start and a full stop at the end.
     """
+    names = {title: chr(_FIRST_NAME + i) for i, title in enumerate(sorted(set(filter(None, titles)), key=len, reverse=True))}
+    back = {mark: title for title, mark in names.items()}
+    shown = lambda text: "".join(back.get(c, c) for c in text)
+    for title, mark in names.items():
+        text = text.replace(title, mark)
     text = tidy(text)
     text = whole_sentences(text) or text
-    text = "".join(_once(_sentences(text)))
-    text = _unrepeated(text)
+    text = _unrepeated("".join(_once(_sentences(text))))
     patterns = [banned_pattern(word) for word in (*SUPERLATIVES, *banned)]
-    text = "".join(s for s in _sentences(text) if not any(p.search(s) for p in patterns)).strip()
-    if any(p.search(text) for p in patterns):  # one that reaches over a full stop, as "no. 1"
+    kept = [s for s in _sentences(text) if not any(p.search(shown(s)) for p in patterns)]
+    if any(p.search(shown("".join(kept))) for p in patterns):  # one that reaches over a full stop, as "no. 1"
         return ""
-    if max_words:
-        text = shorten(text, max_words, "characters" if _chinese(text) else "words")
-    return _punctuated(tidy(text))
+    unit = "characters" if _chinese(shown("".join(kept))) else "words"
+    while max_words and len(kept) > 1 and length_of(shown("".join(kept)).strip(), unit) > max_words:
+        kept.pop()
+    text = shown(_punctuated(tidy("".join(kept).strip())))
+    return _punctuated(shorten(text, max_words, unit)) if max_words and length_of(text, unit) > max_words else text
 
 
 def _sentences(text: str) -> list[str]:
@@ -45,7 +52,7 @@ def _once(sentences: list[str]) -> list[str]:
     seen: set[str] = set()
     kept = []
     for sentence in sentences:
-        plain = re.sub(r"\W+", " ", sentence).casefold().strip()
+        plain = re.sub(r"[^\w\ue000-\uf8ff]+", " ", sentence).casefold().strip()
         if plain and plain not in seen:
             kept.append(sentence)
         seen.add(plain)

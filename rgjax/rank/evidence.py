@@ -53,6 +53,8 @@ class Explainer:
         """
         events = self.events(user)
         count = len(events["tokens"])
+        if not len(items):
+            return np.zeros((0, count), np.float32)
         if method == "leave_one_out":
             kept = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
             scores = self.score(events, kept, items)

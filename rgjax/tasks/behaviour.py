@@ -90,11 +90,12 @@ def item_table(path: str, data: Interactions) -> np.ndarray:
         table = pq.read_table(path, columns=["id", "vector"]).to_pydict()
         known = {str(name): np.asarray(vector, np.float32) for name, vector in zip(table["id"], table["vector"], strict=True)}
         found = np.zeros((len(data.items), len(next(iter(known.values())))), np.float32)
+        for i, name in enumerate(data.items.ids):
+            found[i] = known.get(name, 0.0)
     except (OSError, ValueError, KeyError, StopIteration, TypeError):
         raise UserError(f"--item_table={path} is no Parquet table with columns id and vector; write one with launch.embed.") from None
-    for i, name in enumerate(data.items.ids):
-        if name in known:
-            found[i] = known[name]
+    if not np.isfinite(found).all():
+        raise UserError(f"--item_table={path} has a vector that is not finite; mend it.")
     if not found.any():
         raise UserError(f"--item_table={path} has no vector of any item of the shop; its ids have to be the items'.")
     return found / max(float(np.sqrt(np.mean(found**2))), 1e-9)
@@ -106,6 +107,11 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     profile.steps(train.profile_steps, train.steps)
     if train.init_from or train.ewc or inputs.replay or inputs.distill or sections["adapter"].adapter != "none":
         raise UserError(f"--task={NAME} begins from scratch on one shop; leave --init_from, --adapter, --ewc, --replay and --distill out.")
+    how = sections["optimizer"]
+    if how.rdrop or (how.label_smoothing and config.objective != "softmax"):
+        raise UserError("--rdrop, and --label_smoothing with sampled items, mean nothing to --task=behaviour; leave them out.")
+    if sections["model"].block == "pointwise" and sections["model"].post_norm:
+        raise UserError("--block=pointwise normalises before each layer; leave --post_norm out.")
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)

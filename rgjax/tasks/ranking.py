@@ -45,7 +45,16 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     todo = [name for name in how.models.split(",") if name]
     if unknown := next((name for name in todo if name not in MODELS), None):
         raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
-    if how.hybrid and (config.split == "val" or (run.facts["shop"] if run else shop).train_on_validation):
+    trained = (run.facts["shop"] if run else shop).train_on_validation
+    if config.split == "val" and trained:
+        raise UserError("--split=val was trained on (--train_on_validation) and can't be measured by; use --split=test.")
+    if not (split.warm(held) >= 0).any():
+        raise UserError(f"No user has an event to ask for in --split={config.split}; users need more events, or fewer of them held out or cold.")
+    if how.explain and not run:
+        raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
+    if how.hybrid and len(todo) + bool(run) < 2:
+        raise UserError("--hybrid mixes recommenders; name two at least with --models, or one beside a --workdir.")
+    if how.hybrid and (config.split == "val" or trained):
         raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
     parts, intervals, total = {}, {}, len(todo) + bool(run) + how.hybrid + bool(how.explain)
     measured = lambda fitted: _measure(fitted, split, held, split.warm(held), lengths, how.sampled, config.resamples)
@@ -62,8 +71,6 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     intervals |= _cold(parts, split, held, lengths, config.resamples)
     result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
     if how.explain:
-        if not run:
-            raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
         about["evidence"] = faithfulness(run, held, how.explain, how.explain_share)
     progress(total, total)
     if folder := config.output or config.workdir:
@@ -92,13 +99,15 @@ def _hybrid(parts: dict[str, Recommender], run: BehaviourRun | None, split: Spli
 def faithfulness(run: BehaviourRun, held: Held, users: int, share: float, seed: int = 0) -> dict[str, dict[str, float]]:
     """For each method of evidence the mean score drops by deletion (`Explainer.faithfulness`) of the first recommendation of some users."""
     known, rng = run.recommender(held.seen), np.random.default_rng(seed)
-    asked = np.sort(rng.permutation(np.flatnonzero(held.items >= 0))[:users])
+    several = np.diff(held.seen.offsets) > 1  # of one event nothing can be kept when it is removed
+    asked = np.sort(rng.permutation(np.flatnonzero((held.items >= 0) & several))[:users])
+    if not len(asked):
+        return {}
     best = topk.top_k(known.user_vectors(asked), known.item_vectors(), 1, seen_UI=held.seen.matrix[asked]).items[:, 0]
     explainer, found = Explainer(known), {}
     for method in METHODS:
         draws = np.random.default_rng(seed)  # the same random events for every method
-        rows = [explainer.faithfulness(int(user), int(item), method, share, draws) for user, item in zip(asked, best, strict=True)]
-        rows = [row for row in rows if row]
+        rows = [explainer.faithfulness(int(user), int(item), method, share, draws) for user, item in zip(asked, best, strict=True) if item >= 0]
         found[method] = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]} | {"users": len(rows)}
     return found
 
@@ -127,7 +136,7 @@ def _cold(parts: dict[str, Recommender], split: Split, held: Held, lengths: list
     if (users >= 0).any():
         found |= {f"{name}, cold users": measured(part, users) for name, part in asks_history.items()}
     if (items >= 0).any():
-        placed = {n: with_placed_items(p, held.seen, ~split.cold_items) if isinstance(p, SequenceRecommender) else p for n, p in parts.items()}
+        placed = {n: with_placed_items(p, held.seen, split.train.counts > 0) if isinstance(p, SequenceRecommender) else p for n, p in parts.items()}
         found |= {f"{name}, cold items": measured(part, items) for name, part in placed.items()}
     return found
 

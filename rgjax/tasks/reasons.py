@@ -49,7 +49,8 @@ class Reasons:
         said: dict[int, set[str]] = {}
         for (line, found), text in zip(asked, texts, strict=True):
             before = said.setdefault(id(line), set())
-            text = polish(text, banned, self.config.reason_words)
+            titles = [found["title"], *(e["title"] for e in found["evidence"])]
+            text = polish(text, banned, self.config.reason_words, titles)
             if not self._holds(text, line, found) or text in before:
                 text, source = self._template(found), "template"
             else:

@@ -32,6 +32,8 @@ def recommend(config: RecommendConfig, decode: tuple[DecodeConfig, set[str]], pr
     target = pathlib.Path(config.output)
     if target.exists() and not config.overwrite:
         raise UserError(f"--output={config.output} exists; give another file, or --overwrite.")
+    if config.reasons and config.evidence == "none":
+        raise UserError("--reasons writes from the evidence, and --evidence=none finds none; choose another, or leave --reasons out.")
     run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset)
     shop = run.shop.interactions
     asked = asked_lib.read(config.input, shop, config.strangers)
@@ -86,7 +88,7 @@ def _allowed(config: RecommendConfig, items: Catalogue) -> np.ndarray:
     if config.unavailable:
         if not pathlib.Path(config.unavailable).is_file():
             raise UserError(f"--unavailable={config.unavailable} is no file; give one of item ids, one per line.")
-        for number, line in enumerate(pathlib.Path(config.unavailable).read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(pathlib.Path(config.unavailable).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if name := line.strip():
                 if name not in items.index:
                     raise UserError(f"{config.unavailable}, line {number}: the catalogue has no item '{name}'; leave the line out.")

@@ -40,7 +40,15 @@ def test_last_out_by_hand(rows, back):
         if len(own) > back:
             assert held[user] == own[-back] and rest.history(user).tolist() == own[:-back]
         else:
-            assert held[user] == -1 and rest.history(user).tolist() == own
+            assert held[user] == -1 and rest.history(user).tolist() == own[:1]
+
+
+@given(EVENTS)
+def test_no_training_event_is_asked_for(rows):
+    data = _data(rows)
+    train, (seen, held) = last_out(data, 2)[0], last_out(data, 1)
+    for user in np.flatnonzero(held >= 0):
+        assert len(train.history(user)) < len(data.history(user)) and len(seen.history(user)) == len(data.history(user)) - 1
 
 
 @given(EVENTS, st.integers(0, 10))

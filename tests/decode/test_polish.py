@@ -31,6 +31,13 @@ def test_banned_words_and_length():
     assert polish("One two three. Four five six. Seven.", max_words=4) == "One two three."
 
 
+def test_titles_stay_as_they_are():
+    kept = "New York, New York after Liar Liar, with E.T. the same. Fine"
+    titles = ["New York, New York", "Liar Liar", "E.T."]
+    assert polish(kept, titles=titles) == "New York, New York after Liar Liar, with E.T. the same."
+    assert polish(kept) != polish(kept, titles=titles)
+
+
 @given(st.text(alphabet="ab c.!,，。好舒适 \n", max_size=60))
 def test_nothing_is_polished_twice(text):
     once = polish(text)
