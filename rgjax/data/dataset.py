@@ -16,7 +16,7 @@ from rgjax.data.shards import file_sha256
 from rgjax.data.splits import SPLITS
 from rgjax.errors import UserError
 
-_FORMAT = 1
+FORMAT = 1  # of the folders of examples and of shops alike
 
 
 class Source:
@@ -108,16 +108,7 @@ class Dataset:
     def open(cls, folder: str | pathlib.Path) -> Dataset:
         """Reads dataset.json and checks that every file is there in full size; raises UserError naming what is wrong."""
         folder = pathlib.Path(folder)
-        path = folder / "dataset.json"
-        try:
-            raw = path.read_bytes()
-            manifest = json.loads(raw)
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{folder} is not a dataset folder (no dataset.json); write one with launch.prepare.") from None
-        except (ValueError, RecursionError):
-            raise UserError(f"{path} is damaged; prepare the dataset again.") from None
-        if type(manifest) is not dict or manifest.get("format") != _FORMAT:
-            raise UserError(f"{path} is not of format {_FORMAT}; prepare the dataset again with this version.")
+        path, (raw, manifest) = folder / "dataset.json", read_manifest(folder)
         if manifest.get("kind") == "shop":
             raise UserError(f"{folder} holds a shop's interactions, not examples of reasons; prepare one with --layout=tables or a public layout.")
         try:
@@ -158,6 +149,21 @@ class Dataset:
     def _shards(self) -> Iterator[dict]:
         for listed in self.manifest["splits"].values():
             yield from listed
+
+
+def read_manifest(folder: pathlib.Path) -> tuple[bytes, dict]:
+    """dataset.json as it is and parsed, of whichever kind of dataset; raises UserError when it is missing, damaged or of another format."""
+    path = folder / "dataset.json"
+    try:
+        raw = path.read_bytes()
+        manifest = json.loads(raw)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder} is not a dataset folder (no dataset.json); write one with launch.prepare.") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is damaged; prepare the dataset again.") from None
+    if type(manifest) is not dict or manifest.get("format") != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}; prepare the dataset again with this version.")
+    return raw, manifest
 
 
 def check_shards(folder: pathlib.Path, shards: Iterable[dict]) -> None:

@@ -15,14 +15,13 @@ from rgjax import config as config_lib
 from rgjax.config import InputConfig, PrepareConfig
 from rgjax.data import digest as digest_lib
 from rgjax.data import progress, readers, records, shards, validation
-from rgjax.data.dataset import Dataset, folders
+from rgjax.data.dataset import FORMAT, Dataset, folders
 from rgjax.data.splits import SPLITS, Splitter, hash64
 from rgjax.data.staging import staging, tempfolder, write_json
 from rgjax.data.template import Template, example_texts
 from rgjax.data.tokenizer import Tokenizer, train_bpe
 from rgjax.errors import UserError
 
-FORMAT = 1
 _TOKENIZER_SAMPLE = (40_000, 16 << 20)  # most examples and bytes the tokenizer learns from
 _LENGTH_SAMPLE = (1_000, 8 << 20)  # most examples and bytes per split measured in tokens
 _HOPELESS = 100  # this many rows from the start without one example: the layout is wrong

@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 from rgjax.data import bundles as bundles_lib
 from rgjax.data import shops
 from rgjax.data.bundles import Bundles
-from rgjax.data.dataset import check_size
+from rgjax.data.dataset import FORMAT, check_size, read_manifest
 from rgjax.data.interactions import Catalogue, Interactions
 from rgjax.data.shards import file_sha256
 from rgjax.data.staging import write_json
 from rgjax.errors import UserError
 
-FORMAT = 1
 KIND = "shop"
 _COLUMNS = ("user", "item", "time", "event", "rating", "price", "quantity")
 _NEEDED = ("interactions", "items", "users")
@@ -112,7 +111,9 @@ def open_any(dataset: str, layout: str, source: str) -> Shop:
 def open_shop(folder: str | pathlib.Path) -> Shop:
     """Reads a folder that `write` made and compares every checksum; raises UserError naming the file that is missing or damaged."""
     folder = pathlib.Path(folder)
-    raw, manifest = _manifest(folder)
+    raw, manifest = read_manifest(folder)
+    if manifest.get("kind") != KIND:
+        raise UserError(f"{folder} holds examples of reasons, not a shop's interactions; prepare one with --layout=shop or a public shop.")
     try:
         for entry in manifest["files"]:
             check_size(folder / entry["file"], entry["bytes"])
@@ -126,22 +127,6 @@ def open_shop(folder: str | pathlib.Path) -> Shop:
         return Shop(data, hashlib.sha256(raw).hexdigest(), manifest, _bundles(tables, len(data.items)))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{folder / 'dataset.json'} is damaged or does not fit its tables; prepare the dataset again.") from None
-
-
-def _manifest(folder: pathlib.Path) -> tuple[bytes, dict]:
-    path = folder / "dataset.json"
-    try:
-        raw = path.read_bytes()
-        manifest = json.loads(raw)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is not a dataset folder (no dataset.json); write one with launch.prepare.") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is damaged; prepare the dataset again.") from None
-    if type(manifest) is not dict or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}; prepare the dataset again with this version.")
-    if manifest.get("kind") != KIND:
-        raise UserError(f"{folder} holds examples of reasons, not a shop's interactions; prepare one with --layout=shop or a public shop.")
-    return raw, manifest
 
 
 def _interactions(tables: dict[str, pa.Table], manifest: dict) -> Interactions:

@@ -42,20 +42,10 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
         raise UserError("--split=train holds nothing out; use val or test.")
     split = run.task.split if run else holdout.split(found.interactions.named(), shop)
     held, lengths = getattr(split, config.split), _lengths(how.at, len(found.interactions.items))
-    todo = [name for name in how.models.split(",") if name]
-    if unknown := next((name for name in todo if name not in MODELS), None):
-        raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
-    trained = (run.facts["shop"] if run else shop).train_on_validation
-    if config.split == "val" and trained:
-        raise UserError("--split=val was trained on (--train_on_validation) and can't be measured by; use --split=test.")
+    shop, todo = run.facts["shop"] if run else shop, [name for name in how.models.split(",") if name]
+    _check(config, shop, how, todo, bool(run))
     if not (split.warm(held) >= 0).any():
         raise UserError(f"No user has an event to ask for in --split={config.split}; users need more events, or fewer of them held out or cold.")
-    if how.explain and not run:
-        raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
-    if how.hybrid and len(todo) + bool(run) < 2:
-        raise UserError("--hybrid mixes recommenders; name two at least with --models, or one beside a --workdir.")
-    if how.hybrid and (config.split == "val" or trained):
-        raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
     parts, intervals, total = {}, {}, len(todo) + bool(run) + how.hybrid + bool(how.explain)
     measured = lambda fitted: _measure(fitted, split, held, split.warm(held), lengths, how.sampled, config.resamples)
     for number, name in enumerate([*todo, *(["behaviour"] if run else [])]):
@@ -64,7 +54,7 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
         parts[name] = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train)
         seconds = time.perf_counter() - start
         intervals[name] = measured(parts[name]) | {"fit_seconds": {"value": round(seconds, 2)}}
-    about = _about(found, shop if not run else run.facts["shop"], config, split, held)
+    about = _about(found, shop, config, split, held)
     if how.hybrid:
         mixed = _hybrid(parts, run, split)
         intervals["hybrid"] = measured(mixed) | {f"weight_{name}": {"value": round(w, 4)} for name, w in mixed.weights.items()}
@@ -78,6 +68,20 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return result, table(result)
+
+
+def _check(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, models: list[str], run: bool) -> None:
+    """Raises UserError for flags that contradict each other; `run` says whether a trained one is measured."""
+    if unknown := next((name for name in models if name not in MODELS), None):
+        raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
+    if how.hybrid and (config.split == "val" or shop.train_on_validation):
+        raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
+    if config.split == "val" and shop.train_on_validation:
+        raise UserError("--split=val was trained on (--train_on_validation) and can't be measured by; use --split=test.")
+    if how.explain and not run:
+        raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
+    if how.hybrid and len(models) + run < 2:
+        raise UserError("--hybrid mixes recommenders; name two at least with --models, or one beside a --workdir.")
 
 
 def fit(name: str, train: Interactions) -> Recommender:
@@ -101,13 +105,14 @@ def faithfulness(run: BehaviourRun, held: Held, users: int, share: float, seed: 
     known, rng = run.recommender(held.seen), np.random.default_rng(seed)
     several = np.diff(held.seen.offsets) > 1  # of one event nothing can be kept when it is removed
     asked = np.sort(rng.permutation(np.flatnonzero((held.items >= 0) & several))[:users])
+    best = topk.top_k(known.user_vectors(asked), known.item_vectors(), 1, seen_UI=held.seen.matrix[asked]).items[:, 0] if len(asked) else asked
+    asked, best = asked[best >= 0], best[best >= 0]
     if not len(asked):
         return {}
-    best = topk.top_k(known.user_vectors(asked), known.item_vectors(), 1, seen_UI=held.seen.matrix[asked]).items[:, 0]
     explainer, found = Explainer(known), {}
     for method in METHODS:
         draws = np.random.default_rng(seed)  # the same random events for every method
-        rows = [explainer.faithfulness(int(user), int(item), method, share, draws) for user, item in zip(asked, best, strict=True) if item >= 0]
+        rows = [explainer.faithfulness(int(user), int(item), method, share, draws) for user, item in zip(asked, best, strict=True)]
         found[method] = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]} | {"users": len(rows)}
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import signal
 import time
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 
 from rgjax import trees
 from rgjax.config import OptimizerConfig, TrainConfig
@@ -19,14 +17,14 @@ from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
-from rgjax.train import flops, optimizer
+from rgjax.train import optimizer
 from rgjax.train.checkpoint import Checkpoints
+from rgjax.train.meter import Meter
 from rgjax.train.nonfinite import NonFinite
 from rgjax.train.profile import Profile, steps
-from rgjax.train.records import RunLog, memory_bytes
-from rgjax.train.state import TrainState, abstract_state, create, everything
+from rgjax.train.records import RunLog
+from rgjax.train.state import TrainState, abstract_state, create
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
-from rgjax.train.stragglers import Stragglers
 from rgjax.train.tuning import ALL, Tuning
 
 STEPS_BETWEEN_CALLS = 8
@@ -215,97 +213,3 @@ class Loop:
             f"best_{self.judge.name}": None if best == math.inf else self.judge.sign * best, "best_step": self.checkpoints.best,
             **self.meter.last, "compile_seconds": self.meter.compile_seconds,
         }  # fmt: skip
-
-
-class Meter:
-    """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
-
-    def __init__(
-        self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1,
-        shares: int = 1,
-    ):  # fmt: skip
-        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has."""
-        self.shares = shares
-        self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
-        self.params = nnx.to_pure_dict(factory.abstract)
-        self.compile_seconds, self.last, self.first = None, {}, False
-        self.stragglers = Stragglers()
-        self._reset(time.perf_counter())
-
-    def _reset(self, now: float) -> None:
-        self.since, self.waited, self.dispatched, self.steps = now, 0.0, 0.0, 0
-        self.counts = dict.fromkeys(("tokens", "encoder_tokens", "target_tokens", "examples", "slots"), 0.0)
-
-    def wait_for(self, data: Iterator):
-        """The next batch; the time spent waiting for it is counted."""
-        start = time.perf_counter()
-        batch = next(data)
-        self.waited += time.perf_counter() - start
-        return batch
-
-    @contextlib.contextmanager
-    def dispatching(self) -> Iterator[None]:
-        """Counts the time that it takes to start a step."""
-        start = time.perf_counter()
-        yield
-        self.dispatched += time.perf_counter() - start
-
-    def skip(self, seconds: float) -> None:
-        """Leaves time spent on evaluation and saving out of the rates."""
-        self.since += seconds
-
-    def add(self, values: dict, batch: dict) -> None:
-        """Counts one finished step; `values` hold global target tokens, the rest is scaled up from this process's rows."""
-        if self.compile_seconds is None:
-            self.compile_seconds = time.perf_counter() - self.since
-            self._reset(time.perf_counter())
-            self.first = True
-        elif self.first:
-            self.first = False
-            if self.steps:  # the compiling step was not reported: its tokens must not count, since its time does not
-                self._reset(self.since)
-        self.steps += 1
-        self.counts["target_tokens"] += values["target_tokens"]
-        segments = batch["segment_ids"]
-        self.counts["tokens"] += np.count_nonzero(segments) * self.shares
-        self.counts["examples"] += segments.max(axis=1).sum() * self.shares
-        self.counts["slots"] += segments.size * self.shares
-        if "encoder_segment_ids" in batch:
-            encoder = batch["encoder_segment_ids"]
-            self.counts["encoder_tokens"] += np.count_nonzero(encoder) * self.shares
-            self.counts["slots"] += encoder.size * self.shares
-
-    def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
-        """Logs one step with the rates since the last report.
-
-        `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
-        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
-        none of those that are not finite.
-        """
-        now = time.perf_counter()
-        seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
-        peak, _ = flops.peak_flops()
-        work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts, self.trained, self.passes)
-        real = self.counts["tokens"] + self.counts["encoder_tokens"]
-        found = {
-            "loss": values["loss"],
-            **{name: values[name] for name in ("penalty", "skipped") if name in values},
-            "perplexity": math.exp(min(values["nll"], 50)),
-            "accuracy": values["correct"],
-            "grad_norm": values["grad_norm"],
-            "learning_rate": learning_rate,
-            "target_tokens_per_second": self.counts["target_tokens"] / seconds,
-            "tokens_per_second": real / seconds,
-            "padding_share": 1.0 - real / max(self.counts["slots"], 1.0),
-            "mfu": work / (seconds * peak),
-            "step_seconds": seconds / max(self.steps, 1),
-            "data_wait_seconds": self.waited / max(self.steps, 1),
-            "memory_bytes": memory_bytes(),
-        }
-        self.last = {name: value for name, value in found.items() if math.isfinite(value)}
-        eta = (self.config.steps - step) * self.last["step_seconds"]
-        self.log.scalars(step, {**self.last, **validation, "eta_seconds": eta})
-        steps = max(self.steps, 1)
-        if text := self.stragglers.note(self.waited / steps, self.dispatched / steps, self.last["step_seconds"]):
-            self.log.note(text)
-        self._reset(now)

@@ -12,7 +12,7 @@ from rgjax import trees
 from rgjax.config import AdapterConfig, TrainConfig
 from rgjax.models.adapted import AdaptedFactory
 from rgjax.train import flops
-from rgjax.train.loop import Meter
+from rgjax.train.meter import Meter
 from rgjax.train.tuning import chooser
 
 # Llama of tests/tiny: D 20, H 4, K 2, A 6, F 28, L 2, V 50, untied.
