@@ -17,13 +17,12 @@ from rgjax.config import BehaviourConfig, InputConfig
 from rgjax.config.behaviour import FEATURES
 from rgjax.data.interactions import Interactions
 from rgjax.data.pipeline import PACKING_BINS
-from rgjax.data.streams import Streams, number_of_streams
+from rgjax.data.streams import READ, Indexed, Streams, deal
 from rgjax.errors import UserError
 
 GAP_BUCKETS = 34  # 0 = unknown (a user's first event); powers of two of seconds
 PRICE_BUCKETS = 26  # 0 = unknown; powers of two of a hundredth
 RATING_BUCKETS = 12  # 0 = unknown; half steps from 0 to 5
-_READ = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
 def feature_names(config: BehaviourConfig) -> list[str]:
@@ -94,43 +93,21 @@ def window(found: Events, user: int, after: int, length: int, rng: np.random.Gen
 def train_batches(found: Events, config: BehaviourConfig, inputs: InputConfig, *, seed: int, process: int = 0, processes: int = 1) -> Streams:
     """Endless batches of this process's share of the rows; raises UserError when batch, streams and processes do not divide."""
     index, length = windows(found.data, config.window), max(inputs.row_length, config.window)
-    total = inputs.streams or number_of_streams(inputs.batch_size, processes)
-    if inputs.batch_size % total or total % processes:
-        raise UserError(f"--batch_size={inputs.batch_size} does not divide among {total} streams and {processes} processes; take a multiple.")
-    if len(index) < total:
-        raise UserError(f"Only {len(index)} users have two events or more, and --batch_size={inputs.batch_size} needs more; lower it.")
 
     def render(entry: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return window(found, int(entry[0]), int(entry[1]), config.window, rng)
 
-    def stream(number: int) -> grain.IterDataset:
-        share = grain.MapDataset.source(_Rows(index)).seed(seed).shuffle().random_map(render).repeat()[number::total]
+    def stream(number: int, total: int) -> grain.IterDataset:
+        share = grain.MapDataset.source(Indexed("windows", index)).seed(seed).shuffle().random_map(render).repeat()[number::total]
         if not inputs.packing:
-            return share.map(lambda arrays: pad(arrays, length)).batch(inputs.batch_size // total, drop_remainder=True).to_iter_dataset(_READ)
+            return share.map(lambda arrays: pad(arrays, length)).batch(inputs.batch_size // total, drop_remainder=True).to_iter_dataset(READ)
         lengths = dict.fromkeys(render(index[0], np.random.default_rng(0)), length)
         packed = grain.experimental.FirstFitPackIterDataset(
-            share.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
+            share.to_iter_dataset(READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
         )
         return packed.map(_from_packed).batch(inputs.batch_size // total, drop_remainder=True)
 
-    mine = range(process * total // processes, (process + 1) * total // processes)
-    return Streams({number: stream(number) for number in mine}, inputs.workers, inputs.prefetch)
-
-
-class _Rows:
-    """The windows as a source of grain, whose iterators compare by what it shows."""
-
-    def __init__(self, index: np.ndarray):
-        self._index = index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, i) -> np.ndarray:
-        return self._index[int(i)]
-
-    def __repr__(self) -> str:
-        return f"Windows({len(self._index)})"
+    return deal(stream, inputs, len(index), "windows of two events or more", process, processes)
 
 
 def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

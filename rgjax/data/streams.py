@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import pathlib
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
 
+from rgjax.config import InputConfig
 from rgjax.errors import UserError
 
+READ = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # `Streams` reads ahead
 USUAL = 8  # streams of a run; each delays the first batch, and more processes than these can't share them
 
 
@@ -24,6 +26,38 @@ def number_of_streams(batch_size: int, processes: int) -> int:
     """How many streams a new run gets: the most that divide the batch and can be shared, up to 8 or the number of processes."""
     most = max(USUAL, processes)
     return max(n for n in range(1, most + 1) if batch_size % n == 0 and (n % processes == 0 or n == 1))
+
+
+def deal(
+    stream: Callable[[int, int], grain.IterDataset], inputs: InputConfig, entries: int, what: str, process: int, processes: int
+) -> Streams:
+    """This process's share of the streams `stream(number, of so many)` of a run over `entries` entries, which the error names `what`.
+
+    Raises UserError when batch, streams and processes do not divide, or there are fewer entries than streams.
+    """
+    total = inputs.streams or number_of_streams(inputs.batch_size, processes)
+    if inputs.batch_size % total or total % processes:
+        raise UserError(f"--batch_size={inputs.batch_size} does not divide among {total} streams and {processes} processes; take a multiple.")
+    if entries < total:
+        raise UserError(f"There are only {entries} {what}, and --batch_size={inputs.batch_size} needs more; lower it.")
+    mine = range(process * total // processes, (process + 1) * total // processes)
+    return Streams({number: stream(number, total) for number in mine}, inputs.workers, inputs.prefetch)
+
+
+class Indexed:
+    """Entries [N, ...] as a source of grain, whose iterators compare by what it shows."""
+
+    def __init__(self, name: str, index: np.ndarray):
+        self._name, self._index = name, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, i) -> np.ndarray:
+        return self._index[int(i)]
+
+    def __repr__(self) -> str:
+        return f"{self._name.capitalize()}({len(self._index)})"
 
 
 class Streams:

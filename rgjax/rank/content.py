@@ -29,34 +29,54 @@ def terms(title: str, attributes: dict, facts=()) -> list[str]:
     return [*words, *pairs, *(f"{n}={v}" for n in attributes for v in attribute_values(attributes, n)), *(f"{r}>{t}" for r, t in facts)]
 
 
-def features(described: list[list[str]], known: np.ndarray) -> sparse.csr_array:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The terms of some descriptions with their rarity, log((1 + N) / (1 + n)) + 1 where n of the N hold the term."""
+
+    numbers: dict[str, int]
+    rarity: np.ndarray
+
+    @classmethod
+    def fit(cls, described: list[list[str]]) -> Vocabulary:
+        """Of lists of terms, in the order of their first use; raises UserError where there is none."""
+        numbers: dict[str, int] = {}
+        for words in described:
+            for term in words:
+                numbers.setdefault(term, len(numbers))
+        if not numbers:
+            raise UserError("No item of the catalogue has a title, an attribute or a triple, so new items can't be placed by them; add some.")
+        seen = np.bincount([numbers[term] for words in described for term in set(words)], minlength=len(numbers))
+        return cls(numbers, np.log((1 + len(described)) / (1 + seen)) + 1)
+
+    def rows(self, described: list[list[str]]) -> sparse.csr_array:
+        """float64 [N, F]: TF-IDF rows of unit length, log(1 + times) x rarity; zeros where no term is known."""
+        kept = [[self.numbers[word] for word in words if word in self.numbers] for words in described]
+        ends = np.cumsum([0, *map(len, kept)])
+        columns = np.fromiter((n for row in kept for n in row), int, ends[-1])
+        counts = sparse.csr_array((np.ones(len(columns)), columns, ends), shape=(len(described), len(self.numbers)))
+        counts.sum_duplicates()
+        counts.data = np.log1p(counts.data)
+        weighted = counts @ sparse.diags_array(self.rarity)
+        norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).reshape(-1))
+        return sparse.csr_array(sparse.diags_array(1 / np.maximum(norms, 1e-12)) @ weighted)
+
+
+def described(data: Interactions) -> list[list[str]]:
+    """The terms of every item of the catalogue."""
+    return [terms(t, a, sorted(data.facts.get(i, ()))) for i, (t, a) in enumerate(zip(data.items.titles, data.items.attributes, strict=True))]
+
+
+def features(said: list[list[str]], known: np.ndarray) -> sparse.csr_array:
     """float64 [I, F]: TF-IDF rows of unit length, of terms that an item of bool `known` [I] has; zeros where nothing is said."""
-    numbers: dict[str, int] = {}
-    for item in np.flatnonzero(known):
-        for term in described[item]:
-            numbers.setdefault(term, len(numbers))
-    if not numbers:
-        raise UserError("No item of the catalogue has a title, an attribute or a triple, so new items can't be placed by them; add some.")
-    rows, columns = [], []
-    for item, words in enumerate(described):
-        kept = [numbers[word] for word in words if word in numbers]
-        rows += [item] * len(kept)
-        columns += kept
-    counts = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(described), len(numbers)))
-    counts.sum_duplicates()
-    seen = np.asarray((counts[known] > 0).sum(axis=0)).reshape(-1)
-    counts.data = np.log1p(counts.data)
-    weighted = counts @ sparse.diags_array(np.log((1 + known.sum()) / (1 + seen)) + 1)
-    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).reshape(-1))
-    return sparse.csr_array(sparse.diags_array(1 / np.maximum(norms, 1e-12)) @ weighted)
+    return Vocabulary.fit([said[item] for item in np.flatnonzero(known)]).rows(said)
 
 
-def placed(described: sparse.csr_array, vectors_ID: np.ndarray, known: np.ndarray, penalty: float = PENALTY) -> np.ndarray:
+def placed(rows: sparse.csr_array, vectors_ID: np.ndarray, known: np.ndarray, penalty: float = PENALTY) -> np.ndarray:
     """float32 [I, D]: `vectors_ID` of the known items, and for the others what the regression on the known ones says."""
     target = np.asarray(vectors_ID, np.float64)[known]
     mean = target.mean(axis=0)
-    weights = np.stack([lsmr(described[known], column, damp=penalty**0.5, atol=1e-8, btol=1e-8)[0] for column in (target - mean).T], axis=1)
-    return np.where(known[:, None], vectors_ID, mean + described @ weights).astype(np.float32)
+    weights = np.stack([lsmr(rows[known], column, damp=penalty**0.5, atol=1e-8, btol=1e-8)[0] for column in (target - mean).T], axis=1)
+    return np.where(known[:, None], vectors_ID, mean + rows @ weights).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,5 +93,4 @@ class PlacedItems:
 
 def with_placed_items(model: SequenceRecommender, data: Interactions, known: np.ndarray) -> PlacedItems:
     """`known` bool [I] are the items that the model was trained on."""
-    said = [terms(t, a, data.facts.get(i, ())) for i, (t, a) in enumerate(zip(data.items.titles, data.items.attributes, strict=True))]
-    return PlacedItems(model, placed(features(said, known), model.item_vectors(), known))
+    return PlacedItems(model, placed(features(described(data), known), model.item_vectors(), known))

@@ -1,0 +1,98 @@
+"""Sets of items as a model of bundles reads them: what a bundle holds, what its user had, and the user's other bundles.
+
+Nothing of a row gives away the bundle it is about: what a user is known by there are events and train bundles other than that one.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import grain
+import numpy as np
+
+from rgjax.config import BundleConfig, InputConfig
+from rgjax.data.bundles import Bundles, without_bundles
+from rgjax.data.interactions import Interactions
+from rgjax.data.streams import READ, Indexed, Streams, deal
+
+NOBODY = -1
+
+
+class BundleSets:
+    """Rows about bundles of one shop; `queries` float32 [N, Z] are vectors of the bundles' intents."""
+
+    def __init__(self, data: Interactions, bundles: Bundles, config: BundleConfig, queries: np.ndarray):
+        self.bundles, self.config, self.queries = bundles, config, queries
+        self.owner = np.full(len(bundles), NOBODY)
+        train = set(bundles.of("train").tolist())
+        self._own: dict[int, list[int]] = {}  # train bundles of a user
+        for user, bundle in bundles.pairs.tolist():
+            if self.owner[bundle] == NOBODY:
+                self.owner[bundle] = user
+            if bundle in train:
+                self._own.setdefault(user, []).append(bundle)
+        self._seen = without_bundles(data, bundles)
+
+    def others(self, user: int, bundle: int = -1) -> list[int]:
+        """The train bundles of a user but `bundle`."""
+        return [other for other in self._own.get(user, ()) if other != bundle]
+
+    def items_of(self, user: int, bundle: int = -1) -> np.ndarray:
+        """Items that a user had, ascending, without those that only `bundle` tells of."""
+        if user == NOBODY:
+            return np.zeros(0, np.int64)
+        others = [self.bundles.members(other) for other in self.others(user, bundle)]
+        told = np.unique(np.concatenate([np.zeros(0, np.int64), *others]))
+        had = self._seen.history(user)
+        if bundle >= 0:
+            had = had[~np.isin(had, self.bundles.members(bundle))]
+        return np.union1d(told, had)
+
+    def row(self, items: np.ndarray, user: int, bundle: int = -1, query: np.ndarray | None = None, rng=None) -> dict[str, np.ndarray]:
+        """The arrays of one set of items, for `user` (or NOBODY), who is not told of `bundle`.
+
+        tokens and segment_ids (1 = an item, 0 = padding) int32 [T], own and own_segments [U], others and other_segments [M, T], users [],
+        query float32 [Z]. What is too long is cut: at random with `rng`, else at its end.
+        """
+        c = self.config
+        chosen = lambda found, most: np.asarray(found if len(found) <= most or rng is None else rng.choice(found, most, replace=False))[:most]
+        found = dict(zip(("tokens", "segment_ids"), _padded(chosen(items, c.set_length), c.set_length), strict=True))
+        own = chosen(np.setdiff1d(self.items_of(user, bundle), items), c.user_length)
+        found |= dict(zip(("own", "own_segments"), _padded(own, c.user_length), strict=True))
+        sets = [_padded(chosen(self.bundles.members(b), c.set_length), c.set_length) for b in chosen(self.others(user, bundle), c.user_bundles)]
+        sets += [_padded(np.zeros(0, int), c.set_length)] * (c.user_bundles - len(sets))
+        found |= {name: np.stack(part) for name, part in zip(("others", "other_segments"), zip(*sets, strict=True), strict=True)}
+        query = np.zeros(self.queries.shape[1], np.float32) if query is None else query
+        return found | {"users": np.int32(user), "query": query}
+
+    def example(self, bundle: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A training row: one item left out at random, and now and then the user, or told the intent; `targets` and `weights` are []."""
+        c, members = self.config, self.bundles.members(bundle)
+        target = rng.choice(members)
+        user = NOBODY if rng.random() < c.user_dropout else int(self.owner[bundle])
+        query = self.queries[bundle] if rng.random() < c.intent_share else None
+        return self.row(members[members != target], user, bundle, query, rng) | {"targets": np.int32(target), "weights": np.int32(1)}
+
+    def train_batches(self, inputs: InputConfig, *, seed: int, process: int = 0, processes: int = 1) -> Streams:
+        """Endless batches of this process's share of the train bundles; raises UserError when there are too few, or they can't be dealt."""
+        index = self.bundles.of("train")
+
+        def stream(number: int, total: int) -> grain.IterDataset:
+            share = grain.MapDataset.source(Indexed("bundles", index)).seed(seed).shuffle().random_map(self._render).repeat()[number::total]
+            return share.batch(inputs.batch_size // total, drop_remainder=True).to_iter_dataset(READ)
+
+        return deal(stream, inputs, len(index), "train bundles", process, processes)
+
+    def _render(self, bundle: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return self.example(int(bundle), rng)
+
+    @functools.cached_property
+    def told(self) -> np.ndarray:
+        """bool [N]: whether anything is known of the bundle's user beside it."""
+        return np.array([user != NOBODY and len(self.items_of(user, bundle)) > 0 for bundle, user in enumerate(self.owner.tolist())])
+
+
+def _padded(items: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens, segments = np.zeros(length, np.int32), np.zeros(length, np.int32)
+    tokens[: len(items)], segments[: len(items)] = items, 1
+    return tokens, segments
