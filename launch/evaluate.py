@@ -25,7 +25,7 @@ def main() -> dict:
     if not on_the_spot:
         app.require(workdir=config.workdir)
 
-    from rgjax.tasks import ablation, forgetting, measure, ranking, shop_report
+    from rgjax.tasks import ablation, bundle_report, forgetting, measure, ranking, shop_report
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
@@ -36,7 +36,12 @@ def main() -> dict:
         result, table = shop_report.report(ranks.measure, config, shop)
         print(table)
         return result
-    if on_the_spot or workdir.read(config.workdir).get("task") == "behaviour":
+    task = "behaviour" if on_the_spot else workdir.read(config.workdir).get("task", "reason")
+    if task == "bundle":
+        result, table = bundle_report.evaluate(config, ranks)
+        print(table)
+        return result
+    if task == "behaviour":
         with app.progress("measuring") as show:
             result, table = ranking.evaluate(config, shop, ranks, show)
         print(table)

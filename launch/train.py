@@ -1,9 +1,10 @@
-"""Trains a reason generator, or a model of behaviour that ranks items; or continues the run in --workdir.
+"""Trains a reason generator, a model of behaviour that ranks items, or one of bundles; or continues the run in --workdir.
 
     python -m launch.train --flagfile=configs/demo.cfg --dataset=DATASET --workdir=W
     python -m launch.train --init_from=FOLDER --dataset=DATASET --workdir=W    (begins with a Hugging Face model, or a run)
     python -m launch.train --init_from=FOLDER --adapter=lora --dataset=DATASET --workdir=W    (trains an adapter on it)
     python -m launch.train --flagfile=configs/ml1m_behaviour.cfg --source=FOLDER --workdir=W    (what a shopper takes next)
+    python -m launch.train --flagfile=configs/bundle_electronic.cfg --source=FOLDER --workdir=W    (what goes with what)
 
 An existing workdir is continued from its last checkpoint; flags that are left out then keep the run's values. Decoding flags
 are kept with the run, as what launch.generate and launch.evaluate do by default.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
 
 
 def configs() -> tuple[dict, dict | None]:
@@ -44,14 +45,14 @@ def main() -> dict | None:
 
     import jax
 
-    from rgjax.tasks import behaviour, training
+    from rgjax.tasks import behaviour, bundle, training
 
-    task = {"reason": training, "behaviour": behaviour}[sections["train"].task]
+    task = {"reason": training, "behaviour": behaviour, "bundle": bundle}[sections["train"].task]
     loop = task.assemble(sections, stored, app.given(ModelConfig))
     summary = loop.run()
     return summary if jax.process_index() == 0 else None
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig)
+    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig, BundleConfig)
     app.run(main, __doc__)

@@ -5,6 +5,7 @@ A field's name is its flag's name, so names are unique within one job.
 """
 
 from rgjax.config.behaviour import BehaviourConfig, RankingConfig, RecommendConfig, ShopConfig
+from rgjax.config.bundle import BundleConfig, OfferConfig
 from rgjax.config.data import InputConfig, PrepareConfig
 from rgjax.config.decoding import DecodeConfig
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
@@ -15,6 +16,7 @@ from rgjax.config.training import OptimizerConfig, TrainConfig
 __all__ = [
     "AdapterConfig",
     "BehaviourConfig",
+    "BundleConfig",
     "DecodeConfig",
     "DistillConfig",
     "EmbedConfig",
@@ -25,6 +27,7 @@ __all__ = [
     "InspectConfig",
     "ModelConfig",
     "NO_ADAPTER",
+    "OfferConfig",
     "OptimizerConfig",
     "PrepareConfig",
     "RankingConfig",

@@ -15,6 +15,7 @@ class BundleConfig:
     set_length: int = option(16, "Most items of a bundle that are read.", low=2)
     user_length: int = option(32, "Most items that are read of what a user has had.", low=1)
     user_bundles: int = option(6, "Most other bundles of a user that are read.", low=1)
+    beside: int = option(64, "Most items that are read of what other bundles hold together with a bundle's.", low=1)
     item_dropout: float = option(0.5, "Share of the items that are known by their text alone in a training step.", low=0.0, high=1.0)
     user_dropout: float = option(0.3, "Share of the training bundles whose user is not told.", low=0.0, high=1.0)
     intent_share: float = option(0.15, "Share of the training bundles whose intent is told, so that one can be asked for by text.", low=0.0, high=1.0)

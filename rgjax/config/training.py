@@ -50,7 +50,9 @@ class TrainConfig:
     """The training run."""
 
     task: str = option(
-        "reason", "What is trained: a generator of reasons, or a model of behaviour that ranks items.", choices=("reason", "behaviour")
+        "reason",
+        "What is trained: a generator of reasons, a model of behaviour that ranks items, or one of bundles.",
+        choices=("reason", "behaviour", "bundle"),
     )
     workdir: str = option("", "Folder of the run; an existing one is continued.")
     init_from: str = option("", "Local Hugging Face folder, or workdir of another run, whose weights to begin with; it decides the model.")

@@ -16,6 +16,7 @@ from rgjax.data.interactions import Interactions
 from rgjax.data.streams import READ, Indexed, Streams, deal
 
 NOBODY = -1
+_MOST_ROWS = 200  # bundles and users that are read of those which hold an item
 
 
 class BundleSets:
@@ -32,6 +33,13 @@ class BundleSets:
             if bundle in train:
                 self._own.setdefault(user, []).append(bundle)
         self._seen = without_bundles(data, bundles)
+        users = [(user, self._seen.history(user)) for user in range(len(data.users))]
+        # What is held together: (the bundle, or the user as -1 - number, and the items).
+        self._rows = [(b, bundles.members(b)) for b in sorted(train)] + [(-1 - user, np.unique(had)) for user, had in users if len(had) > 1]
+        self._holders: dict[int, list[int]] = {}
+        for number, (_, items) in enumerate(self._rows):
+            for item in items.tolist():
+                self._holders.setdefault(item, []).append(number)
 
     def others(self, user: int, bundle: int = -1) -> list[int]:
         """The train bundles of a user but `bundle`."""
@@ -48,22 +56,50 @@ class BundleSets:
             had = had[~np.isin(had, self.bundles.members(bundle))]
         return np.union1d(told, had)
 
+    def beside(self, items: np.ndarray, bundle: int = -1) -> dict[int, float]:
+        """What other bundles, and users, hold together with `items`: the sum over these of the cosine between two items, the largest being 1.
+
+        Nothing that only `bundle` tells of counts.
+        """
+        owner, found = self.owner[bundle] if bundle >= 0 else NOBODY, {}
+        left = set(self.items_of(owner, bundle).tolist()) if owner != NOBODY else set()
+        size = lambda item: len(self._holders[item])
+        for item in items.tolist():
+            for number in self._holders.get(item, ())[:_MOST_ROWS]:
+                name, others = self._rows[number]
+                if name == bundle:
+                    continue
+                others = others.tolist()
+                if name == -1 - owner:
+                    others = [other for other in others if other in left] if item in left else []
+                for other in others:
+                    found[other] = found.get(other, 0.0) + (size(item) * size(other)) ** -0.5
+        found = {item: weight for item, weight in found.items() if item not in items}
+        most = max(found.values(), default=1.0)
+        return {item: weight / most for item, weight in found.items()}
+
     def row(self, items: np.ndarray, user: int, bundle: int = -1, query: np.ndarray | None = None, rng=None) -> dict[str, np.ndarray]:
         """The arrays of one set of items, for `user` (or NOBODY), who is not told of `bundle`.
 
-        tokens and segment_ids (1 = an item, 0 = padding) int32 [T], own and own_segments [U], others and other_segments [M, T], users [],
-        query float32 [Z]. What is too long is cut: at random with `rng`, else at its end.
+        sets and encoder_segment_ids (1 = an item, 0 = padding) int32 [S, T]: the set itself, then the user's other bundles; own and own_segments
+        [U]: what else the user had; beside and beside_weights (float32) [W]: what other bundles hold with these items; segment_ids [1], which is 1: the one item asked for; users []; query float32 [Z]. What is too long is
+        cut: at random with `rng`, else at its end.
         """
         c = self.config
         chosen = lambda found, most: np.asarray(found if len(found) <= most or rng is None else rng.choice(found, most, replace=False))[:most]
-        found = dict(zip(("tokens", "segment_ids"), _padded(chosen(items, c.set_length), c.set_length), strict=True))
-        own = chosen(np.setdiff1d(self.items_of(user, bundle), items), c.user_length)
-        found |= dict(zip(("own", "own_segments"), _padded(own, c.user_length), strict=True))
-        sets = [_padded(chosen(self.bundles.members(b), c.set_length), c.set_length) for b in chosen(self.others(user, bundle), c.user_bundles)]
-        sets += [_padded(np.zeros(0, int), c.set_length)] * (c.user_bundles - len(sets))
-        found |= {name: np.stack(part) for name, part in zip(("others", "other_segments"), zip(*sets, strict=True), strict=True)}
-        query = np.zeros(self.queries.shape[1], np.float32) if query is None else query
-        return found | {"users": np.int32(user), "query": query}
+        others = [self.bundles.members(b) for b in chosen(self.others(user, bundle), c.user_bundles)]
+        others += [np.zeros(0, int)] * (c.user_bundles - len(others))
+        sets, segments = zip(*(_padded(chosen(found, c.set_length), c.set_length) for found in (items, *others)), strict=True)
+        near = sorted(self.beside(items, bundle).items(), key=lambda pair: (-pair[1], pair[0]))[: c.beside]
+        beside, weights = _padded(np.array([item for item, _ in near], int), c.beside)[0], np.zeros(c.beside, np.float32)
+        weights[: len(near)] = [weight for _, weight in near]
+        own, own_segments = _padded(chosen(np.setdiff1d(self.items_of(user, bundle), items), c.user_length), c.user_length)
+        return {
+            "sets": np.stack(sets), "encoder_segment_ids": np.stack(segments), "own": own, "own_segments": own_segments,
+            "beside": beside, "beside_weights": weights,
+            "segment_ids": np.ones(1, np.int32), "users": np.int32(user),
+            "query": np.zeros(self.queries.shape[1], np.float32) if query is None else query,
+        }  # fmt: skip
 
     def example(self, bundle: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A training row: one item left out at random, and now and then the user, or told the intent; `targets` and `weights` are []."""

@@ -101,6 +101,19 @@ def contexts_of(cases: Sequence[Case], items: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=(len(cases), items))
 
 
+def scorers(data: Interactions, bundles: Bundles) -> dict[str, Scorer]:
+    """Every floor by name; all know the train bundles, and events that no other bundle gives away."""
+    train = bundles.items[bundles.of("train")]
+    both = sparse.vstack([train, without_bundles(data, bundles).matrix])
+    return {
+        "popularity": popularity(bundles),
+        "knn_bundles": neighbours(train),
+        "knn_bundles_users": neighbours(both),
+        "titles": similar_titles(data.items),
+        "knn_and_titles": together([neighbours(both), similar_titles(data.items)]),
+    }
+
+
 def completion(data: Interactions, bundles: Bundles, split: str = "test") -> dict:
     """HR@10 and NDCG@10 of every floor on the held-out items of `split`, ranked among the whole catalogue.
 
@@ -108,25 +121,32 @@ def completion(data: Interactions, bundles: Bundles, split: str = "test") -> dic
     """
     cases = completion_cases(bundles, split)
     contexts, targets = contexts_of(cases, len(data.items)), np.array([case.target for case in cases])
-    train = bundles.items[bundles.of("train")]
-    both = sparse.vstack([train, without_bundles(data, bundles).matrix])
-    scorers = {
-        "popularity": popularity(bundles),
-        "knn_bundles": neighbours(train),
-        "knn_bundles_users": neighbours(both),
-        "titles": similar_titles(data.items),
-        "knn_and_titles": together([neighbours(both), similar_titles(data.items)]),
-    }
-    places = {name: ranks(scorer(contexts), contexts, targets) for name, scorer in scorers.items()}
+    places = {name: ranks(scorer(contexts), contexts, targets) for name, scorer in scorers(data, bundles).items()}
     fresh = ~beside_train(bundles)[[case.bundle for case in cases]]
     return {
         "cases": len(cases),
         "fresh_cases": int(fresh.sum()),
         "items": len(data.items),
-        "targets_in_train": float(np.isin(targets, train.indices).mean()),
+        "targets_in_train": float(np.isin(targets, bundles.items[bundles.of("train")].indices).mean()),
         "floors": {name: hits(place) for name, place in places.items()},
         "fresh": {name: hits(place[fresh]) for name, place in places.items()} if fresh.any() else {},
     }
+
+
+def for_users(items: Catalogue, bundles: Bundles, own_UI: sparse.csr_array) -> dict[str, np.ndarray]:
+    """float [U, N] by floor: scores of every bundle for users who had the items that are entries of `own_UI`.
+
+    `popularity`: mean over the bundle's items of the train bundles that hold them; `shared`: share of its items that the user had; `titles`: cosine
+    between the sums of TF-IDF vectors of titles.
+    """
+    sizes, counts = np.diff(bundles.items.indptr), np.asarray(bundles.items[bundles.of("train")].sum(0), float)
+    table = vectors(items.titles)
+    found = {
+        "popularity": np.tile(bundles.items @ counts / sizes, (own_UI.shape[0], 1)),
+        "shared_items": (own_UI @ bundles.items.T).toarray() / sizes,
+        "titles": (_unit(own_UI @ table) @ _unit(bundles.items @ table).T).toarray(),
+    }
+    return found | {"shared_and_titles": found["shared_items"] + found["titles"]}
 
 
 def nearest_intents(items: Catalogue, bundles: Bundles, split: str = "test") -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy import sparse
 
 from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
@@ -76,14 +77,20 @@ def fit(parts: Mapping[str, Recommender], seen: Interactions, held_U: np.ndarray
     features, offsets = [], []
     for at in range(0, len(asked), 256):
         users = asked[at : at + 256]
-        found, offset = _candidates([comparable(part.scores(users)) for part in parts.values()], held_U[users], seen, users, rng)
+        found, offset = _candidates([comparable(part.scores(users)) for part in parts.values()], held_U[users], seen.matrix[users], rng)
         features.append(found), offsets.append(offset)
     weights = maximum_likelihood(np.concatenate(features), np.concatenate(offsets))
     return Hybrid(parts, dict(zip(parts, map(float, weights), strict=True)))
 
 
+def weights_of(scores: Mapping[str, np.ndarray], held_B: np.ndarray, known_BI: sparse.csr_array, seed: int = 0) -> dict[str, float]:
+    """As `fit`, of the parts' scores [B, I] themselves; items that are entries of `known_BI` are no candidates."""
+    found, offset = _candidates([comparable(part) for part in scores.values()], held_B, known_BI, np.random.default_rng(seed))
+    return dict(zip(scores, map(float, maximum_likelihood(found, offset)), strict=True))
+
+
 def _candidates(
-    scores: Sequence[jax.Array], held_B: np.ndarray, seen: Interactions, users: np.ndarray, rng: np.random.Generator
+    scores: Sequence[jax.Array], held_B: np.ndarray, known_BI: sparse.csr_array, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """(float32 [B, 1 + C, P] of the parts' scores of the held-out item and of C others, float32 [B, 1 + C] to add to their mixture).
 
@@ -92,13 +99,13 @@ def _candidates(
     """
     items = scores[0].shape[1]
     count = min(CANDIDATES, items - 1)
-    others = np.stack([rng.permutation(items - 1)[:count] for _ in users])
+    others = np.stack([rng.permutation(items - 1)[:count] for _ in held_B])
     others += others >= held_B[:, None]  # all but the held-out item
     chosen = np.concatenate([held_B[:, None], others], axis=1)
     found = np.stack([np.take_along_axis(np.asarray(s), chosen, axis=1) for s in scores], -1).astype(np.float32)
-    known = np.take_along_axis(seen.matrix[users].toarray() > 0, others, axis=1)
+    known = np.take_along_axis(known_BI.toarray() > 0, others, axis=1)
     offset = np.where(known, -1e9, np.log((items - 1) / count))
-    return found, np.concatenate([np.zeros((len(users), 1)), offset], axis=1).astype(np.float32)
+    return found, np.concatenate([np.zeros((len(held_B), 1)), offset], axis=1).astype(np.float32)
 
 
 def maximum_likelihood(features_NCP: np.ndarray, offsets_NC: np.ndarray) -> np.ndarray:

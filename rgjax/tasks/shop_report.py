@@ -20,17 +20,25 @@ def report(what: str, config: EvaluateConfig, shop: ShopConfig) -> tuple[dict, s
     """
     found = shop_folder.open_any(config.dataset, shop.layout, shop.source)
     result = {"demand": _demand, "basket": _basket, "bundles": _bundles}[what](found, config.split)
-    lines = []
-    for name, values in result.items():
-        if isinstance(values, dict):
-            lines += [f"{name}"] + [f"  {key:<24}{_shown(value)}" for key, value in values.items()]
-        else:
-            lines.append(f"{name:<26}{_shown(values)}")
+    lines = lines_of(result)
     result |= {"dataset": found.manifest["name"], "fingerprint": found.fingerprint, "synthetic": found.synthetic}
     if config.output:
         pathlib.Path(config.output).mkdir(parents=True, exist_ok=True)
         replace_text(pathlib.Path(config.output, "evaluation.json"), json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result, "\n".join(lines)
+
+
+def lines_of(result: dict) -> list[str]:
+    """Lines for a terminal of values by name, dicts of them, and dicts of these."""
+    lines = []
+    for name, values in result.items():
+        if not isinstance(values, dict):
+            lines.append(f"{name:<30}{_shown(values)}")
+        elif any(isinstance(inner, dict) for value in values.values() if isinstance(value, dict) for inner in value.values()):
+            lines += [name, *("  " + line for line in lines_of(values))]
+        else:
+            lines += [name] + [f"  {key:<28}{_shown(value)}" for key, value in values.items()]
+    return lines
 
 
 def _shown(value) -> str:

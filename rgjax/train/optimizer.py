@@ -11,7 +11,7 @@ from rgjax.train import adalora, groups
 
 UNDECAYED = (
     "scale", "shift", "bq", "bk", "bv", "bo", "b_in", "b_out", "b_head", "b_vocab", "relative", "places", "types",
-    "b_down", "b_up", "l", "e", "m", "k", "v", "table",
+    "b_down", "b_up", "l", "e", "m", "k", "v", "table", "gate", "strength",
 )  # fmt: skip
 
 

@@ -8,12 +8,12 @@ import os
 import pathlib
 
 from rgjax import config as config_lib
-from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
 from rgjax.errors import UserError
 
 SECTIONS = {
     "input": InputConfig, "model": ModelConfig, "adapter": AdapterConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
-    "decode": DecodeConfig, "shop": ShopConfig, "behaviour": BehaviourConfig,
+    "decode": DecodeConfig, "shop": ShopConfig, "behaviour": BehaviourConfig, "bundle": BundleConfig,
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
