@@ -34,4 +34,4 @@ class OfferConfig:
     )
     size: int = option(3, "Items of a bundle that is built, the given ones among them.", low=2, high=64)
     budget: float = option(0.0, "Most that the items of a built bundle cost together; 0 sets no limit.", low=0.0)
-    beams: int = option(16, "Bundles that are built side by side (beam search).", low=1)
+    offer_beams: int = option(16, "Bundles that are built side by side (beam search).", low=1)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from rgjax.config import DecodeConfig, RecommendConfig
+from rgjax.data import allowed
 from rgjax.data import asked as asked_lib
 from rgjax.data.asked import Asked
-from rgjax.data.interactions import Catalogue, Interactions, attribute_values
+from rgjax.data.interactions import Interactions, attribute_values
 from rgjax.errors import UserError
 from rgjax.rank import popularity, topk
 from rgjax.rank.evidence import Explainer
@@ -37,12 +38,12 @@ def recommend(config: RecommendConfig, decode: tuple[DecodeConfig, set[str]], pr
     run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset)
     shop = run.shop.interactions
     asked = asked_lib.read(config.input, shop, config.strangers)
-    allowed = _allowed(config, shop.items)
-    if config.top > allowed.sum():
-        raise UserError(f"--top={config.top} is more than the {int(allowed.sum())} items that may be recommended; lower it.")
+    may = allowed.allowed(config, shop.items)
+    if config.top > may.sum():
+        raise UserError(f"--top={config.top} is more than the {int(may.sum())} items that may be recommended; lower it.")
     writer = Reasons.open(config, *decode)
     start = time.perf_counter()
-    best = _best(run, asked, allowed, config)
+    best = _best(run, asked, may, config)
     ranked = time.perf_counter() - start
     lines, explainer = [], Explainer(run.recommender(asked.events))
     for at in range(0, len(asked.ids), CHUNK):
@@ -80,27 +81,6 @@ def _best(run: BehaviourRun, asked: Asked, allowed_I: np.ndarray, config: Recomm
         items[users], scores[users] = fallback.items, fallback.scores
     counts = run.task.split.train.counts
     return _Best(items, scores, counts / max(counts.sum(), 1))
-
-
-def _allowed(config: RecommendConfig, items: Catalogue) -> np.ndarray:
-    """bool [I] by --unavailable and --only; raises UserError when one names what is not there."""
-    allowed = np.ones(len(items), bool)
-    if config.unavailable:
-        if not pathlib.Path(config.unavailable).is_file():
-            raise UserError(f"--unavailable={config.unavailable} is no file; give one of item ids, one per line.")
-        for number, line in enumerate(pathlib.Path(config.unavailable).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            if name := line.strip():
-                if name not in items.index:
-                    raise UserError(f"{config.unavailable}, line {number}: the catalogue has no item '{name}'; leave the line out.")
-                allowed[items.index[name]] = False
-    if config.only:
-        name, mark, value = config.only.partition("=")
-        has = np.array([value in attribute_values(attributes, name) for attributes in items.attributes])
-        if not mark or not has.any():
-            known = ", ".join(sorted({key for attributes in items.attributes for key in attributes})) or "none"
-            raise UserError(f"--only={config.only} fits no item; write name=value with an attribute of the catalogue ({known}).")
-        allowed &= has
-    return allowed
 
 
 def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: RecommendConfig) -> dict:

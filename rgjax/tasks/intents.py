@@ -1,0 +1,59 @@
+"""The intent of a bundle, as its reason: the shop's own, one written by a trained generator from what it holds, or a template."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from rgjax.config import DecodeConfig, RecommendConfig
+from rgjax.data.cleaning import clean_example
+from rgjax.data.interactions import Catalogue
+from rgjax.data.readers.bundle_intents import example
+from rgjax.decode.polish import polish
+from rgjax.metrics import grounding, language
+from rgjax.tasks import run as run_lib
+from rgjax.tasks.reason import ReasonWriter
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Intents:
+    """`writer` is None where there is only the template."""
+
+    config: RecommendConfig
+    writer: ReasonWriter | None
+
+    @classmethod
+    def open(cls, config: RecommendConfig, decode: DecodeConfig, explicit: set[str]) -> Intents:
+        """Opens --reasons; raises UserError when it is no run of the reason task."""
+        if not config.reasons:
+            return cls(config, None)
+        run = run_lib.Run.open(config.reasons)
+        return cls(config, run.task.writer(run.params, run_lib.decode_config(run.facts, decode, explicit)))
+
+    def of(self, bundles: Sequence[tuple[Sequence[int], str]], items: Catalogue) -> list[dict[str, str]]:
+        """For bundles given as (item numbers, the intent that is written already or ''): "reason" and "reason_from" ('shop', 'model' or 'template').
+
+        A text of the model that is empty once polished, or quotes what no title or attribute holds, gives way to the template.
+        """
+        asked = [clean_example(example(members, items, "bundle")) for members, written in bundles if not written]
+        texts = iter(zip(asked, self.writer.write(asked), strict=True)) if self.writer and asked else None
+        found = []
+        for members, written in bundles:
+            titles = [items.titles[i] or items.ids[i] for i in members]
+            text, source = (written, "shop") if written else ("", "template")
+            if texts and not written:
+                described, (spoken, *_) = next(texts)
+                text, source = self._polished(spoken, described, titles), "model"
+            found.append({"reason": text, "reason_from": source} if text else {"reason": _template(titles), "reason_from": "template"})
+        return found
+
+    def _polished(self, text: str, described: dict, titles: list[str]) -> str:
+        banned = [word.strip() for word in self.config.banned.split(",") if word.strip()]
+        text = polish(text, banned, self.config.reason_words, titles)
+        return "" if grounding.invented_spans(described, text)[1] else text
+
+
+def _template(titles: Sequence[str]) -> str:
+    if language.is_cjk(titles[0][:1]):
+        return f"《{'》《'.join(titles)}》搭配使用。"
+    return ", ".join(f'"{title}"' for title in titles[:-1]) + f' and "{titles[-1]}" go together.'
