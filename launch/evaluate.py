@@ -6,7 +6,7 @@
     python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
     python -m launch.evaluate --flagfile=configs/ml1m_floors.cfg --source=FOLDER    (recommenders fitted on the spot, no run needed)
-    python -m launch.evaluate --dataset=SHOP --measure=demand    (forecasts of weekly demand; or basket, bundles)
+    python -m launch.evaluate --dataset=SHOP --measure=demand    (forecasts of weekly demand; or basket, bundles, triples)
 
 A run of --task=behaviour is measured by where it ranks what was held out, beside --models. Decoding flags that are left out are the run's own.
 """

@@ -29,14 +29,16 @@ class RankingConfig:
 
     measure: str = option(
         "ranking",
-        "What is measured of a shop: where the next item is ranked, forecasts of the items' weekly demand, the next order ('basket'), or "
-        "floors of completing bundles and of writing their intents.",
-        choices=("ranking", "demand", "basket", "bundles"),
+        "What is measured of a shop: where the next item is ranked, forecasts of the items' weekly demand, the next order ('basket'), "
+        "floors of completing bundles and of writing their intents, or whether TransE finds triples that were held out.",
+        choices=("ranking", "demand", "basket", "bundles", "triples"),
     )
     models: str = option(
         "popularity,markov,knn,ease",
-        "Comma-separated recommenders that are fitted on the spot: popularity, markov, knn, ease, als, bpr, lightgcn; empty fits none.",
+        "Comma-separated recommenders that are fitted on the spot: popularity, markov, knn, ease, als, bpr, lightgcn, triples (items that share "
+        "entities), transe (triples as vectors), two_tower (by text, attributes, triples and histories); empty fits none.",
     )
+    item_table: str = option("", "Parquet table of item vectors, as of images, columns id and vector, that two_tower reads too.")
     at: str = option("10", "Comma-separated lengths of the list that the metrics are taken at.")
     hybrid: bool = option(False, "Also measure a mixture of all of them, whose weights are learned from the validation events.")
     explain: int = option(

@@ -10,7 +10,7 @@ import numpy as np
 
 from rgjax.data.interactions import Interactions
 from rgjax.metrics import ranking
-from rgjax.rank.recommender import Recommender
+from rgjax.rank.recommender import Recommender, by_seen
 
 _CELLS = 32_000_000  # scores held at once (float32): 128 MB
 
@@ -30,14 +30,14 @@ def held_out(
 ) -> Ranked:
     """Ranks each user's held-out item (-1: none), the user's events in `seen` left out; see `metrics.ranking.ranks`.
 
-    from_seen: score from the histories in `seen`, not as the user was fitted: what was fitted without the validation event then knows it.
+    from_seen: score by what `seen` tells, not as the user was fitted: what was fitted without the validation event then knows it.
     negatives: also rank among so many drawn items, for comparison with papers.
     """
     rows, parts = max(1, _CELLS // len(seen.items)), []
     asked = np.flatnonzero(held_U >= 0)
     for start in range(0, len(asked), rows):
         users = asked[start : start + rows]
-        scores = np.asarray(recommender.from_histories([seen.history(u) for u in users]) if from_seen else recommender.scores(users))
+        scores = np.asarray(by_seen(recommender, seen, users) if from_seen else recommender.scores(users))
         known = seen.matrix[users]
         found = ranking.ranks(scores, held_U[users], known)
         drawn = ranking.sampled_ranks(scores, held_U[users], known, negatives, seed + start) if negatives else np.zeros_like(found)

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
-from rgjax.rank.recommender import HistoryRecommender, Recommender
+from rgjax.rank.recommender import HistoryRecommender, Recommender, by_seen
 
 CANDIDATES = 4000  # items drawn for a user, beside the held-out one, where there are more
 STEPS = 200
@@ -47,7 +47,7 @@ class Known:
     def scores(self, users: np.ndarray) -> jax.Array:
         """float32 [B, I]."""
         if isinstance(self.part, HistoryRecommender):
-            return self.part.from_histories([self.seen.history(u) for u in users])
+            return by_seen(self.part, self.seen, users)
         return self.part.scores(users)
 
 

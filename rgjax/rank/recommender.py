@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 
 
@@ -32,15 +33,31 @@ class HistoryRecommender(Recommender, Protocol):
         """float32 [B, I] for histories of item numbers in order of time; an empty one gets what the method has for strangers."""
 
 
-def as_matrix(histories: Sequence[np.ndarray], items: int) -> sparse.csr_array:
-    """float32 [B, I]: 1 where a history holds the item. Raises UserError at an item number outside the catalogue."""
+@runtime_checkable
+class ProfileRecommender(HistoryRecommender, Protocol):
+    """One that reads users' profiles beside their histories."""
+
+    def from_seen(self, seen: Interactions, users: np.ndarray) -> jax.Array:
+        """float32 [B, I] for user numbers int [B], by their histories and profiles in `seen`."""
+
+
+def by_seen(part: HistoryRecommender, seen: Interactions, users: np.ndarray) -> jax.Array:
+    """float32 [B, I] for user numbers int [B], by what `seen` tells of them, not as they were fitted."""
+    if isinstance(part, ProfileRecommender):
+        return part.from_seen(seen, users)
+    return part.from_histories([seen.history(user) for user in users])
+
+
+def as_matrix(histories: Sequence[np.ndarray], items: int, *, repeats: bool = False) -> sparse.csr_array:
+    """float32 [B, I]: 1 where a history holds the item, or how often (repeats). Raises UserError at an item number outside the catalogue."""
     flat = np.concatenate([np.zeros(0, np.int64), *(np.asarray(h, np.int64) for h in histories)])
     if flat.size and (flat.min() < 0 or flat.max() >= items):
         raise UserError(f"A history holds item {flat.min() if flat.min() < 0 else flat.max()} and the catalogue has items 0 to {items - 1}.")
     rows = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
     found = sparse.csr_array((np.ones(len(flat), np.float32), (rows, flat)), shape=(len(histories), items))
     found.sum_duplicates()
-    found.data[:] = 1.0
+    if not repeats:
+        found.data[:] = 1.0
     return found
 
 

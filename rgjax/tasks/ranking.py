@@ -6,6 +6,7 @@ import importlib
 import json
 import pathlib
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,10 +23,12 @@ from rgjax.rank.evaluate import held_out
 from rgjax.rank.evidence import METHODS, Explainer
 from rgjax.rank.recommender import HistoryRecommender, Recommender
 from rgjax.rank.sequence import SequenceRecommender
+from rgjax.rank.two_tower import TwoTower
+from rgjax.tasks.behaviour import item_table
 from rgjax.tasks.behaviour_run import BehaviourRun
 from rgjax.train.workdir import replace_text
 
-MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn")
+MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn", "triples", "transe", "two_tower")
 DENSE = ("knn", "ease")  # hold a matrix of all pairs of items
 MOST_ITEMS = 30_000  # of those
 MOST_KINDS = 50  # values of an attribute that is told by
@@ -51,13 +54,15 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     for number, name in enumerate([*todo, *(["behaviour"] if run else [])]):
         progress(number, total)
         start = time.perf_counter()
-        parts[name] = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train)
+        parts[name] = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train, how.item_table)
         seconds = time.perf_counter() - start
         intervals[name] = measured(parts[name]) | {"fit_seconds": {"value": round(seconds, 2)}}
+        if isinstance(parts[name], TwoTower):
+            intervals[name] |= _weights(parts[name].content_weights())
     about = _about(found, shop, config, split, held)
     if how.hybrid:
         mixed = _hybrid(parts, run, split)
-        intervals["hybrid"] = measured(mixed) | {f"weight_{name}": {"value": round(w, 4)} for name, w in mixed.weights.items()}
+        intervals["hybrid"] = measured(mixed) | _weights(mixed.weights)
     intervals |= _cold(parts, split, held, lengths, config.resamples)
     result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
     if how.explain:
@@ -80,15 +85,23 @@ def _check(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, models:
         raise UserError("--split=val was trained on (--train_on_validation) and can't be measured by; use --split=test.")
     if how.explain and not run:
         raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
+    if how.item_table and "two_tower" not in models:
+        raise UserError(f"--item_table={how.item_table} is read by two_tower only; name it in --models, or leave the table out.")
     if how.hybrid and len(models) + run < 2:
         raise UserError("--hybrid mixes recommenders; name two at least with --models, or one beside a --workdir.")
 
 
-def fit(name: str, train: Interactions) -> Recommender:
-    """A recommender by name; raises UserError where its matrix of all pairs of items would be too large."""
+def _weights(named: Mapping[str, float]) -> dict[str, dict]:
+    return {f"weight_{name}": {"value": round(weight, 4)} for name, weight in named.items()}
+
+
+def fit(name: str, train: Interactions, vectors: str = "") -> Recommender:
+    """A recommender by name; `vectors` is the table of items' vectors that two towers read too. Raises UserError for a bad table, and
+    where a matrix of all pairs of items would be too large."""
     if name in DENSE and len(train.items) > MOST_ITEMS:
         raise UserError(f"--models={name} holds {len(train.items):,} x {len(train.items):,} numbers; leave it out above {MOST_ITEMS:,} items.")
-    return importlib.import_module(f"rgjax.rank.{name}").fit(train)
+    given = {"vectors": {"vector": item_table(vectors, train)}} if vectors and name == "two_tower" else {}
+    return importlib.import_module(f"rgjax.rank.{name}").fit(train, **given)
 
 
 def _hybrid(parts: dict[str, Recommender], run: BehaviourRun | None, split: Split) -> hybrid.Hybrid:
@@ -131,7 +144,7 @@ def _cold(parts: dict[str, Recommender], split: Split, held: Held, lengths: list
     """The same metrics for users that nothing was trained on, and for items that were not, where the split keeps some apart.
 
     Such users are known by their histories, so only what scores histories is asked. Such items have no vector of their own: a model of behaviour
-    places them by their description, beside which the others rank them as what nobody had.
+    places them by their description, triples, transe and two_tower read it themselves, and the others rank them as what nobody had.
     """
     asks_history = {n: p for n, p in parts.items() if isinstance(p, (HistoryRecommender, SequenceRecommender))}
     users = np.where(split.cold_users & ~split.cold_items[np.maximum(held.items, 0)], held.items, -1)

@@ -1,4 +1,4 @@
-"""What can be said of a shop's data without a trained run: forecasts of demand, the next order, and floors for bundles."""
+"""What can be said of a shop's data without a trained run: forecasts of demand, the next order, floors for bundles, and triples."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rgjax.config import EvaluateConfig, ShopConfig
 from rgjax.data import shop_folder
 from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
-from rgjax.rank import bundle_floors, demand_model, next_basket
+from rgjax.rank import bundle_floors, demand_model, links, next_basket
 from rgjax.train.workdir import replace_text
 
 
 def report(what: str, config: EvaluateConfig, shop: ShopConfig) -> tuple[dict, str]:
-    """(what was measured, a table); `what` is 'demand', 'basket' or 'bundles'. Writes evaluation.json into --output if one is given.
+    """(what was measured, a table); `what` is 'demand', 'basket', 'bundles' or 'triples'. Writes evaluation.json into --output if one is given.
 
-    Raises UserError where the shop has no bundles, orders or quantities to measure by.
+    Raises UserError where the shop has no bundles, orders, quantities or triples to measure by.
     """
     found = shop_folder.open_any(config.dataset, shop.layout, shop.source)
-    result = {"demand": _demand, "basket": _basket, "bundles": _bundles}[what](found, config.split)
+    result = {"demand": _demand, "basket": _basket, "bundles": _bundles, "triples": _triples}[what](found, config.split)
     lines = lines_of(result)
     result |= {"dataset": found.manifest["name"], "fingerprint": found.fingerprint, "synthetic": found.synthetic}
     if config.output:
@@ -53,6 +53,10 @@ def _demand(found: Shop, split: str) -> dict:
 
 def _basket(found: Shop, split: str) -> dict:
     return next_basket.evaluate(found.interactions)
+
+
+def _triples(found: Shop, split: str) -> dict:
+    return links.evaluate(found.interactions)
 
 
 def _bundles(found: Shop, split: str) -> dict:
