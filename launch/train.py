@@ -15,7 +15,17 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
+from rgjax.config import (
+    AdapterConfig,
+    BehaviourConfig,
+    BundleConfig,
+    DecodeConfig,
+    InputConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ShopConfig,
+    TrainConfig,
+)
 
 
 def configs() -> tuple[dict, dict | None]:

@@ -81,9 +81,10 @@ class BundleSets:
     def row(self, items: np.ndarray, user: int, bundle: int = -1, query: np.ndarray | None = None, rng=None) -> dict[str, np.ndarray]:
         """The arrays of one set of items, for `user` (or NOBODY), who is not told of `bundle`.
 
-        sets and encoder_segment_ids (1 = an item, 0 = padding) int32 [S, T]: the set itself, then the user's other bundles; own and own_segments
-        [U]: what else the user had; beside and beside_weights (float32) [W]: what other bundles hold with these items; segment_ids [1], which is 1: the one item asked for; users []; query float32 [Z]. What is too long is
-        cut: at random with `rng`, else at its end.
+        sets and encoder_segment_ids (1 = an item, 0 = padding) int32 [S, T]: the set itself, then the user's other bundles; own and
+        own_segments [U]: what else the user had; beside and beside_weights (float32) [W]: what other bundles hold with these items;
+        segment_ids [1], which is 1: the one item asked for; users []; query float32 [Z]. What is too long is cut: at random with `rng`, else
+        at its end.
         """
         c = self.config
         chosen = lambda found, most: np.asarray(found if len(found) <= most or rng is None else rng.choice(found, most, replace=False))[:most]

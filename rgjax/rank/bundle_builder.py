@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import jax.nn
+import jax.numpy as jnp
 import numpy as np
 
 from rgjax.data.interactions import Interactions, attribute_values

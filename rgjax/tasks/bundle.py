@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import logsumexp
 
 from rgjax import trees
-from rgjax.config import AdapterConfig, BundleConfig, InputConfig, ModelConfig, OptimizerConfig
+from rgjax.config import AdapterConfig, BundleConfig, InputConfig, ModelConfig
 from rgjax.data import shop_folder
 from rgjax.data.bundle_sets import NOBODY, BundleSets
 from rgjax.data.bundles import Bundles, Case, completion_cases

@@ -103,7 +103,9 @@ def _for_users(run: BundleRun, config: EvaluateConfig) -> dict:
     sold = [sets.row(bundles.members(b), -1) for b in range(len(bundles))]
     found = bundle_floors.for_users(items, bundles, own_UI) | {MODEL: run.recommender.for_users(users, sold)}
     place = lambda score: bundle_floors.ranks(score, sparse.csr_array(lacked), np.array(asked))
-    return {"users": len(asked), "bundles": len(bundles)} | {name: _metrics(place(score), K_BUNDLES, config.resamples) for name, score in found.items()}
+    return {"users": len(asked), "bundles": len(bundles)} | {
+        name: _metrics(place(score), K_BUNDLES, config.resamples) for name, score in found.items()
+    }
 
 
 def _metrics(places: np.ndarray, k: int, resamples: int) -> dict[str, dict]:

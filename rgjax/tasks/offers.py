@@ -165,7 +165,11 @@ def table(lines: list[dict]) -> str:
     """A few lines for a terminal."""
     out, name = [], lambda shown: shown["title"] or shown["item"]
     for line in lines:
-        asked = [f"user {line['user']}"] * bool(line["user"]) + [f'"{line["intent"]}"'] * bool(line["intent"]) + [f"{name(one):.40}" for one in line["items"]]
+        asked = (
+            [f"user {line['user']}"] * bool(line["user"])
+            + [f'"{line["intent"]}"'] * bool(line["intent"])
+            + [f"{name(one):.40}" for one in line["items"]]
+        )
         out.append("for " + " + ".join(asked))
         for found in line["offers"]:
             title = " + ".join(f"{name(one):.36}" for one in found["items"]) if "items" in found else name(found)

@@ -8,7 +8,17 @@ import os
 import pathlib
 
 from rgjax import config as config_lib
-from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
+from rgjax.config import (
+    AdapterConfig,
+    BehaviourConfig,
+    BundleConfig,
+    DecodeConfig,
+    InputConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ShopConfig,
+    TrainConfig,
+)
 from rgjax.errors import UserError
 
 SECTIONS = {
