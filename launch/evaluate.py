@@ -38,6 +38,7 @@ def main() -> dict:
         return result
     task = "behaviour" if on_the_spot else workdir.read(config.workdir).get("task", "reason")
     if task == "bundle":
+        bundle_report.check_flags(app.given(EvaluateConfig) | app.given(RankingConfig) | app.given(DecodeConfig))
         result, table = bundle_report.evaluate(config, ranks)
         print(table)
         return result

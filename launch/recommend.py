@@ -25,8 +25,10 @@ def main() -> dict:
     from rgjax.train import workdir
 
     bundles = workdir.read(config.workdir).get("task") == bundle.NAME
-    if surplus := sorted(app.given(RecommendConfig) & set(offers.FOREIGN) if bundles else app.given(OfferConfig)):
-        raise UserError(f"--{surplus[0]} means nothing to a run of --task={'bundle' if bundles else 'behaviour'}; leave it out.")
+    if bundles:
+        offers.check_flags(app.given(RecommendConfig) | app.given(OfferConfig), offer.offer)
+    elif surplus := sorted(app.given(OfferConfig)):
+        raise UserError(f"--{surplus[0]} is for a run of --task=bundle, which {config.workdir} is not; leave it out.")
     with app.progress("recommending") as show:
         if bundles:
             result, table = offers.recommend(config, offer, (decode, app.given(DecodeConfig)), show)

@@ -42,6 +42,8 @@ class Workload:
 
         if sections["train"].ewc:
             raise UserError("--ewc needs an earlier task's data at every start; profiles look at the step without it, leave it out.")
+        if sections["train"].task == "bundle":
+            raise UserError("Profiles look at the steps of --task=reason and --task=behaviour; give one of these.")
         mesh = mesh_lib.make(sections["train"].mesh)
         sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
         if sections["train"].task == "behaviour":

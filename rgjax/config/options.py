@@ -21,6 +21,8 @@ def check(config) -> None:
         value, meta = getattr(config, f.name), f.metadata
         if meta.get("choices") and value not in meta["choices"]:
             raise UserError(f"--{f.name}={value} is not known; use one of {', '.join(map(str, meta['choices']))}.")
+        if value != value:
+            raise UserError(f"--{f.name}={value} is not a number; give one.")
         if meta.get("low") is not None and value < meta["low"]:
             raise UserError(f"--{f.name}={value} is too small; the least is {meta['low']}.")
         if meta.get("high") is not None and value > meta["high"]:

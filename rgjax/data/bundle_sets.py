@@ -5,6 +5,7 @@ Nothing of a row gives away the bundle it is about: what a user is known by ther
 
 from __future__ import annotations
 
+import collections
 import functools
 
 import grain
@@ -24,22 +25,27 @@ class BundleSets:
 
     def __init__(self, data: Interactions, bundles: Bundles, config: BundleConfig, queries: np.ndarray):
         self.bundles, self.config, self.queries = bundles, config, queries
-        self.owner = np.full(len(bundles), NOBODY)
+        self.owners: list[list[int]] = [[] for _ in range(len(bundles))]
         train = set(bundles.of("train").tolist())
         self._own: dict[int, list[int]] = {}  # train bundles of a user
-        for user, bundle in bundles.pairs.tolist():
-            if self.owner[bundle] == NOBODY:
-                self.owner[bundle] = user
+        for user, bundle in dict.fromkeys(map(tuple, bundles.pairs.tolist())):
+            self.owners[bundle].append(user)
             if bundle in train:
                 self._own.setdefault(user, []).append(bundle)
-        self._seen = without_bundles(data, bundles)
-        users = [(user, self._seen.history(user)) for user in range(len(data.users))]
-        # What is held together: (the bundle, or the user as -1 - number, and the items).
-        self._rows = [(b, bundles.members(b)) for b in sorted(train)] + [(-1 - user, np.unique(had)) for user, had in users if len(had) > 1]
+        self._seen = without_bundles(data.named(), bundles)
+        # What is held together: the items of each train bundle, and those of each user.
+        rows = {("bundle", b): bundles.members(b) for b in sorted(train)}
+        rows |= {("user", u): np.unique(self._seen.history(u)) for u in np.unique(self._seen.user).tolist()}
+        self._numbers, self._rows = {name: number for number, name in enumerate(rows)}, list(rows.values())
+        self._lessened: dict[int, dict[int, np.ndarray]] = {}
         self._holders: dict[int, list[int]] = {}
-        for number, (_, items) in enumerate(self._rows):
+        for number, items in enumerate(self._rows):
             for item in items.tolist():
                 self._holders.setdefault(item, []).append(number)
+
+    def owner(self, bundle: int) -> int:
+        """The first of the users that a bundle belongs to, or NOBODY."""
+        return self.owners[bundle][0] if self.owners[bundle] else NOBODY
 
     def others(self, user: int, bundle: int = -1) -> list[int]:
         """The train bundles of a user but `bundle`."""
@@ -61,30 +67,39 @@ class BundleSets:
 
         Nothing that only `bundle` tells of counts.
         """
-        owner, found = self.owner[bundle] if bundle >= 0 else NOBODY, {}
-        left = set(self.items_of(owner, bundle).tolist()) if owner != NOBODY else set()
-        size = lambda item: len(self._holders[item])
+        rows, found = self._without(bundle), {}
+        lost = collections.Counter(item for number, left in rows.items() for item in np.setdiff1d(self._rows[number], left).tolist())
+        size = lambda item: len(self._holders[item]) - lost[item]
         for item in items.tolist():
             for number in self._holders.get(item, ())[:_MOST_ROWS]:
-                name, others = self._rows[number]
-                if name == bundle:
+                others = rows.get(number, self._rows[number]).tolist()
+                if number in rows and item not in others:
                     continue
-                others = others.tolist()
-                if name == -1 - owner:
-                    others = [other for other in others if other in left] if item in left else []
                 for other in others:
                     found[other] = found.get(other, 0.0) + (size(item) * size(other)) ** -0.5
         found = {item: weight for item, weight in found.items() if item not in items}
         most = max(found.values(), default=1.0)
         return {item: weight / most for item, weight in found.items()}
 
+    def _without(self, bundle: int) -> dict[int, np.ndarray]:
+        """What is left of the rows that tell of a bundle, by their numbers: nothing of its own, and of its users' what else tells of."""
+        if bundle < 0:
+            return {}
+        if bundle not in self._lessened:
+            rows = {self._numbers["user", u]: u for u in self.owners[bundle] if ("user", u) in self._numbers}
+            left = {number: np.intersect1d(self._rows[number], self.items_of(user, bundle)) for number, user in rows.items()}
+            if ("bundle", bundle) in self._numbers:
+                left[self._numbers["bundle", bundle]] = np.zeros(0, int)
+            self._lessened[bundle] = left
+        return self._lessened[bundle]
+
     def row(self, items: np.ndarray, user: int, bundle: int = -1, query: np.ndarray | None = None, rng=None) -> dict[str, np.ndarray]:
         """The arrays of one set of items, for `user` (or NOBODY), who is not told of `bundle`.
 
         sets and encoder_segment_ids (1 = an item, 0 = padding) int32 [S, T]: the set itself, then the user's other bundles; own and
         own_segments [U]: what else the user had; beside and beside_weights (float32) [W]: what other bundles hold with these items;
-        segment_ids [1], which is 1: the one item asked for; users []; query float32 [Z]. What is too long is cut: at random with `rng`, else
-        at its end.
+        segment_ids [1], which is 1: the one item asked for; users and bundles []; query float32 [Z]. What is too long is cut: at random with
+        `rng`, else at its end.
         """
         c = self.config
         chosen = lambda found, most: np.asarray(found if len(found) <= most or rng is None else rng.choice(found, most, replace=False))[:most]
@@ -98,15 +113,19 @@ class BundleSets:
         return {
             "sets": np.stack(sets), "encoder_segment_ids": np.stack(segments), "own": own, "own_segments": own_segments,
             "beside": beside, "beside_weights": weights,
-            "segment_ids": np.ones(1, np.int32), "users": np.int32(user),
+            "segment_ids": np.ones(1, np.int32), "users": np.int32(user), "bundles": np.int32(bundle),
             "query": np.zeros(self.queries.shape[1], np.float32) if query is None else query,
         }  # fmt: skip
 
     def example(self, bundle: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """A training row: one item left out at random, and now and then the user, or told the intent; `targets` and `weights` are []."""
+        """A training row: one item left out at random, for one of its users, or now and then for nobody, or told the intent.
+
+        `targets` and `weights` are [].
+        """
         c, members = self.config, self.bundles.members(bundle)
         target = rng.choice(members)
-        user = NOBODY if rng.random() < c.user_dropout else int(self.owner[bundle])
+        told = rng.random() >= c.user_dropout and self.owners[bundle]
+        user = int(rng.choice(self.owners[bundle])) if told else NOBODY
         query = self.queries[bundle] if rng.random() < c.intent_share else None
         return self.row(members[members != target], user, bundle, query, rng) | {"targets": np.int32(target), "weights": np.int32(1)}
 
@@ -125,8 +144,8 @@ class BundleSets:
 
     @functools.cached_property
     def told(self) -> np.ndarray:
-        """bool [N]: whether anything is known of the bundle's user beside it."""
-        return np.array([user != NOBODY and len(self.items_of(user, bundle)) > 0 for bundle, user in enumerate(self.owner.tolist())])
+        """bool [N]: whether anything is known of the bundle's (first) user beside it."""
+        return np.array([len(self.items_of(self.owner(bundle), bundle)) > 0 for bundle in range(len(self.bundles))])
 
 
 def _padded(items: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

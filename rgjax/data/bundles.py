@@ -101,14 +101,18 @@ def without_bundles(data: Interactions, bundles: Bundles, split: str = "train") 
     """The interactions that no bundle outside `split` gives away.
 
     Some sources make their interactions out of the bundles, an event (user, item, time) for every item of each; those of a held-out
-    bundle hold its answer. An event stays where a bundle of `split` explains it too, or where no bundle does.
+    bundle hold its answer. An event stays where a bundle of `split` explains it too, or where no bundle does. A bundle whose time is unknown
+    explains the user's events of any time.
     """
     kept, hidden = set(), set()
     inside = bundles.splits == SPLITS.index(split)
     for (user, bundle), time in zip(bundles.pairs.tolist(), bundles.time.tolist(), strict=True):
         (kept if inside[bundle] else hidden).update((user, item, time) for item in bundles.members(bundle).tolist())
-    events = zip(data.user.tolist(), data.item.tolist(), data.time.tolist(), strict=True)
-    return data.where(np.fromiter((e in kept or e not in hidden for e in events), bool, len(data)))
+    found = np.ones(len(data), bool)
+    for n, (user, item, time) in enumerate(zip(data.user.tolist(), data.item.tolist(), data.time.tolist(), strict=True)):
+        either = {(user, item, time), (user, item, 0)}
+        found[n] = not (either & hidden) or bool(either & kept)
+    return data.where(found)
 
 
 def beside_train(bundles: Bundles) -> np.ndarray:

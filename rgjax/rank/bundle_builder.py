@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import jax.nn
-import jax.numpy as jnp
 import numpy as np
+from scipy.special import log_softmax
 
 from rgjax.data.interactions import Interactions, attribute_values
 from rgjax.errors import UserError
+
+_ROUNDING = 1e-7  # of a price, which is float32
 
 # Scores of all items [N, I] beside N sets of item numbers.
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -41,7 +43,7 @@ class Limits:
         after, with_next = costs[cheapest[:more]].sum(), costs[cheapest].sum()
         total = costs + after
         total[cheapest[:more]] = with_next  # of the cheapest themselves, the next one takes the place
-        return free & (self.prices[held].sum() + total <= self.budget + 1e-6)
+        return free & (self.prices[held].sum() + total <= self.budget * (1 + _ROUNDING))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,10 +59,9 @@ def prices(data: Interactions) -> np.ndarray:
     found = np.full(len(data.items), np.nan)
     for item, attributes in enumerate(data.items.attributes):
         for value in attribute_values(attributes, "price")[:1]:
-            try:
+            with contextlib.suppress(ValueError):
                 found[item] = float(value)
-            except ValueError:
-                continue
+    found[np.isinf(found)] = np.nan
     known = np.flatnonzero(~np.isnan(data.price))
     order = known[np.argsort(data.item[known], kind="stable")]
     items, starts = np.unique(data.item[order], return_index=True)
@@ -73,14 +74,15 @@ def build(score: Scorer, given: np.ndarray, limits: Limits, beams: int, count: i
     """The best `count` bundles that hold `given`, best first: at each step the item that goes best with the set so far is added.
 
     An item's probability is the softmax of the scores of all that may be added. A set that is reached in several orders counts once, by its
-    best order. Raises UserError where no bundle meets the limits.
+    best order. Fewer than `count` are given where no more are found. Raises UserError where no bundle meets the limits.
     """
+    beams = max(beams, count)
     usable, sets = limits.usable(), [Built(np.asarray(given, int), 0.0)]
     while len(sets[0].items) < limits.size:
         scores, grown = score([found.items for found in sets]), {}
         for found, row in zip(sets, scores, strict=True):
             fitting = np.flatnonzero(limits.fits(found.items, usable))
-            gains = np.asarray(jax.nn.log_softmax(jnp.asarray(row[fitting])))
+            gains = log_softmax(np.asarray(row[fitting], float))
             for place in np.argsort(-gains, kind="stable")[:beams]:
                 made = Built(np.append(found.items, fitting[place]), found.score + float(gains[place]))
                 key = frozenset(made.items.tolist())
@@ -88,7 +90,7 @@ def build(score: Scorer, given: np.ndarray, limits: Limits, beams: int, count: i
                     grown[key] = made
         if not grown:
             raise UserError(_impossible(limits, given, usable))
-        sets = sorted(grown.values(), key=lambda found: -found.score)[: max(beams, count)]
+        sets = sorted(grown.values(), key=lambda found: -found.score)[:beams]
     return sets[:count]
 
 

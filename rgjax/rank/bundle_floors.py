@@ -104,7 +104,7 @@ def contexts_of(cases: Sequence[Case], items: int) -> sparse.csr_array:
 def scorers(data: Interactions, bundles: Bundles) -> dict[str, Scorer]:
     """Every floor by name; all know the train bundles, and events that no other bundle gives away."""
     train = bundles.items[bundles.of("train")]
-    both = sparse.vstack([train, without_bundles(data, bundles).matrix])
+    both = sparse.vstack([train, without_bundles(data.named(), bundles).matrix])
     return {
         "popularity": popularity(bundles),
         "knn_bundles": neighbours(train),

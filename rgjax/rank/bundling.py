@@ -14,6 +14,7 @@ from rgjax.data.bundle_sets import BundleSets
 from rgjax.models.build import ModelFactory
 from rgjax.models.bundle import PARTS, BundleModel
 from rgjax.nn.attention import MASKED
+from rgjax.parallel import sharding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,7 +28,9 @@ class BundleRecommender:
     rows: int = 64
 
     @functools.cached_property
-    def _run(self):
+    def _programs(self):
+        """(views, parts and held items of a batch of sets; how the sets of one batch suit the users of another), compiled."""
+
         def run(params, batch):
             model: BundleModel = self.factory.model(params)
             table = model.table()
@@ -35,16 +38,14 @@ class BundleRecommender:
             parts = jnp.stack(list(model.parts(views, table).values()), 1)[:, :, : self.items]
             return views, parts, views.held[:, : self.items]
 
-        return jax.jit(run)
-
-    @functools.cached_property
-    def _match(self):
-        return jax.jit(lambda params, users, bundles: self.factory.model(params).matches(users, bundles))
+        where = sharding.readable(self.params)
+        match = lambda params, users, bundles: self.factory.model(params).matches(users, bundles)
+        return jax.jit(run, out_shardings=where), jax.jit(match, out_shardings=where)
 
     def using(self, params: dict) -> BundleRecommender:
         """The same with other weights, without compiling again."""
         other = dataclasses.replace(self, params=params)
-        other.__dict__.update(_run=self._run, _match=self._match)
+        other.__dict__["_programs"] = self._programs
         return other
 
     def _parts(self, rows: Sequence[dict[str, np.ndarray]]):
@@ -52,7 +53,7 @@ class BundleRecommender:
         for at in range(0, len(rows), self.rows):
             part = list(rows[at : at + self.rows])
             batch = {name: np.stack([row[name] for row in part + part[:1] * (self.rows - len(part))]) for name in part[0]}
-            yield (*self._run(self.params, batch), len(part))
+            yield (*self._programs[0](self.params, batch), len(part))
 
     def completions(self, rows: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """float32 [N, I]: scores of all items beside the sets of `rows` (`BundleSets.row`); those in the set score far below all others."""
@@ -66,8 +67,8 @@ class BundleRecommender:
 
     def for_users(self, users: Sequence[dict[str, np.ndarray]], bundles: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """float32 [U, N]: how well the sets of the rows `bundles` suit the users of the rows `users`."""
-        asked = [(views, count) for views, _, _, count in self._parts(bundles)]
-        found = []
-        for views, _, _, count in self._parts(users):
-            found.append(np.concatenate([np.asarray(self._match(self.params, views, other))[:count, :n] for other, n in asked], 1))
-        return np.concatenate(found)
+        asked = [(views, count) for views, _, _, count in self._parts(users)]
+        found = [np.zeros((len(users), 0), np.float32)]
+        for views, _, _, n in self._parts(bundles):
+            found.append(np.concatenate([np.asarray(self._programs[1](self.params, other, views))[:count, :n] for other, count in asked]))
+        return np.concatenate(found, 1)

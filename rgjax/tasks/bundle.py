@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import logsumexp
 
 from rgjax import trees
-from rgjax.config import AdapterConfig, BundleConfig, InputConfig, ModelConfig
+from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, InputConfig, ModelConfig, ShopConfig
 from rgjax.data import shop_folder
 from rgjax.data.bundle_sets import NOBODY, BundleSets
 from rgjax.data.bundles import Bundles, Case, completion_cases
@@ -30,7 +30,7 @@ from rgjax.parallel import sharding
 from rgjax.rank import bundle_floors, content, text_space
 from rgjax.rank.bundling import BundleRecommender
 from rgjax.rank.text_space import TextSpace
-from rgjax.train import bundle_loss, groups, profile, workdir
+from rgjax.train import bundle_loss, groups, optimizer, profile, workdir
 from rgjax.train.loop import Judge, Loop
 from rgjax.train.tuning import Tuning
 
@@ -75,7 +75,7 @@ class BundleTask:
 
     def case_rows(self, cases: list[Case], told: bool) -> list[dict[str, np.ndarray]]:
         """What the model reads of each case, with its user if they are `told`."""
-        user = lambda case: int(self.sets.owner[case.bundle]) if told else NOBODY
+        user = lambda case: self.sets.owner(case.bundle) if told else NOBODY
         return [self.sets.row(case.context, user(case), case.bundle) for case in cases]
 
     def validator(self):
@@ -84,10 +84,10 @@ class BundleTask:
         if not cases:
             return None
         rows, targets = self.case_rows(cases, True), np.array([case.target for case in cases])
-        contexts, keep = bundle_floors.contexts_of(cases, len(self.data.items)), [self.recommender({})]
+        contexts, keep = bundle_floors.contexts_of(cases, len(self.data.items)), []
 
         def measure(params: dict) -> dict[str, float]:
-            keep[:] = [keep[0].using(params)]
+            keep[:] = [keep[0].using(params) if keep else self.recommender(params)]
             scores = keep[0].completions(rows)
             places = bundle_floors.ranks(scores, contexts, targets)
             loss = float((logsumexp(scores, axis=1) - scores[np.arange(len(targets)), targets]).mean())
@@ -141,6 +141,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     task = BundleTask(data, bundles, config, inputs, sections["model"], space)
     tuning = task.tuning(mesh, train.seed)
     groups.check(how, task.factory, tuning.trained)
+    optimizer.make(how, train.steps, tuning.config)  # for what it refuses, before anything is written
     facts = {**sections, "task": NAME, "dataset_fingerprint": fingerprint(shop), "vocab_size": task.factory.vocab_size, "synthetic": shop.synthetic}
     facts |= {"dataset_name": shop.manifest["name"], "controls": {}, "counts": {"bundles": len(bundles), "train": len(bundles.of("train"))}}
     if stored:
@@ -169,6 +170,11 @@ def _refuse(sections: dict) -> None:
     train, inputs, how = sections["train"], sections["input"], sections["optimizer"]
     if train.init_from or train.ewc or inputs.replay or inputs.distill or sections["adapter"] != AdapterConfig():
         raise UserError(f"--task={NAME} begins from scratch on one shop; leave --init_from, --adapter, --freeze, --ewc, --replay and --distill out.")
+    shop = dataclasses.replace(sections["shop"], source="", layout="")
+    usual = ((shop, ShopConfig()), (sections["behaviour"], BehaviourConfig()))
+    changed = [f.name for given, default in usual for f in dataclasses.fields(default) if getattr(given, f.name) != getattr(default, f.name)]
+    if changed:
+        raise UserError(f"--{changed[0]} is for a model of behaviour and means nothing to --task={NAME}; leave it out.")
     if how.rdrop or how.label_smoothing:
         raise UserError(f"--rdrop and --label_smoothing mean nothing to --task={NAME}; leave them out.")
 

@@ -21,6 +21,14 @@ K, K_BUNDLES = 10, 20
 MODEL, UNTOLD, HYBRID = "bundle_model", "bundle_model_user_unknown", "hybrid"
 _MIXED = ("knn_bundles_users", "titles")  # floors that the hybrid mixes with the model
 
+_KNOWN = {"workdir", "dataset", "split", "checkpoint", "resamples", "output", "hybrid"}  # flags
+
+
+def check_flags(given: set[str]) -> None:
+    """Raises UserError for the first flag among `given` that means nothing to a run of bundles."""
+    if surplus := sorted(given - _KNOWN):
+        raise UserError(f"--{surplus[0]} means nothing to a run of --task=bundle; leave it out.")
+
 
 def evaluate(config: EvaluateConfig, how: RankingConfig) -> tuple[dict, str]:
     """({"completion", "for_users", "intent"}, a table); writes evaluation.json, where every metric has its 95 % interval.
@@ -32,6 +40,8 @@ def evaluate(config: EvaluateConfig, how: RankingConfig) -> tuple[dict, str]:
     run = BundleRun.open(config.workdir, config.checkpoint, config.dataset)
     if not completion_cases(run.shop.bundles, config.split):
         raise UserError(f"The shop has no bundle in --split={config.split}; it needs more bundles.")
+    if how.hybrid and not len(run.shop.bundles.of("val")):
+        raise UserError("--hybrid learns from validation bundles and the shop has none; leave it out.")
     result = {
         "completion": _completion(run, config, how.hybrid),
         "for_users": _for_users(run, config),
@@ -93,16 +103,16 @@ def _for_users(run: BundleRun, config: EvaluateConfig) -> dict:
     asked = [int(b) for b in bundles.of(config.split) if sets.told[b]]
     if not asked:
         return {"users": 0}
-    own = [sets.items_of(int(sets.owner[b]), b) for b in asked]
+    own = [sets.items_of(sets.owner(b), b) for b in asked]
     rows = np.repeat(np.arange(len(asked)), [len(had) for had in own])
     own_UI = sparse.csr_array((np.ones(len(rows), np.float32), (rows, np.concatenate(own))), shape=(len(asked), len(items)))
-    lacked = np.zeros((len(asked), len(bundles)))
+    had = np.zeros((len(asked), len(bundles)))
     for row, b in enumerate(asked):
-        lacked[row, sets.others(int(sets.owner[b]), b)] = 1
-    users = [sets.row(np.zeros(0, int), int(sets.owner[b]), b) for b in asked]
+        had[row, [other for other, owners in enumerate(sets.owners) if sets.owner(b) in owners and other != b]] = 1
+    users = [sets.row(np.zeros(0, int), sets.owner(b), b) for b in asked]
     sold = [sets.row(bundles.members(b), -1) for b in range(len(bundles))]
     found = bundle_floors.for_users(items, bundles, own_UI) | {MODEL: run.recommender.for_users(users, sold)}
-    place = lambda score: bundle_floors.ranks(score, sparse.csr_array(lacked), np.array(asked))
+    place = lambda score: bundle_floors.ranks(score, sparse.csr_array(had), np.array(asked))
     return {"users": len(asked), "bundles": len(bundles)} | {
         name: _metrics(place(score), K_BUNDLES, config.resamples) for name, score in found.items()
     }

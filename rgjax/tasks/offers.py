@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -12,7 +13,8 @@ import numpy as np
 
 from rgjax.config import DecodeConfig, OfferConfig, RecommendConfig
 from rgjax.data import allowed, asked_bundles
-from rgjax.data.asked_bundles import AskedBundle
+from rgjax.data.asked_bundles import NOBODY, AskedBundle
+from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.rank import bundle_builder, content
 from rgjax.rank.bundle_builder import Limits
@@ -23,8 +25,15 @@ from rgjax.train.workdir import replace_text
 _NEEDS = {"complete": "items", "build": "", "choose": "user"}  # of a line
 Made = tuple[dict, list[int], str]  # what is told of an offer, the bundle it makes, and its intent where that is written already
 _GONE = -1e9  # scores below it are of items that are not offered
-# Flags of recommending items that mean nothing to bundles.
-FOREIGN = ("strangers", "evidence", "evidence_events", "reason_history")
+_ITEMS_ONLY = {"strangers", "evidence", "evidence_events", "reason_history"}  # of models of behaviour
+_BUILD_ONLY = {"size", "budget", "offer_beams"}
+
+
+def check_flags(given: set[str], offer: str) -> None:
+    """Raises UserError for the first flag among `given` that means nothing to this kind of offer."""
+    surplus = given & (_ITEMS_ONLY | (set() if offer == "build" else _BUILD_ONLY) | ({"repeat"} if offer == "choose" else set()))
+    if surplus:
+        raise UserError(f"--{min(surplus)} means nothing to --offer={offer} of a run of --task=bundle; leave it out.")
 
 
 def recommend(config: RecommendConfig, offer: OfferConfig, decode: tuple[DecodeConfig, set[str]], progress: Callable[[int, int], None]):
@@ -62,11 +71,32 @@ class _Offers:
     writer: Intents
 
     def __post_init__(self):
-        data = self.run.shop.interactions
-        costs = bundle_builder.prices(data)
-        if self.offer.budget and np.isnan(costs).all():
+        if self.offer.budget and np.isnan(self.prices).all():
             raise UserError(f"--budget={self.offer.budget:g} needs prices and the shop has none; add a column price, or leave it out.")
-        self.__dict__.update(data=data, prices=costs, allowed=allowed.allowed(self.config, data.items))
+        most = self.run.task.config.set_length + 1  # the last is added to a set that is read
+        if self.offer.offer == "build" and self.offer.size > most:
+            raise UserError(f"--size={self.offer.size} is more than the {most} items that the run's --set_length allows; lower it.")
+
+    @property
+    def data(self) -> Interactions:
+        """The shop's."""
+        return self.run.shop.interactions
+
+    @functools.cached_property
+    def prices(self) -> np.ndarray:
+        """float64 [I], NaN where unknown."""
+        return bundle_builder.prices(self.data)
+
+    @functools.cached_property
+    def allowed(self) -> np.ndarray:
+        """bool [I] by the flags."""
+        return allowed.allowed(self.config, self.data.items)
+
+    @functools.cached_property
+    def sold(self) -> list[dict[str, np.ndarray]]:
+        """What the model reads of each of the shop's bundles."""
+        sets, bundles = self.run.task.sets, self.run.shop.bundles
+        return [sets.row(bundles.members(b), NOBODY) for b in range(len(bundles))]
 
     def line(self, asked: AskedBundle) -> dict:
         """The output line for one of the input."""
@@ -117,8 +147,9 @@ class _Offers:
             raise UserError(f"{asked.where} names {len(asked.items)} items, and --size={limits.size} leaves no room for others; raise it.")
         if limits.budget and np.isnan(self.prices[asked.items]).any():
             raise UserError(f"{asked.where}: an item given has no price, so --budget={limits.budget:g} can't be kept; leave one of them out.")
-        if not len(asked.items) and not asked.intent and not len(self.run.task.sets.items_of(asked.user)):
-            raise UserError(f"{asked.where}: nothing is known of user '{self.data.users[asked.user]}'; name items or an intent too.")
+        query = self._query(asked.intent)
+        if not len(asked.items) and not len(self.run.task.sets.items_of(asked.user)) and (query is None or not query.any()):
+            raise UserError(f"{asked.where} names nothing that the shop's items are described by or its users had; name items too.")
         score = lambda sets: self.run.recommender.completions([self._row(items, asked) for items in sets])
         try:
             built = bundle_builder.build(score, asked.items, limits, self.offer.offer_beams, self.config.top)
@@ -133,12 +164,13 @@ class _Offers:
     def _choose(self, asked: AskedBundle) -> list[Made]:
         """The shop's bundles by how they suit the user; those that they have, or that hold what may not be offered, are left out."""
         sets, bundles = self.run.task.sets, self.run.shop.bundles
+        if len(asked.items) or asked.intent:
+            raise UserError(f'{asked.where}: --offer=choose goes by the user alone; leave "items" and "intent" out, or use --offer=build.')
         if not len(sets.items_of(asked.user)):
             raise UserError(f"{asked.where}: nothing is known of user '{self.data.users[asked.user]}'; use --offer=build with items or an intent.")
-        sold = self.__dict__.setdefault("sold", [sets.row(bundles.members(b), asked_bundles.NOBODY) for b in range(len(bundles))])
-        scores = self.run.recommender.for_users([self._row(np.zeros(0, int), asked)], sold)[0]
+        scores = self.run.recommender.for_users([self._row(np.zeros(0, int), asked)], self.sold)[0]
         scores[(bundles.items @ ~self.allowed) > 0] = 2 * _GONE
-        scores[[bundle for user, bundle in bundles.pairs.tolist() if user == asked.user]] = 2 * _GONE
+        scores[bundles.pairs[bundles.pairs[:, 0] == asked.user, 1]] = 2 * _GONE
         best = [int(b) for b in np.argsort(-scores, kind="stable")[: self.config.top] if scores[b] > _GONE]
         own = set(sets.items_of(asked.user).tolist())
         found = []

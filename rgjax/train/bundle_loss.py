@@ -30,14 +30,15 @@ def sums(model: BundleModel, batch: dict, key: jax.Array | None, config: BundleC
     found = {"loss": nll, "nll": nll, "correct": (logits.max(1) <= own).astype(jnp.float32)}
     found = {name: jnp.sum(values * weights) for name, values in found.items()} | {"tokens": weights.sum()}
     if key is not None and config.contrast:
-        found["loss"] += config.contrast * contrast(model, views, batch["users"]) * found["tokens"]
+        found["loss"] += config.contrast * contrast(model, views, batch["users"], batch["bundles"]) * found["tokens"]
     return found
 
 
-def contrast(model: BundleModel, views: Views, users_B: jax.Array) -> jax.Array:
-    """Mean over the rows whose user is told of the three contrasts; other rows of the same user are no negatives."""
+def contrast(model: BundleModel, views: Views, users_B: jax.Array, bundles_B: jax.Array) -> jax.Array:
+    """Mean over the rows whose user is told of the three contrasts; other rows of the same user or bundle are no negatives."""
     known = (users_B >= 0) & (views.own.sum(1) > 0)
-    same = (users_B[:, None] == users_B[None]) & ~jnp.eye(len(users_B), dtype=bool)
+    alike = (users_B[:, None] == users_B[None]) | (bundles_B[:, None] == bundles_B[None])
+    same = alike & ~jnp.eye(len(users_B), dtype=bool)
     matched = model.matches(views, views)
     apart = views.user_items @ views.user_bundles.T / _APART
     both = known & (jnp.abs(views.user_bundles).sum(1) > 0)
