@@ -50,22 +50,22 @@ class Events:
         return found if self.vectors is None else found | {"vector": self.vectors[item]}
 
 
-def events(data: Interactions, names: Sequence[str], vectors: np.ndarray | None = None) -> Events:
-    """The events of `data` with the named features in buckets."""
+def events(data: Interactions, names: Sequence[str], vectors: np.ndarray | None = None, since: np.ndarray | None = None) -> Events:
+    """The events of `data` with the named features in buckets; `since` float64 [U] is when each user had an event before these, NaN for never."""
     made: dict[str, Callable[[], np.ndarray]] = {
         "event": lambda: data.event,
         "rating": lambda: np.where(np.isnan(data.rating), 0, 1 + np.clip(np.round(2 * np.nan_to_num(data.rating)), 0, RATING_BUCKETS - 2)),
-        "gap": lambda: _gaps(data),
+        "gap": lambda: _gaps(data, np.full(len(data.users), np.nan) if since is None else since),
         "price": lambda: np.where(np.isnan(data.price), 0, 1 + _powers(100 * np.nan_to_num(data.price), PRICE_BUCKETS - 2)),
     }
     return Events(data, {name: made[name]().astype(np.int32) for name in names if name in made}, vectors if "vector" in names else None)
 
 
-def _gaps(data: Interactions) -> np.ndarray:
-    first = np.zeros(len(data), bool)
-    first[data.offsets[:-1][np.diff(data.offsets) > 0]] = True
-    gaps = np.diff(data.time, prepend=data.time[:1])
-    return np.where(first, 0, 1 + _powers(gaps, GAP_BUCKETS - 2))
+def _gaps(data: Interactions, since_U: np.ndarray) -> np.ndarray:
+    first = data.offsets[:-1][np.diff(data.offsets) > 0]
+    gaps = np.diff(data.time, prepend=data.time[:1]).astype(np.float64)
+    gaps[first] = data.time[first] - since_U[data.user[first]]
+    return np.where(np.isnan(gaps), 0, 1 + _powers(np.nan_to_num(gaps), GAP_BUCKETS - 2))
 
 
 def _powers(values: np.ndarray, most: int) -> np.ndarray:

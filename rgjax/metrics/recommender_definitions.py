@@ -25,8 +25,8 @@ _OTHERS = {
     "disparate_treatment": "exposure over relevance of one group's items over the same of another, 1 is fair (Singh & Joachims 2018)",
     "expected_exposure_loss": "squared distance of the items' exposure and the exposure due to relevance, less is better (Diaz et al. 2020)",
     "group_gap": "largest minus smallest mean of a metric over groups of users, less is better",
-    "ece": "mean |probability - share of ones| over 15 bins of equal width, 0..1, less is better (Naeini et al. 2015)",
-    "brier": "mean squared difference of probability and outcome, 0..1, less is better (Brier 1950)",
+    "ece": "mean |probability - share of hits| of the first item over 15 bins of equal width, 0..1, less is better (Naeini et al. 2015)",
+    "brier": "mean squared difference of the first item's probability and whether it was held out, 0..1, less is better (Brier 1950)",
 }
 LESS_IS_BETTER = frozenset({"gini", "miscalibration", "expected_exposure_loss", "group_gap", "ece", "brier"})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,7 +11,7 @@ from flax import nnx
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Entrance, Stack, check_shapes
 from rgjax.nn import param
-from rgjax.nn.attention import segment_bias
+from rgjax.nn.attention import LayerCache, segment_bias
 from rgjax.nn.linear import linear
 from rgjax.parallel import sharding
 
@@ -62,6 +64,14 @@ class BehaviourModel(nnx.Module):
         """From the events' embeddings to hidden states, both [B, T, D]."""
         mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
         return self.decoder(x_BTD, mask, batch["positions"], key=key)
+
+    def decode(self, batch: dict[str, jax.Array], caches: Sequence[LayerCache], write_at: jax.Array) -> tuple[jax.Array, list[LayerCache]]:
+        """(hidden [B, T, D] of further events, the caches with theirs written from position `write_at` on).
+
+        `caches` hold the events before, [B, S, K, A] a layer; each row is one shopper, and what lies at or after `write_at` is not read.
+        """
+        mask = segment_bias(jnp.ones_like(batch["positions"]), jnp.ones((1, caches[0].k.shape[1]), jnp.int32), causal=True, first=write_at)
+        return self.decoder.decode(self.embedding(batch), mask, batch["positions"], caches, write_at)
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Block, Embedding, Stack, check_shapes
 from rgjax.nn.attention import LayerCache, segment_bias
-from rgjax.nn.cache import HeadCache, key_positions
+from rgjax.nn.cache import HeadCache
 
 
 class CausalLM(nnx.Module):
@@ -40,14 +39,8 @@ class CausalLM(nnx.Module):
 
         `prefixes` (the prompt's keys and values) come before the caches; the mask covers both. `blocks` are what `blocks()` gave.
         """
-        stack, x = self.decoder, self.embedding(tokens_BT, positions_BT)
-        before = prefixes[0].k.shape[2] if prefixes else 0
-        query_T, key_S = before + write_at + jnp.arange(tokens_BT.shape[1]), key_positions(caches[0], len(tokens_BT), before)
-        bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
-        for i, (block, cache) in enumerate(zip(blocks or self.blocks(), caches, strict=True)):
-            x, cache = block(x, bias, rope, cache=cache, write_at=write_at, prefix=prefixes[i] if prefixes else None)
-            new.append(cache)
-        return stack.finish(x), new
+        x = self.embedding(tokens_BT, positions_BT)
+        return self.decoder.decode(x, mask_B1TS, positions_BT, caches, write_at, blocks=blocks, prefixes=prefixes)
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

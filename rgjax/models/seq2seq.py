@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Block, Embedding, Entrance, Stack, check_shapes
 from rgjax.nn.attention import LayerCache, segment_bias
-from rgjax.nn.cache import HeadCache, key_positions
+from rgjax.nn.cache import HeadCache
 from rgjax.nn.dropout import dropout
 
 
@@ -56,13 +55,8 @@ class Seq2Seq(nnx.Module):
         blocks: list[Block] | None = None,
     ):  # fmt: skip
         """As CausalLM.decode, reading the encoder through `sources` (from cross_caches) under `source_bias` [B, 1, 1, S]."""
-        stack, x = self.decoder, self._enter(tokens_BT, positions_BT)
-        query_T, key_S = write_at + jnp.arange(tokens_BT.shape[1]), key_positions(caches[0], len(tokens_BT), 0)
-        bias, rope, new = stack.bias(mask_B1TS, query_T, key_S), stack.rope(positions_BT), []
-        for block, cache, source in zip(blocks or self.blocks(), caches, sources, strict=True):
-            x, cache = block(x, bias, rope, source, source_bias, cache=cache, write_at=write_at)
-            new.append(cache)
-        return stack.finish(x), new
+        x = self._enter(tokens_BT, positions_BT)
+        return self.decoder.decode(x, mask_B1TS, positions_BT, caches, write_at, blocks=blocks, sources=sources, source_bias=source_bias)
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

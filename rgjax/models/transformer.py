@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,7 +12,7 @@ from rgjax.config import ModelConfig
 from rgjax.errors import UserError
 from rgjax.nn import param, positions
 from rgjax.nn.attention import Attention, LayerCache
-from rgjax.nn.cache import HeadCache
+from rgjax.nn.cache import HeadCache, key_positions
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
 from rgjax.nn.norms import Norm
@@ -112,6 +114,23 @@ class Stack(nnx.Module):
             for i in range(self.depth):
                 x_BTD, _ = body(x_BTD, (self.block(i), None if keys is None else keys[i]))
         return self.finish(x_BTD)
+
+    def decode(
+        self, x_BTD, mask_B1TS, positions_BT, caches: Sequence, write_at, *, blocks=None, prefixes=None, sources=None, source_bias=None
+    ) -> tuple[jax.Array, list]:
+        """(normalised [B, T, D] of T further positions, the caches with their keys and values written from `write_at` on).
+
+        `caches` and, where given, `prefixes` (read before them), `sources` (read across) and `blocks` (as cut out) have one entry a layer.
+        """
+        before = prefixes[0].k.shape[2] if prefixes else 0
+        query_T, key_S = before + write_at + jnp.arange(x_BTD.shape[1]), key_positions(caches[0], len(x_BTD), before)
+        bias, rope, new = self.bias(mask_B1TS, query_T, key_S), self.rope(positions_BT), []
+        for i, cache in enumerate(caches):
+            block, across = blocks[i] if blocks else self.block(i), (sources[i], source_bias) if sources else ()
+            read = {"prefix": prefixes[i]} if prefixes else {}
+            x_BTD, cache = block(x_BTD, bias, rope, *across, cache=cache, write_at=write_at, **read)
+            new.append(cache)
+        return self.finish(x_BTD), new
 
 
 class Entrance(nnx.Module):

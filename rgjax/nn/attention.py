@@ -25,12 +25,17 @@ class LayerCache(NamedTuple):
     k: jax.Array
     v: jax.Array
 
+    def written(self, new: LayerCache, at: jax.Array) -> LayerCache:
+        """With the keys and values `new` [B, T, K, A] of T positions from `at` (int32 scalar) on."""
+        put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, at, 0, 0))
+        return LayerCache(put(self.k, new.k), put(self.v, new.v))
 
-def segment_bias(query_segments_BT: jax.Array, key_segments_BS: jax.Array, causal: bool) -> jax.Array:
-    """Float32 bias [B, 1, T, S]: 0 where both positions are of one segment (and the key not later, if causal)."""
+
+def segment_bias(query_segments_BT: jax.Array, key_segments_BS: jax.Array, causal: bool, first: jax.Array | int = 0) -> jax.Array:
+    """Float32 bias [B, 1, T, S]: 0 where both positions are of one segment (and the key not later, if causal; queries stand from `first` on)."""
     allowed = (query_segments_BT[:, :, None] == key_segments_BS[:, None, :]) & (key_segments_BS[:, None, :] > 0)
     if causal:
-        order_T, order_S = jnp.arange(query_segments_BT.shape[1]), jnp.arange(key_segments_BS.shape[1])
+        order_T, order_S = first + jnp.arange(query_segments_BT.shape[1]), jnp.arange(key_segments_BS.shape[1])
         allowed &= order_T[None, :, None] >= order_S[None, None, :]
     return jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
 
@@ -133,8 +138,7 @@ class Attention(nnx.Module):
             if isinstance(cache, HeadCache):
                 new = cache_lib.write(cache, new, write_at)
             elif cache is not None:
-                put = lambda old, n: jax.lax.dynamic_update_slice(old, n.astype(old.dtype), (0, write_at, 0, 0))
-                new = LayerCache(put(cache.k, new.k), put(cache.v, new.v))
+                new = cache.written(new, write_at)
             cache = new
         if isinstance(cache, HeadCache):
             out = cache_lib.attend_heads(q, [cache] if prefix is None else [prefix, cache], bias_BHTS, self.scale)

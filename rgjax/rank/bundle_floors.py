@@ -12,7 +12,6 @@ written down too; every hit of co-occurrence is among those. Hence the second co
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,34 +19,9 @@ from scipy import sparse
 
 from rgjax.data.bundles import Bundles, Case, beside_train, completion_cases, without_bundles
 from rgjax.data.interactions import Catalogue, Interactions
+from rgjax.data.similar_bundles import SimilarBundles
+from rgjax.data.tfidf import unit, vectors
 from rgjax.metrics import overlap
-
-_WORD = re.compile(r"\w+")
-
-
-def vectors(texts: Sequence[str]) -> sparse.csr_array:
-    """float32 [N, V]: TF-IDF of lower-cased words, 1 + log tf times log((1 + N) / (1 + df)) + 1, rows of length 1 (0 where empty)."""
-    vocabulary: dict[str, int] = {}
-    cells = [(n, vocabulary.setdefault(word, len(vocabulary))) for n, text in enumerate(texts) for word in _WORD.findall(text.lower())]
-    row, column = np.array(cells, int).reshape(-1, 2).T
-    counts = sparse.csr_array((np.ones(len(cells), np.float32), (row, column)), shape=(len(texts), max(len(vocabulary), 1)))
-    counts.sum_duplicates()
-    rarity = np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
-    counts.data = ((1 + np.log(counts.data)) * rarity[counts.indices]).astype(np.float32)
-    return _unit(counts)
-
-
-def _unit(rows: sparse.csr_array) -> sparse.csr_array:
-    """The rows at length 1; empty ones stay empty."""
-    length = np.sqrt(np.asarray((rows * rows).sum(1)).reshape(-1))
-    return sparse.csr_array(sparse.diags_array(1 / np.where(length > 0, length, 1)) @ rows)
-
-
-def text_of(items: Catalogue, item: int) -> str:
-    """Title and all attributes of one item, as one text."""
-    values = items.attributes[item].values()
-    return " ".join([items.titles[item], *(" ".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v) for v in values)])
-
 
 # A scorer maps (cases, items of a context) to scores: float [C, I].
 Scorer = Callable[[sparse.csr_array], np.ndarray]
@@ -61,7 +35,7 @@ def popularity(bundles: Bundles) -> Scorer:
 
 def neighbours(rows: sparse.csr_array) -> Scorer:
     """Sum over the context of the cosine between items, each item being its column of `rows` [N, I] (bundles or users)."""
-    columns = _unit(sparse.csr_array(rows.T))
+    columns = unit(sparse.csr_array(rows.T))
     return lambda contexts: (contexts @ columns @ columns.T).toarray()
 
 
@@ -144,22 +118,16 @@ def for_users(items: Catalogue, bundles: Bundles, own_UI: sparse.csr_array) -> d
     found = {
         "popularity": np.tile(bundles.items @ counts / sizes, (own_UI.shape[0], 1)),
         "shared_items": (own_UI @ bundles.items.T).toarray() / sizes,
-        "titles": (_unit(own_UI @ table) @ _unit(bundles.items @ table).T).toarray(),
+        "titles": (unit(own_UI @ table) @ unit(bundles.items @ table).T).toarray(),
     }
     return found | {"shared_and_titles": found["shared_items"] + found["titles"]}
 
 
 def nearest_intents(items: Catalogue, bundles: Bundles, split: str = "test") -> tuple[list[str], list[str]]:
-    """(the intent of the most similar train bundle, the true one) for every bundle of `split` whose intent is known.
-
-    Similarity is the cosine between TF-IDF vectors of the titles and attributes of all items of a bundle; the first wins a tie.
-    """
-    stated = lambda name: [n for n in bundles.of(name) if bundles.intents[n]]
-    train, wanted = stated("train"), stated(split)
-    texts = [" ".join(text_of(items, i) for i in bundles.members(n)) for n in (*train, *wanted)]
-    table = vectors(texts)
-    best = (table[len(train) :] @ table[: len(train)].T).toarray().argmax(1)
-    return [bundles.intents[train[i]] for i in best], [bundles.intents[n] for n in wanted]
+    """(the intent of the most similar train bundle, the true one) for every bundle of `split` whose intent is known."""
+    wanted = [n for n in bundles.of(split) if bundles.intents[n]]
+    similar = SimilarBundles(items, bundles).intents([bundles.members(n) for n in wanted], 1)
+    return [found[0] for found in similar], [bundles.intents[n] for n in wanted]
 
 
 def intents(items: Catalogue, bundles: Bundles, split: str = "test") -> dict:

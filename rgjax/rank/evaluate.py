@@ -16,13 +16,14 @@ _CELLS = 32_000_000  # scores held at once (float32): 128 MB
 
 
 class Ranked(NamedTuple):
-    """Of A users who are asked about: `users` [A], the held-out item's rank `ranks` [A], `lists` [A, K] of unseen items, best first, and
-    `sampled` [A], ranks among drawn items (zeros where none was asked for)."""
+    """Of A users who are asked about: `users` [A], the held-out item's rank `ranks` [A], `lists` [A, K] of unseen items, best first, `sampled`
+    [A], ranks among drawn items (zeros where none was asked for), and `confidence` [A], the first item's share in the softmax of unseen scores."""
 
     users: np.ndarray
     ranks: np.ndarray
     lists: np.ndarray
     sampled: np.ndarray
+    confidence: np.ndarray
 
 
 def held_out(
@@ -41,13 +42,15 @@ def held_out(
         known = seen.matrix[users]
         found = ranking.ranks(scores, held_U[users], known)
         drawn = ranking.sampled_ranks(scores, held_U[users], known, negatives, seed + start) if negatives else np.zeros_like(found)
-        parts.append(Ranked(users, found, _lists(scores, known, k), drawn))
+        lists, confidence = _lists(scores, known, k)
+        parts.append(Ranked(users, found, lists, drawn, confidence))
     return Ranked(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _lists(scores_BI: np.ndarray, seen_BI, k: int) -> np.ndarray:
-    """int [B, k]: unseen items by falling score, -1 where there are no more."""
+def _lists(scores_BI: np.ndarray, seen_BI, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int [B, k]: unseen items by falling score, -1 where there are no more; float [B]: the first one's probability by softmax)."""
     scores_BI = np.array(scores_BI)
     scores_BI[np.repeat(np.arange(len(scores_BI)), np.diff(seen_BI.indptr)), seen_BI.indices] = -np.inf
     value, item = jax.lax.top_k(jnp.asarray(scores_BI), min(k, scores_BI.shape[1]))
-    return np.where(np.isfinite(value), item, -1)
+    confidence = np.minimum(np.exp(np.asarray(value[:, 0] - jax.nn.logsumexp(jnp.asarray(scores_BI), axis=1))), 1.0)
+    return np.where(np.isfinite(value), item, -1), confidence

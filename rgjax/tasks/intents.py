@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from rgjax.config import DecodeConfig, RecommendConfig
+from rgjax.data.bundles import Bundles
 from rgjax.data.cleaning import clean_example
 from rgjax.data.interactions import Catalogue
-from rgjax.data.readers.bundle_intents import example
+from rgjax.data.readers.bundle_intents import SIMILAR, example
+from rgjax.data.similar_bundles import SimilarBundles
 from rgjax.decode.polish import polish
 from rgjax.metrics import grounding, language
 from rgjax.tasks import run as run_lib
@@ -21,21 +23,26 @@ class Intents:
 
     config: RecommendConfig
     writer: ReasonWriter | None
+    items: Catalogue
+    similar: SimilarBundles
 
     @classmethod
-    def open(cls, config: RecommendConfig, decode: DecodeConfig, explicit: set[str]) -> Intents:
+    def open(cls, config: RecommendConfig, decode: DecodeConfig, explicit: set[str], items: Catalogue, bundles: Bundles) -> Intents:
         """Opens --reasons; raises UserError when it is no run of the reason task."""
+        similar = SimilarBundles(items, bundles)
         if not config.reasons:
-            return cls(config, None)
+            return cls(config, None, items, similar)
         run = run_lib.Run.open(config.reasons)
-        return cls(config, run.task.writer(run.params, run_lib.decode_config(run.facts, decode, explicit)))
+        return cls(config, run.task.writer(run.params, run_lib.decode_config(run.facts, decode, explicit)), items, similar)
 
-    def of(self, bundles: Sequence[tuple[Sequence[int], str]], items: Catalogue) -> list[dict[str, str]]:
+    def of(self, bundles: Sequence[tuple[Sequence[int], str]]) -> list[dict[str, str]]:
         """For bundles given as (item numbers, the intent that is written already or ''): "reason" and "reason_from" ('shop', 'model' or 'template').
 
         A text of the model that is empty once polished, or quotes what no title or attribute holds, gives way to the template.
         """
-        asked = [clean_example(example(members, items, "bundle")) for members, written in bundles if not written]
+        items, unwritten = self.items, [members for members, written in bundles if not written]
+        alike = self.similar.intents(unwritten, SIMILAR) if self.writer and unwritten else []
+        asked = [clean_example(example(members, items, "bundle", intents)) for members, intents in zip(unwritten, alike, strict=bool(alike))]
         texts = iter(zip(asked, self.writer.write(asked), strict=True)) if self.writer and asked else None
         found = []
         for members, written in bundles:

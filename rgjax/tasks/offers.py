@@ -46,7 +46,7 @@ def recommend(config: RecommendConfig, offer: OfferConfig, decode: tuple[DecodeC
         raise UserError(f"--output={config.output} exists; give another file, or --overwrite.")
     run = BundleRun.open(config.workdir, config.checkpoint, config.dataset)
     asked = asked_bundles.read(config.input, run.shop.interactions, _NEEDS[offer.offer])
-    maker = _Offers(run, config, offer, Intents.open(config, *decode))
+    maker = _Offers(run, config, offer, Intents.open(config, *decode, run.shop.interactions.items, run.shop.bundles))
     start, lines = time.perf_counter(), []
     for line in asked:
         lines.append(maker.line(line))
@@ -101,7 +101,7 @@ class _Offers:
     def line(self, asked: AskedBundle) -> dict:
         """The output line for one of the input."""
         made = {"complete": self._complete, "build": self._build, "choose": self._choose}[self.offer.offer](asked)
-        reasons = self.writer.of([(bundle, written) for _, bundle, written in made], self.data.items)
+        reasons = self.writer.of([(bundle, written) for _, bundle, written in made])
         offers = [{"rank": rank, **found, **reason} for rank, ((found, *_), reason) in enumerate(zip(made, reasons, strict=True), 1)]
         user = self.data.users[asked.user] if asked.user >= 0 else ""
         return {"user": user, "items": self._shown(asked.items), "intent": asked.intent, "offers": offers}

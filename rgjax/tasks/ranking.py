@@ -179,6 +179,10 @@ def _measure(
         whole |= _gaps(values[f"ndcg@{k}"], data, ranked.users, k)
         for name, of in (("coverage", catalogue.coverage), ("gini", catalogue.gini), ("entropy", catalogue.entropy)):
             whole[f"{name}@{k}"] = {"value": float(of(lists, len(data.items)))}
+    if isinstance(fitted, (SequenceRecommender, hybrid.Hybrid)):  # their scores are logits: how sure they are of the first item can be checked
+        first = ranked.ranks == 1
+        whole["ece"] = {"value": exposure.expected_calibration_error(ranked.confidence, first)}
+        whole["brier"] = {"value": exposure.brier(ranked.confidence, first)}
     return ranking.means(values, resamples) | whole | {"users": {"value": int((asked >= 0).sum())}}
 
 

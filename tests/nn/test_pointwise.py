@@ -29,7 +29,7 @@ def test_the_equations():
             flat = read.reshape(-1)
             flat = (flat - flat.mean()) / np.sqrt(flat.var() + CONFIG.norm_eps)
             out[b, t] = np.einsum("ha,had->d", flat.reshape(2, 4) * u[b, t], np.asarray(layer.wo[...]))
-    np.testing.assert_allclose(layer(X, BIAS), out, atol=2e-4)
+    np.testing.assert_allclose(layer(X, BIAS)[0], out, atol=2e-4)
 
 
 def test_shares_sum_to_one_and_see_nothing_later():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rgjax.data import bundles as bundles_lib
+from rgjax.data import similar_bundles
 from rgjax.data.interactions import Catalogue, build
 from rgjax.rank import bundle_floors as floors
 
@@ -87,4 +88,4 @@ def test_intents_come_from_the_nearest_train_bundle():
 
 def test_attributes_are_part_of_an_items_text():
     items = Catalogue(["a"], ["Lamp"], [{"category": ["Home", "Light"], "price": 3}])
-    assert floors.text_of(items, 0) == "Lamp Home Light 3"
+    assert similar_bundles.text_of(items, 0) == "Lamp Home Light 3"
