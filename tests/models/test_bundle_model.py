@@ -1,7 +1,5 @@
 """The model of bundles: what it is blind to, what its scores are made of, and that nothing is not a number."""
 
-import functools
-
 import bundle_shop
 import jax
 import jax.numpy as jnp
@@ -136,21 +134,20 @@ def test_an_item_nobody_had_is_known_by_its_text(model):
     np.testing.assert_allclose(fresh.table(keep)[5], bundle_lib.unit(fresh.content[...][9] @ fresh.w_content[...]), atol=1e-6)
 
 
-@pytest.mark.parametrize("silent", (True, False))
-def test_gradients_are_finite_where_there_is_nothing_to_look_at(model, silent):
+def test_gradients_are_finite_where_there_is_nothing_to_look_at(model):
     graph, state = nnx.split(model)
-    copy = nnx.merge(graph, jax.tree.map(lambda v: jnp.zeros_like(v) if silent else v, state))
     sets = _sets()
     empty = sets.row(np.zeros(0, int), NOBODY)
     batch = _batch([row | {"targets": np.int32(3), "weights": np.int32(1)} for row in (empty, _row(sets, 1), _row(sets, 2, user=False))])
-    loss = functools.partial(bundle_loss.sums, config=BundleConfig(), items=ITEMS)
 
-    @nnx.jit
-    def value_and_grad(model):
-        return nnx.value_and_grad(lambda m: loss(m, batch, jax.random.key(3))["loss"])(model)
+    @jax.jit
+    def value_and_grad(state):
+        loss = lambda state: bundle_loss.sums(nnx.merge(graph, state), batch, jax.random.key(3), BundleConfig(), ITEMS)["loss"]
+        return jax.value_and_grad(loss)(state)
 
-    value, grads = value_and_grad(copy)
-    assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    for given in (state, jax.tree.map(jnp.zeros_like, state)):  # in the second all vectors are zeros
+        value, grads = value_and_grad(given)
+        assert np.isfinite(value) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     assert not bundle_lib.unit(jnp.zeros((2, 3))).any()
 
 

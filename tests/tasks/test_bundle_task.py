@@ -13,6 +13,7 @@ from environment import QUICK, ROOT
 
 from rgjax.config import DecodeConfig, EvaluateConfig, OfferConfig, RankingConfig, RecommendConfig
 from rgjax.data import bundles as bundles_lib
+from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
 
 SMALL = {
@@ -174,14 +175,14 @@ def test_flags_that_mean_nothing_are_refused(run, flags, tmp_path):
             offers.check_flags({"workdir", name}, offer)
     offers.check_flags({"offer", "size", "budget", "offer_beams", "repeat"}, "build")
     assert "--explain means nothing to a run of --task=bundle" in _refused("evaluate", workdir=folder, explain=3)
-    assert "--hybrid; use --split=test" in _refused("evaluate", workdir=folder, split="val", hybrid="true")
+    with pytest.raises(UserError, match="--hybrid; use --split=test"):
+        bundle_report.evaluate(EvaluateConfig(workdir=str(folder), split="val"), RankingConfig(hybrid=True))
     assert "--cold_items is for a model of behaviour" in _refused("train", **flags, workdir=tmp_path / "w", cold_items=0.1)
-    assert "--text_width=16, not 8" in _refused("train", workdir=folder, text_width=8)
     assert not (tmp_path / "w").exists()
 
 
 def test_shops_without_prices_users_or_intents_do_and_those_without_bundles_are_refused(tmp_path, compilation_cache):
-    from rgjax.tasks import bundle_report
+    from rgjax.tasks import bundle, bundle_report
 
     data, bundles = bundle_shop.grouped()
     bare = dataclasses.replace(data, items=type(data.items)(data.items.ids, data.items.titles, [{}] * len(data.items)))
@@ -194,7 +195,7 @@ def test_shops_without_prices_users_or_intents_do_and_those_without_bundles_are_
     assert _offered(tmp_path / "w", tmp_path, [{"items": ["i0"]}], {"offer": "build", "size": 2})[0][0]["price"] is None
     with pytest.raises(UserError, match="needs prices and the shop has none"):
         _offered(tmp_path / "w", tmp_path, [{"items": ["i0"]}], {"offer": "build", "budget": 5.0})
-    for name in ("bundles", "user_bundles"):
-        (source / f"{name}.csv").unlink()
-    assert "has no bundles to train on" in _refused("train", **flags, source=source, workdir=tmp_path / "other")
-    assert not (tmp_path / "other").exists() and np.isfinite(list(_losses(tmp_path / "w").values())).all()
+    assert np.isfinite(list(_losses(tmp_path / "w").values())).all()
+    for missing in (None, bundles_lib.Bundles([], bundles.items[:0], [])):
+        with pytest.raises(UserError, match="The shop 'small' has no bundles to train on"):
+            bundle.with_bundles(Shop(data, "", {"name": "small"}, missing))
