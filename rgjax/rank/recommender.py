@@ -32,6 +32,14 @@ class HistoryRecommender(Recommender, Protocol):
         """float32 [B, I] for histories of item numbers in order of time; an empty one gets what the method has for strangers."""
 
 
+@runtime_checkable
+class LinearRecommender(HistoryRecommender, Protocol):
+    """One whose score of an item is a sum over the different items of a history: what each adds is exact."""
+
+    def added(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32 [M, N]: what each of the different items int [N] of a history adds to the score of each of `items` int [M]."""
+
+
 def as_matrix(histories: Sequence[np.ndarray], items: int) -> sparse.csr_array:
     """float32 [B, I]: 1 where a history holds the item. Raises UserError at an item number outside the catalogue."""
     flat = np.concatenate([np.zeros(0, np.int64), *(np.asarray(h, np.int64) for h in histories)])

@@ -30,16 +30,23 @@ class BehaviourRun:
     step: int
 
     @classmethod
-    def open(cls, folder: str | pathlib.Path, which: str = "best", dataset: str = "") -> BehaviourRun:
-        """Loads the best or last checkpoint and the shop (or the copy of it in `dataset`); raises UserError when one can't be read."""
+    def open(cls, folder: str | pathlib.Path, which: str = "best", dataset: str = "", source: str = "") -> BehaviourRun:
+        """Loads the best or last checkpoint and the shop (or the copy of it in `dataset` or, if it is raw, in `source`).
+
+        Raises UserError when one can't be read, or it is another shop.
+        """
         facts = workdir.read(folder)
         if facts.get("task") != NAME:
             raise UserError(f"{folder} trained a generator of reasons, no model of behaviour; give a run of --task={NAME}.")
         cluster.start(facts["train"].compilation_cache)
         there = facts["shop"]
-        shop = shop_folder.open_any(dataset or facts["input"].dataset, there.layout, "" if dataset else there.source)
+        if source and not there.source:
+            raise UserError(f"--source={source} is for a run on raw data, and {folder} was trained on a prepared folder; give that by --dataset.")
+        if not (dataset or source):
+            dataset, source = facts["input"].dataset, there.source
+        shop = shop_folder.open_any(dataset, there.layout, source)
         if shop.fingerprint != facts["dataset_fingerprint"]:
-            raise UserError(f"{dataset or facts['input'].dataset or there.source} is not the shop that {folder} was trained on; restore it.")
+            raise UserError(f"{dataset or source} is not the shop that {folder} was trained on; restore it.")
         task = BehaviourTask(shop.interactions, there, facts["behaviour"], facts["input"], facts["model"])
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         step = checkpoints.best if which == "best" else checkpoints.latest
