@@ -11,7 +11,7 @@ from rgjax.config.options import option
 class ShopConfig:
     """A shop's interactions, and what of them is held out."""
 
-    source: str = option("", "Instead of --dataset: folder with the raw data of a shop.")
+    source: str = option("", "Instead of --dataset: folder with the raw data of a shop; beside --workdir, of its own, if that was moved.")
     layout: str = option("", "How --source is laid out, as in launch.prepare.")
     hold_out: str = option(
         "last", "What is held out: each user's last event for test and the one before for validation, or the last --hold_weeks weeks.",
@@ -83,9 +83,16 @@ class RecommendConfig:
 
     workdir: str = option("", "Folder of a run of --task=behaviour.")
     dataset: str = option("", "Folder of the run's shop, if it was moved.")
+    source: str = option("", "Folder with the raw data of the run's shop, if it was trained on such and that was moved.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
     input: str = option("", 'JSON lines of users: {"user": ID}, {"history": [{"item": ID}]} or both; a history follows what the shop knows.')
     output: str = option("", "JSON lines to write, one per input line, in input order.")
+    follow: bool = option(
+        False, "Read the input as a log: a line's history follows that of the same user's earlier lines, and each is read once."
+    )
+    models: str = option(
+        "", "Recommend by a mixture of the run and these comma-separated recommenders, fitted and weighted as by launch.evaluate --hybrid."
+    )
     top: int = option(10, "Items recommended to a user.", low=1)
     repeat: bool = option(False, "Recommend also what the user had already.")
     unavailable: str = option("", "File of item ids, one per line, that are not recommended (out of stock).")

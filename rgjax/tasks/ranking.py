@@ -39,13 +39,13 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
 
     Raises UserError for an unknown model, a length of the list beyond the catalogue, or a run or shop that can't be read.
     """
-    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset) if config.workdir else None
+    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset, shop.source) if config.workdir else None
     found = run.shop if run else shop_folder.open_any(config.dataset, shop.layout, shop.source)
     if config.split == "train":
         raise UserError("--split=train holds nothing out; use val or test.")
     split = run.task.split if run else holdout.split(found.interactions.named(), shop)
     held, lengths = getattr(split, config.split), _lengths(how.at, len(found.interactions.items))
-    shop, todo = run.facts["shop"] if run else shop, [name for name in how.models.split(",") if name]
+    shop, todo = run.facts["shop"] if run else shop, named(how.models)
     _check(config, shop, how, todo, bool(run))
     if not (split.warm(held) >= 0).any():
         raise UserError(f"No user has an event to ask for in --split={config.split}; users need more events, or fewer of them held out or cold.")
@@ -61,8 +61,8 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
             intervals[name] |= _weights(parts[name].content_weights())
     about = _about(found, shop, config, split, held)
     if how.hybrid:
-        mixed = _hybrid(parts, run, split)
-        intervals["hybrid"] = measured(mixed) | _weights(mixed.weights)
+        mixture = mixed(parts, run, split, split.test.seen)
+        intervals["hybrid"] = measured(mixture) | _weights(mixture.weights)
     intervals |= _cold(parts, split, held, lengths, config.resamples)
     result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
     if how.explain:
@@ -77,8 +77,6 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
 
 def _check(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, models: list[str], run: bool) -> None:
     """Raises UserError for flags that contradict each other; `run` says whether a trained one is measured."""
-    if unknown := next((name for name in models if name not in MODELS), None):
-        raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
     if how.hybrid and (config.split == "val" or shop.train_on_validation):
         raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
     if config.split == "val" and shop.train_on_validation:
@@ -95,6 +93,14 @@ def _weights(named: Mapping[str, float]) -> dict[str, dict]:
     return {f"weight_{name}": {"value": round(weight, 4)} for name, weight in named.items()}
 
 
+def named(models: str) -> list[str]:
+    """The names in --models; raises UserError for an unknown one."""
+    names = [name for name in models.split(",") if name]
+    if unknown := next((name for name in names if name not in MODELS), None):
+        raise UserError(f"--models={models} has '{unknown}'; use some of {', '.join(MODELS)}.")
+    return names
+
+
 def fit(name: str, train: Interactions, vectors: str = "") -> Recommender:
     """A recommender by name; `vectors` is the table of items' vectors that two towers read too. Raises UserError for a bad table, and
     where a matrix of all pairs of items would be too large."""
@@ -104,13 +110,13 @@ def fit(name: str, train: Interactions, vectors: str = "") -> Recommender:
     return importlib.import_module(f"rgjax.rank.{name}").fit(train, **given)
 
 
-def _hybrid(parts: dict[str, Recommender], run: BehaviourRun | None, split: Split) -> hybrid.Hybrid:
-    """The mixture of `parts`, weighted by the validation events and ready for the test's: each part then knows what came before these."""
-    knowing = lambda held: {
-        name: run.recommender(held.seen) if name == "behaviour" else hybrid.Known(part, held.seen) for name, part in parts.items()
+def mixed(parts: Mapping[str, Recommender | None], run: BehaviourRun | None, split: Split, seen: Interactions) -> hybrid.Hybrid:
+    """The mixture of `parts`, weighted by the validation events; each part then knows users by `seen`, "behaviour" being the run."""
+    knowing = lambda seen: {
+        name: run.recommender(seen) if name == "behaviour" else hybrid.Known(part, seen) for name, part in parts.items()
     }  # fmt: skip
-    fitted = hybrid.fit(knowing(split.val), split.val.seen, split.warm(split.val))
-    return hybrid.Hybrid(knowing(split.test), fitted.weights)
+    fitted = hybrid.fit(knowing(split.val.seen), split.val.seen, split.warm(split.val))
+    return hybrid.Hybrid(knowing(seen), fitted.weights)
 
 
 def faithfulness(run: BehaviourRun, held: Held, users: int, share: float, seed: int = 0) -> dict[str, dict[str, float]]:

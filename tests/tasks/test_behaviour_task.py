@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -109,6 +110,33 @@ def test_recommendations_come_with_evidence_and_a_reason(run, source, tmp_path):
     assert "genre: War" in json.dumps(history) or "genre: Drama" in json.dumps(history)
 
 
+def test_a_log_is_followed_and_a_mixture_says_its_parts(run, source, tmp_path):
+    """Lines of a log give what lines with whole histories give; and the shop may have moved."""
+    folder, _ = run
+    moved = shutil.copytree(source, tmp_path / "moved")
+    log = [{"user": "1"}, {"user": "a", "history": [{"item": "4"}]}, {"user": "1", "history": [{"item": "11"}]}, {"history": [{"item": "9"}]}]
+    log += [{"user": "a", "history": [{"item": "5"}, {"item": "6"}]}, {"user": "1", "history": [{"item": "20"}]}, {"user": "a"}]
+    whole = [*log[:4], {"user": "a", "history": [{"item": i} for i in "456"]}, {"user": "1", "history": [{"item": "11"}, {"item": "20"}]}]
+    whole += [{"user": "a", "history": whole[4]["history"]}]
+    flags = {"workdir": folder, "source": moved, "top": 3, "models": "markov,ease,knn,popularity"}
+    found = {}
+    for name, lines, follow in (("log", log, "true"), ("whole", whole, "false")):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        summary = _run("recommend", **flags, input=tmp_path / name, output=tmp_path / f"{name}.out", follow=follow)
+        found[name] = [json.loads(line)["recommendations"] for line in (tmp_path / f"{name}.out").read_text().splitlines()]
+    weights = summary["weights"]
+    assert set(weights) == {"behaviour", "markov", "ease", "knn", "popularity"}
+    for one, other in zip(found["log"], found["whole"], strict=True):
+        assert [r["item"] for r in one] == [r["item"] for r in other]
+        for a, b in zip(one, other, strict=True):
+            assert a["score"] == pytest.approx(b["score"], abs=2e-3)
+            assert a["score"] == pytest.approx(sum(weights[name] * value for name, value in a["parts"].items()), abs=2e-3)
+            assert set(a["neighbours"]) == {"ease", "knn"} and a["evidence"]
+    first = found["log"][4][0]  # of user a: 4, 5, 6
+    assert first["item"] == "7" and {e["item"] for e in first["neighbours"]["knn"]["items"]} <= {"4", "5", "6"}
+    assert sum(e["adds"] for e in first["neighbours"]["knn"]["items"]) == pytest.approx(first["neighbours"]["knn"]["score"], rel=1e-2)
+
+
 @pytest.mark.parametrize(
     "line,said",
     [
@@ -146,4 +174,16 @@ def test_what_is_refused(run, source, tmp_path):
     assert "--hold_out is for a shop" in _refused("evaluate", workdir=folder, hold_out="weeks")
     assert "--hybrid learns" in _refused("evaluate", source=source, layout="ml1m", hybrid="true", split="val")
     assert "trained a model of behaviour" in _refused("generate", **usual)
+    for name, value in {"outputs": "x", "against": "x", "earlier": "x", "ablate_vectors": "true", "weights": "int8", "method": "beam"}.items():
+        assert f"--{name} is for written reasons" in _refused("evaluate", workdir=folder, **{name: value})
+    assert "--against is for written reasons" in _refused("evaluate", source=source, layout="ml1m", against="x")
+    assert "--checkpoint chooses" in _refused("evaluate", source=source, layout="ml1m", checkpoint="last")
+    assert "--at is for rankings, and --measure=demand" in _refused("evaluate", source=source, layout="ml1m", measure="demand", at=5)
+    assert "reads no text" in _refused("inspect", path=folder)
+    assert "no written reasons to show" in _refused("show", workdir=folder)
+    assert "makes no vectors of texts" in _refused("embed", init_from=folder, **{k: usual[k] for k in ("input", "output")})
+    for program in ("export", "distill"):
+        assert "trained a model of behaviour" in _refused(program, workdir=folder, output=tmp_path / "o")
+    assert "--models=magic has 'magic'" in _refused("recommend", **usual, models="magic")
+    assert "'bpr', which knows only users" in _refused("recommend", **usual, models="bpr")
     assert "--init_from" in _refused("train", **SMALL, source=source, workdir=tmp_path / "w", init_from="x")
