@@ -45,6 +45,10 @@ class RankingConfig:
         0, "Of a run: for so many users, whether the events said to drive the first recommendation do (deletion faithfulness).", low=0
     )
     explain_share: float = option(0.1, "Share of the events that is removed, or kept, to see (--explain).", low=0.01, high=0.9)
+    reasons: str = option(
+        "", "Of a run: folder of a run of --task=reason. Reasons are written for the best items of some users, and it is learned how much they tell."
+    )
+    reason_users: int = option(64, "Users of either split whose lists get reasons (--reasons).", low=1)
     sampled: int = option(
         0, "Also rank among so many drawn items only, for comparison with papers that do (it inflates the metrics); 0 leaves it out.", low=0
     )
@@ -106,6 +110,12 @@ class RecommendConfig:
     )
     evidence_events: int = option(3, "Events named as evidence.", low=1)
     reasons: str = option("", "Folder of a run of --task=reason that writes the reasons; empty takes the template.")
+    reason_weight: float = option(
+        0.0,
+        "Rank by how well the written reasons stand for their items too: weight of the part 'reason' in the score, as learned by "
+        "launch.evaluate --reasons.",
+        low=0.0,
+    )
     reason_history: int = option(8, "Events handed to the writer of reasons, those with most evidence, in order of time.", low=1)
     reason_words: int = option(75, "Most words of a written reason (characters for Chinese).", low=1)
     banned: str = option("", "Comma-separated words that no written reason may hold, beside superlatives; the template keeps titles as they are.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -41,27 +42,31 @@ def recommend(config: RecommendConfig, decode: tuple[DecodeConfig, set[str]], pr
     may = allowed.allowed(config, shop.items)
     if config.top > may.sum():
         raise UserError(f"--top={config.top} is more than the {int(may.sum())} items that may be recommended; lower it.")
-    writer = Reasons.open(config, *decode)
+    if config.reason_weight and not config.reasons:
+        raise UserError(f"--reason_weight={config.reason_weight:g} weighs reasons that a model wrote; give its --reasons.")
+    # What reasons may lift into the list has to have one.
+    wide = dataclasses.replace(config, top=min(2 * config.top, int(may.sum()))) if config.reason_weight else config
+    writer = Reasons.open(wide, *decode)
     start = time.perf_counter()
-    best = shortlist.best(run, asked, may, config)
+    best = shortlist.best(run, asked, may, wide)
     ranked = time.perf_counter() - start
     lines, explainer = [], Explainer(run.recommender(asked.events))
     for at in range(0, len(asked.ids), CHUNK):
-        chunk = [_line(explainer, asked, best, user, config) for user in range(at, min(at + CHUNK, len(asked.ids)))]
-        lines += writer.written(chunk, at)
+        chunk = [line(explainer, asked, best, user, wide) for user in range(at, min(at + CHUNK, len(asked.ids)))]
+        lines += [_reordered(line, config) for line in writer.written(chunk, at)]
         progress(len(lines), len(asked.ids))
     seconds = time.perf_counter() - start
     replace_text(target, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     reasons = [r for line in lines for r in line["recommendations"]]
     return {
         "output": config.output, "users": len(lines), "recommendations": len(reasons), "strangers": int(asked.strangers.sum()),
-        "weights": {name: round(weight, 4) for name, weight in best.weights.items()},
+        "weights": {name: round(weight, 4) for name, weight in [*best.weights.items(), *[("reason", config.reason_weight)][: bool(config.reasons)]]},
         "reasons_from_template": sum(r["reason_from"] == "template" for r in reasons), "seconds": round(seconds, 2),
         "ranking_seconds": round(ranked, 2), "users_per_second": round(len(lines) / seconds, 1), "synthetic": run.shop.synthetic,
     }, table(lines[: config.shown])  # fmt: skip
 
 
-def _line(explainer: Explainer, asked: Asked, best: Best, user: int, config: RecommendConfig) -> dict:
+def line(explainer: Explainer, asked: Asked, best: Best, user: int, config: RecommendConfig) -> dict:
     """One output line but for the reasons; "known" holds the events that evidence numbers point at, until the reasons are written."""
     data, chosen = explainer.recommender.found.data, best.items[user][best.items[user] >= 0]
     stranger = bool(asked.strangers[user])
@@ -81,6 +86,16 @@ def _line(explainer: Explainer, asked: Asked, best: Best, user: int, config: Rec
     if best.linear and not stranger:
         _add_neighbours(found, chosen, data.history(user), data.items, best.linear, config.evidence_events)
     return {"user": asked.ids[user], "stranger": stranger, "control": asked.controls[user], "recommendations": found}
+
+
+def _reordered(line: dict, config: RecommendConfig) -> dict:
+    """The line with its first `config.top` items by score + --reason_weight x the reason's part, which the score then holds."""
+    if config.reason_weight:
+        for found in line["recommendations"]:
+            found["score"] = round(found["score"] + config.reason_weight * found["parts"]["reason"], 4)
+        line["recommendations"].sort(key=lambda found: -found["score"])
+        line["recommendations"] = [found | {"rank": rank} for rank, found in enumerate(line["recommendations"][: config.top], 1)]
+    return line
 
 
 def _evidence(data: Interactions, events_N: np.ndarray, given_N: np.ndarray, item: int, most: int) -> list[dict]:

@@ -15,7 +15,7 @@ from rgjax.rank import hybrid, popularity, topk
 from rgjax.rank.live import LiveUsers
 from rgjax.rank.recommender import HistoryRecommender, LinearRecommender
 from rgjax.rank.sequence import KnownVectors, SequenceRecommender
-from rgjax.tasks import ranking
+from rgjax.tasks import mixture
 from rgjax.tasks.behaviour_run import BehaviourRun
 
 CHUNK = 256  # users whose scores of all items are held at once, and who are followed together
@@ -45,9 +45,9 @@ def best(run: BehaviourRun, asked: Asked, allowed_I: np.ndarray, config: Recomme
     vectors = KnownVectors(followed(known, asked) if config.follow else known.user_vectors(everybody), known.item_vectors())
     weights = {"behaviour": 1.0}
     if fitted:
-        mixture = ranking.mixed({"behaviour": None, **fitted}, run, run.task.split, asked.events)
-        weights = mixture.weights
-        items, scores, parts = _of_mixture(hybrid.Hybrid({**mixture.parts, "behaviour": vectors}, weights), len(everybody), k, seen, allowed_I)
+        mixed = mixture.mixed({"behaviour": None, **fitted}, run, run.task.split, asked.events)
+        weights = mixed.weights
+        items, scores, parts = _of_mixture(hybrid.Hybrid({**mixed.parts, "behaviour": vectors}, weights), len(everybody), k, seen, allowed_I)
     else:
         found = topk.top_k(vectors.users_UD, vectors.items_ID, k, seen_UI=seen, allowed_I=allowed_I)
         items, scores = np.array(found.items), np.array(found.scores)
@@ -63,22 +63,22 @@ def best(run: BehaviourRun, asked: Asked, allowed_I: np.ndarray, config: Recomme
 
 
 def _fitted(run: BehaviourRun, models: str) -> dict[str, HistoryRecommender]:
-    names = ranking.named(models)
+    names = mixture.named(models)
     if names and run.facts["shop"].train_on_validation:
         raise UserError(f"--models={models} is weighted by the validation events, and {run.folder} was trained on them; leave it out.")
-    fitted = {name: ranking.fit(name, run.task.split.train) for name in names}
+    fitted = {name: mixture.fit(name, run.task.split.train) for name in names}
     if alone := next((name for name, part in fitted.items() if not isinstance(part, HistoryRecommender)), None):
         raise UserError(f"--models={models} has '{alone}', which knows only users and events that it was fitted on; leave it out.")
     return fitted
 
 
-def _of_mixture(mixture: hybrid.Hybrid, users: int, k: int, seen, allowed_I: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def _of_mixture(mixed: hybrid.Hybrid, users: int, k: int, seen, allowed_I: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """(items, scores, parts), [N, K] each, from the scores of all items of CHUNK users at a time."""
-    items, scores, parts = [], [], {name: [] for name in mixture.parts}
+    items, scores, parts = [], [], {name: [] for name in mixed.parts}
     for at in range(0, users, CHUNK):
         chunk = np.arange(at, min(at + CHUNK, users))
-        of = mixture.parts_of(chunk)
-        found = topk.of_scores(mixture.total(of), k, seen_BI=None if seen is None else seen[chunk], allowed_I=allowed_I)
+        of = mixed.parts_of(chunk)
+        found = topk.of_scores(mixed.total(of), k, seen_BI=None if seen is None else seen[chunk], allowed_I=allowed_I)
         items.append(found.items), scores.append(found.scores)
         for name, values in of.items():
             parts[name].append(np.take_along_axis(np.asarray(values), np.maximum(found.items, 0), axis=1))
