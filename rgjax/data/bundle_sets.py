@@ -97,7 +97,7 @@ class BundleSets:
         """The arrays of one set of items, for `user` (or NOBODY), who is not told of `bundle`.
 
         sets and encoder_segment_ids (1 = an item, 0 = padding) int32 [S, T]: the set itself, then the user's other bundles; own and
-        own_segments [U]: what else the user had; beside and beside_weights (float32) [W]: what other bundles hold with these items;
+        own_segments [U]: what the user had; beside and beside_weights (float32) [W]: what other bundles hold with these items;
         segment_ids [1], which is 1: the one item asked for; users and bundles []; query float32 [Z]. What is too long is cut: at random with
         `rng`, else at its end.
         """
@@ -109,7 +109,7 @@ class BundleSets:
         near = sorted(self.beside(items, bundle).items(), key=lambda pair: (-pair[1], pair[0]))[: c.beside]
         beside, weights = _padded(np.array([item for item, _ in near], int), c.beside)[0], np.zeros(c.beside, np.float32)
         weights[: len(near)] = [weight for _, weight in near]
-        own, own_segments = _padded(chosen(np.setdiff1d(self.items_of(user, bundle), items), c.user_length), c.user_length)
+        own, own_segments = _padded(chosen(self.items_of(user, bundle), c.user_length), c.user_length)
         return {
             "sets": np.stack(sets), "encoder_segment_ids": np.stack(segments), "own": own, "own_segments": own_segments,
             "beside": beside, "beside_weights": weights,

@@ -82,7 +82,7 @@ def build(score: Scorer, given: np.ndarray, limits: Limits, beams: int, count: i
         scores, grown = score([found.items for found in sets]), {}
         for found, row in zip(sets, scores, strict=True):
             fitting = np.flatnonzero(limits.fits(found.items, usable))
-            gains = log_softmax(np.asarray(row[fitting], float))
+            gains = log_softmax(np.asarray(row[fitting], float)) if len(fitting) else np.zeros(0)
             for place in np.argsort(-gains, kind="stable")[:beams]:
                 made = Built(np.append(found.items, fitting[place]), found.score + float(gains[place]))
                 key = frozenset(made.items.tolist())

@@ -21,6 +21,7 @@ from rgjax.data.bundles import Bundles, Case, beside_train, completion_cases, wi
 from rgjax.data.interactions import Catalogue, Interactions
 from rgjax.data.similar_bundles import SimilarBundles
 from rgjax.data.tfidf import unit, vectors
+from rgjax.errors import UserError
 from rgjax.metrics import overlap
 
 # A scorer maps (cases, items of a context) to scores: float [C, I].
@@ -94,6 +95,8 @@ def completion(data: Interactions, bundles: Bundles, split: str = "test") -> dic
     `fresh` has the same for the cases whose user has no train bundle of the same time (empty where there are none).
     """
     cases = completion_cases(bundles, split)
+    if not cases:
+        raise UserError(f"The shop has no bundle in --split={split}; it needs more bundles.")
     contexts, targets = contexts_of(cases, len(data.items)), np.array([case.target for case in cases])
     places = {name: ranks(scorer(contexts), contexts, targets) for name, scorer in scorers(data, bundles).items()}
     fresh = ~beside_train(bundles)[[case.bundle for case in cases]]
@@ -131,9 +134,11 @@ def nearest_intents(items: Catalogue, bundles: Bundles, split: str = "test") -> 
 
 
 def intents(items: Catalogue, bundles: Bundles, split: str = "test") -> dict:
-    """ROUGE and BLEU (x100) of `nearest_intents`, and of the train split's most frequent intent for comparison."""
-    retrieved, wanted = nearest_intents(items, bundles, split)
+    """ROUGE and BLEU (x100) of `nearest_intents`, and of the train split's most frequent intent for comparison; none where no intent is written."""
     stated = [bundles.intents[n] for n in bundles.of("train") if bundles.intents[n]]
+    if not stated or not any(bundles.intents[n] for n in bundles.of(split)):
+        return {"bundles": 0, "intents": {}}
+    retrieved, wanted = nearest_intents(items, bundles, split)
     common = max(sorted(set(stated)), key=stated.count)
     found = {}
     for name, outputs in (("nearest_bundle", retrieved), ("most_frequent", [common] * len(wanted))):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy.sparse.linalg import svds
+from scipy import sparse
 
 from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.rank import content
+
+_SPARE, _ROUNDS = 64, 4  # directions that are followed beside those kept, and turns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,8 +46,17 @@ def fit(data: Interactions, width: int) -> TextSpace:
     most = min(width, min(rows.shape) - 1)
     if most < 1:
         raise UserError("The catalogue has too few items with a title or an attribute to tell them apart; add some.")
-    _, strength, directions = svds(rows, k=most, v0=np.ones(min(rows.shape)))
-    order = np.argsort(-strength)
     basis = np.zeros((rows.shape[1], width), np.float32)
-    basis[:, :most] = directions[order].T
+    basis[:, :most] = _directions(rows, most)
     return TextSpace(words, basis)
+
+
+def _directions(rows: sparse.csr_array, count: int) -> np.ndarray:
+    """float64 [F, count]: the main directions of rows [N, F], strongest first, found from random ones by turns of the power method.
+
+    Halko et al. 2011, arXiv:0909.4061. Unlike ARPACK's they are the same each time.
+    """
+    found = np.random.default_rng(0).normal(size=(rows.shape[1], min(count + _SPARE, *rows.shape)))
+    for _ in range(_ROUNDS):
+        found = np.linalg.qr(rows.T @ np.linalg.qr(rows @ found)[0])[0]
+    return (np.linalg.svd(rows @ found, full_matrices=False)[2] @ found.T)[:count].T
