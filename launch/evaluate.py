@@ -5,6 +5,7 @@
     python -m launch.evaluate --workdir=W --ablate_vectors    (whether precomputed vectors help: writes ablation.json)
     python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
+    python -m launch.evaluate --workdir=W --split=test --models=popularity,markov --hybrid    (a run of --task=behaviour)
     python -m launch.evaluate --flagfile=configs/ml1m_floors.cfg --source=FOLDER    (recommenders fitted on the spot, no run needed)
     python -m launch.evaluate --dataset=SHOP --measure=demand    (forecasts of weekly demand; or basket, bundles, triples)
 
@@ -16,6 +17,31 @@ from __future__ import annotations
 from launch import app
 from rgjax.config import DecodeConfig, EvaluateConfig, RankingConfig, ShopConfig
 from rgjax.errors import UserError
+
+OF_TEXTS = {"weights", "limit", "base", "outputs", "ablate_vectors", "against", "earlier", "before", "max_words"}
+
+
+def check(config: EvaluateConfig, measure: str, ranks: bool, writes: bool) -> None:
+    """Raises UserError for a flag that would mean nothing: `ranks` says that items are ranked, `writes` that a run writes reasons."""
+    evaluate, shop, ranking = app.given(EvaluateConfig), app.given(ShopConfig), app.given(RankingConfig)
+    what = config.workdir or "a shop without a run"
+    if config.workdir:
+        _refuse((shop - {"source"}) | (ranking & {"measure"}), "is for a shop without a run, and --workdir has its own; leave one of them out.")
+    else:
+        _refuse(evaluate & {"checkpoint"}, "chooses among the checkpoints of a run, and there is none; give its --workdir, or leave it out.")
+    if writes:
+        _refuse(shop | ranking, f"is for rankings, and {what} writes reasons; leave it out.")
+        return
+    _refuse((evaluate & OF_TEXTS) | app.given(DecodeConfig), f"is for written reasons, and {what} has none; leave it out.")
+    if not ranks:
+        unused = (shop - {"source", "layout"}) | (ranking - {"measure"}) | (evaluate & {"resamples"})
+        unused |= evaluate & {"split"} if measure != "bundles" else set()
+        _refuse(unused, f"is for rankings, and --measure={measure} measures none; leave one of them out.")
+
+
+def _refuse(names: set[str], why: str) -> None:
+    if names:
+        raise UserError(f"--{min(names)} {why}")
 
 
 def main() -> dict:
@@ -30,19 +56,21 @@ def main() -> dict:
     from rgjax.train import workdir
 
     ranks = app.read(RankingConfig)
-    if not on_the_spot and (surplus := sorted(app.given(ShopConfig) | (app.given(RankingConfig) & {"measure"}))):
-        raise UserError(f"--{surplus[0]} is for a shop without a run, and --workdir has its own; leave one of them out.")
+    task = "behaviour" if on_the_spot else workdir.read(config.workdir).get("task", "reason")
+    behaves = task == "behaviour"
+    if task == "bundle":
+        bundle_report.check_flags(app.given(EvaluateConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(DecodeConfig))
+    else:
+        check(config, ranks.measure, behaves and ranks.measure == "ranking", not behaves)
     if on_the_spot and ranks.measure != "ranking":
         result, table = shop_report.report(ranks.measure, config, shop)
         print(table)
         return result
-    task = "behaviour" if on_the_spot else workdir.read(config.workdir).get("task", "reason")
     if task == "bundle":
-        bundle_report.check_flags(app.given(EvaluateConfig) | app.given(RankingConfig) | app.given(DecodeConfig))
-        result, table = bundle_report.evaluate(config, ranks)
+        result, table = bundle_report.evaluate(config, shop.source, ranks)
         print(table)
         return result
-    if task == "behaviour":
+    if behaves:
         with app.progress("measuring") as show:
             result, table = ranking.evaluate(config, shop, ranks, show)
         print(table)

@@ -11,7 +11,7 @@ from rgjax.config.options import option
 class ShopConfig:
     """A shop's interactions, and what of them is held out."""
 
-    source: str = option("", "Instead of --dataset: folder with the raw data of a shop.")
+    source: str = option("", "Instead of --dataset: folder with the raw data of a shop; beside --workdir, of its own, if that was moved.")
     layout: str = option("", "How --source is laid out, as in launch.prepare.")
     hold_out: str = option(
         "last", "What is held out: each user's last event for test and the one before for validation, or the last --hold_weeks weeks.",
@@ -45,6 +45,10 @@ class RankingConfig:
         0, "Of a run: for so many users, whether the events said to drive the first recommendation do (deletion faithfulness).", low=0
     )
     explain_share: float = option(0.1, "Share of the events that is removed, or kept, to see (--explain).", low=0.01, high=0.9)
+    reasons: str = option(
+        "", "Of a run: folder of a run of --task=reason. Reasons are written for the best items of some users, and it is learned how much they tell."
+    )
+    reason_users: int = option(64, "Users of either split whose lists get reasons (--reasons).", low=1)
     sampled: int = option(
         0, "Also rank among so many drawn items only, for comparison with papers that do (it inflates the metrics); 0 leaves it out.", low=0
     )
@@ -83,9 +87,16 @@ class RecommendConfig:
 
     workdir: str = option("", "Folder of a run of --task=behaviour.")
     dataset: str = option("", "Folder of the run's shop, if it was moved.")
+    source: str = option("", "Folder with the raw data of the run's shop, if it was trained on such and that was moved.")
     checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
     input: str = option("", 'JSON lines of users: {"user": ID}, {"history": [{"item": ID}]} or both; a history follows what the shop knows.')
     output: str = option("", "JSON lines to write, one per input line, in input order.")
+    follow: bool = option(
+        False, "Read the input as a log: a line's history follows that of the same user's earlier lines, and each is read once."
+    )
+    models: str = option(
+        "", "Recommend by a mixture of the run and these comma-separated recommenders, fitted and weighted as by launch.evaluate --hybrid."
+    )
     top: int = option(10, "Items recommended to a user.", low=1)
     repeat: bool = option(False, "Recommend also what the user had already.")
     unavailable: str = option("", "File of item ids, one per line, that are not recommended (out of stock).")
@@ -99,6 +110,12 @@ class RecommendConfig:
     )
     evidence_events: int = option(3, "Events named as evidence.", low=1)
     reasons: str = option("", "Folder of a run of --task=reason that writes the reasons; empty takes the template.")
+    reason_weight: float = option(
+        0.0,
+        "Rank by how well the written reasons stand for their items too: weight of the part 'reason' in the score, as learned by "
+        "launch.evaluate --reasons.",
+        low=0.0,
+    )
     reason_history: int = option(8, "Events handed to the writer of reasons, those with most evidence, in order of time.", low=1)
     reason_words: int = option(75, "Most words of a written reason (characters for Chinese).", low=1)
     banned: str = option("", "Comma-separated words that no written reason may hold, beside superlatives; the template keeps titles as they are.")

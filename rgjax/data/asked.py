@@ -18,11 +18,17 @@ _LARGEST = 1e15  # of a time, rating, price or quantity; NaN is below nothing
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Asked:
-    """`events` has one user per line, with what the shop knows of them and what the line adds; `ids` are the lines' own, or ''."""
+    """`events` has one user per line, with what the shop knows of them and what the line adds; `ids` are the lines' own, or ''.
+
+    `person` int [N] numbers who is followed from line to line, in order of their first lines; `added` int [N] counts the last events of a line's
+    user that are the line's own.
+    """
 
     events: Interactions
     ids: list[str]
     controls: list[dict]
+    person: np.ndarray
+    added: np.ndarray
 
     @property
     def strangers(self) -> np.ndarray:
@@ -30,8 +36,10 @@ class Asked:
         return np.diff(self.events.offsets) == 0
 
 
-def read(path: str, shop: Interactions, strangers: bool) -> Asked:
+def read(path: str, shop: Interactions, strangers: bool, follow: bool = False) -> Asked:
     """Reads JSON lines: {"user": ID}, {"history": [{"item": ID, "time": SECONDS, ...}]} or both, whose history then follows the stored one.
+
+    With `follow` it follows the earlier lines of the same user, too.
 
     Every line is checked before anything is recommended. Raises UserError naming the first that is malformed, or names an unknown item, a user
     that is unknown and has no history (unless `strangers`), an event in the future, or the same event twice.
@@ -39,6 +47,8 @@ def read(path: str, shop: Interactions, strangers: bool) -> Asked:
     if not pathlib.Path(path).is_file():
         raise UserError(f"--input={path} is no file; give JSON lines of users.")
     numbers, rows, ids, controls = {name: u for u, name in enumerate(shop.users)}, [], [], []
+    followed: dict[str | int, tuple[int, list]] = {}  # by name, or the line where there is none: (person, events so far)
+    people, added = [], []
     for number, raw in jsonl.lines(pathlib.Path(path)):
         where = f"{path}, line {number}"
         try:
@@ -46,16 +56,21 @@ def read(path: str, shop: Interactions, strangers: bool) -> Asked:
         except RecordError as error:
             raise UserError(f"{where}: {error}.") from None
         name, history = _line(line, where)
-        if name and name not in numbers and not history and not strangers:
+        person, before = followed.get(name if follow and name else number, (len(followed), []))
+        if name and name not in numbers and not history and not before and not strangers:
             raise UserError(f"{where}: the shop knows no user '{name}' and the line has no history; add one, or --strangers for what is popular.")
         if not name and not history and not strangers:
             raise UserError(f"{where}: the history is empty and no user is named; add one of them, or --strangers for what is popular.")
-        rows.append((numbers.get(name, -1) if name else -1, _events(history, shop, where)))
+        own = _events(history, shop, where)
+        followed[name if follow and name else number] = person, before + own
+        rows.append((numbers.get(name, -1) if name else -1, before + own))
+        people.append(person)
+        added.append(len(own))
         ids.append(name)
         controls.append(line.get("control") or {})
     if not rows:
         raise UserError(f"--input={path} has no line; give one per user.")
-    return Asked(_joined(shop, rows, ids), ids, controls)
+    return Asked(_joined(shop, rows, ids), ids, controls, np.array(people), np.array(added))
 
 
 def _line(line: object, where: str) -> tuple[str, list]:

@@ -31,6 +31,10 @@ class Ease:
         """float32 [B, I] of any items; zeros for an empty history."""
         return times(as_matrix(histories, self.weights_II.shape[0]), self.weights_II)
 
+    def added(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32 [M, N]: the weights from each of the different items [N] of a history to each of `items` [M]."""
+        return np.asarray(self.weights_II)[np.ix_(history, items)].T
+
 
 def fit(data: Interactions, penalty: float = 500.0) -> Ease:
     """The weights B that minimise ||X - X B||^2 + penalty ||B||^2 with diag B = 0: B = I - P / diag P, P = (X'X + penalty I)^-1.

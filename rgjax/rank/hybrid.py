@@ -32,9 +32,17 @@ class Hybrid:
     parts: Mapping[str, Recommender]
     weights: Mapping[str, float]
 
+    def parts_of(self, users: np.ndarray) -> dict[str, jax.Array]:
+        """float32 [B, I] by name: the parts' comparable scores, for users the parts know."""
+        return {name: comparable(part.scores(users)) for name, part in self.parts.items()}
+
+    def total(self, parts: Mapping[str, jax.Array]) -> jax.Array:
+        """float32 [B, I]: the weighted sum of what `parts_of` gave."""
+        return sum(self.weights[name] * scores for name, scores in parts.items())
+
     def scores(self, users: np.ndarray) -> jax.Array:
         """float32 [B, I]: the weighted sum of the parts' comparable scores, for users the parts know."""
-        return sum(self.weights[name] * comparable(part.scores(users)) for name, part in self.parts.items())
+        return self.total(self.parts_of(users))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

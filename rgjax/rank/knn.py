@@ -32,6 +32,10 @@ class ItemNeighbours:
         """As `scores`, of any items; zeros for an empty history."""
         return self._from(as_matrix(histories, self.neighbours_II.shape[0]))
 
+    def added(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32 [M, N]: the similarities of each of the different items [N] of a history, as far as kept, to each of `items` [M]."""
+        return self.neighbours_II[history][:, items].toarray().T
+
     def _from(self, taken_BI: sparse.csr_array) -> jax.Array:
         return jnp.asarray((taken_BI @ self.neighbours_II).toarray(), jnp.float32)
 

@@ -16,6 +16,7 @@ import numpy as np
 from rgjax.data.behaviour import events, histories, in_batches
 from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
+from rgjax.models.build import ModelFactory
 from rgjax.nn.attention import LayerCache
 from rgjax.rank.sequence import SequenceRecommender
 
@@ -94,24 +95,28 @@ class LiveUsers:
             start, length = (0 * last, self.recommender.window) if whole else (last, 1)
             columns = start[:, None] + np.arange(length)
             batch = {name: values[part[:, None], columns] for name, values in self._events.items()} | {"positions": columns.astype(np.int32)}
-            vectors, self._caches = self._program(self.recommender.params, self._caches, batch, part, start, last - start)
+            vectors, self._caches = _program(self.recommender.factory)(self.recommender.params, self._caches, batch, part, start, last - start)
             self.vectors[part] = vectors
 
-    @functools.cached_property
-    def _program(self):
-        factory = self.recommender.factory
 
-        def run(params, caches, batch, rows_B, start_B, last_B):
-            model, alone = factory.model(params), lambda tree: jax.tree.map(lambda a: a[None], tree)
+@functools.lru_cache(maxsize=8)
+def _program(factory: ModelFactory):
+    """run(params, caches, events [B, T], places [B], first positions [B], places of the last events among T [B]) -> (vectors [B, D], caches)."""
 
-            def one(own, shopper, start):  # each writes at a place of their own
-                hidden, own = model.decode(alone(shopper), alone(own), start)
-                return hidden[0], jax.tree.map(lambda a: a[0], own)
+    def run(params, caches, batch, rows_B, start_B, last_B):
+        model, alone = factory.model(params), lambda tree: jax.tree.map(lambda a: a[None], tree)
 
-            hidden_BTD, own = jax.vmap(one)(jax.tree.map(lambda a: a[rows_B], caches), batch, start_B)
-            vectors = jnp.take_along_axis(hidden_BTD, last_B[:, None, None], axis=1)[:, 0].astype(jnp.float32)
-            columns_BT = start_B[:, None] + jnp.arange(hidden_BTD.shape[1])
-            put = lambda a, new: a.at[rows_B[:, None], columns_BT].set(jnp.take_along_axis(new, columns_BT[:, :, None, None], axis=1))
-            return vectors, jax.tree.map(put, caches, own)
+        def one(own, shopper, start):  # each writes at a place of their own
+            hidden, own = model.decode(alone(shopper), alone(own), start)
+            return hidden[0], jax.tree.map(lambda a: a[0], own)
 
-        return jax.jit(run, donate_argnums=1)
+        length = batch["positions"].shape[1]
+        # Who is read whole needs nothing of what is kept; reading it all the same would make XLA copy everybody's.
+        before = lambda a: a[rows_B] if length < a.shape[1] else jnp.zeros((len(rows_B), *a.shape[1:]), a.dtype)
+        hidden_BTD, own = jax.vmap(one)(jax.tree.map(before, caches), batch, start_B)
+        vectors = jnp.take_along_axis(hidden_BTD, last_B[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+        columns_BT = start_B[:, None] + jnp.arange(length)
+        put = lambda a, new: a.at[rows_B[:, None], columns_BT].set(jnp.take_along_axis(new, columns_BT[:, :, None, None], axis=1))
+        return vectors, jax.tree.map(put, caches, own)
+
+    return jax.jit(run, donate_argnums=1)

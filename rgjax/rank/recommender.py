@@ -34,6 +34,14 @@ class HistoryRecommender(Recommender, Protocol):
 
 
 @runtime_checkable
+class LinearRecommender(HistoryRecommender, Protocol):
+    """One whose score of an item is a sum over the different items of a history: what each adds is exact."""
+
+    def added(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32 [M, N]: what each of the different items int [N] of a history adds to the score of each of `items` int [M]."""
+
+
+@runtime_checkable
 class ProfileRecommender(HistoryRecommender, Protocol):
     """One that reads users' profiles beside their histories."""
 

@@ -56,3 +56,15 @@ class SequenceRecommender:
         other = dataclasses.replace(self, params=params)
         other.__dict__["_vectors"] = self._vectors
         return other
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KnownVectors:
+    """Users whose vectors float32 [U, D] are computed already, beside those of the items [I, D]."""
+
+    users_UD: np.ndarray
+    items_ID: np.ndarray
+
+    def scores(self, users: np.ndarray) -> jax.Array:
+        """float32 [B, I]: logits of the next item."""
+        return jnp.asarray(self.users_UD[users]) @ jnp.asarray(self.items_ID).T

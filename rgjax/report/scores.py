@@ -8,11 +8,14 @@ from rgjax.metrics.definitions import definitions, needs_reference
 from rgjax.report import charts
 
 COLOURS = {"random": "#8a93a3", "template": "#d97706", "retrieval": "#9333ea", "reference": "#14713d"}
+RANKED = ("hr@", "ndcg@", "mrr@", "coverage@", "gini@", "novelty@")
 _OTHER = "#0f766e"
 
 
 def section(evaluation: dict) -> str:
     """The "Scores" section; an evaluation without a "system" (none yet) says how to make one."""
+    if isinstance(about := evaluation.get("about"), dict):
+        return _section(_ranking({name: scores for name, scores in evaluation.items() if name != "about"}, about))
     if not evaluation.get("system"):
         return _section(
             '<p class="soft">Not measured yet: <code>python -m launch.evaluate --workdir=W</code> and make the page again.</p>'
@@ -35,6 +38,20 @@ def _part(scores: dict, facts: list[str]) -> str:
     )
     intro = f'<p class="soft">{escape(", ".join(map(str, facts)))}. {note}</p>' if facts else f'<p class="soft">{note}</p>'
     return f'{intro}<div class="wide">{table}</div>'
+
+
+def _ranking(models: dict, about: dict) -> str:
+    """The table of recommenders, one a row; intervals and definitions come up where one points."""
+    said = about.get("definitions") or {}
+    names = [n for n in next(iter(models.values()), {}) if n.startswith(RANKED)]
+    head = "".join(f'<th class="n" title="{escape(said.get(n, ""), quote=True)}">{escape(n)}</th>' for n in names)
+    show = lambda value: "–" if value is None else f"{value:.4f}"
+    within = lambda score: f"{show(score['low'])} to {show(score['high'])}" if score.get("low") is not None else ""
+    cell = lambda score: f'<td class="n" title="{within(score)}">{show(score.get("value"))}</td>'
+    rows = "".join(f"<tr><td>{escape(model)}</td>{''.join(cell(scores.get(name) or {}) for name in names)}</tr>" for model, scores in models.items())
+    facts = ", ".join(f"{name} {about[name]}" for name in ("split", "hold_out", "asked", "ranking") if name in about)
+    table = f'<table class="scores"><tr><th>recommender</th>{head}</tr>{rows}</table>'
+    return f'<p class="soft">{escape(facts)}. Point at a number to read its 95 % interval.</p><div class="wide">{table}</div>'
 
 
 def _section(body: str) -> str:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from rgjax.data import shop_folder
 from rgjax.data.interactions import Interactions
 from rgjax.data.shop_folder import Shop
-from rgjax.errors import UserError
-from rgjax.parallel import cluster
-from rgjax.parallel import mesh as mesh_lib
 from rgjax.rank.sequence import SequenceRecommender
+from rgjax.tasks import shop_run
 from rgjax.tasks.behaviour import NAME, BehaviourTask
-from rgjax.train import optimizer, workdir
-from rgjax.train.checkpoint import Checkpoints
-from rgjax.train.state import abstract_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +24,15 @@ class BehaviourRun:
     step: int
 
     @classmethod
-    def open(cls, folder: str | pathlib.Path, which: str = "best", dataset: str = "") -> BehaviourRun:
-        """Loads the best or last checkpoint and the shop (or the copy of it in `dataset`); raises UserError when one can't be read."""
-        facts = workdir.read(folder)
-        if facts.get("task") != NAME:
-            raise UserError(f"{folder} trained a generator of reasons, no model of behaviour; give a run of --task={NAME}.")
-        cluster.start(facts["train"].compilation_cache)
-        there = facts["shop"]
-        shop = shop_folder.open_any(dataset or facts["input"].dataset, there.layout, "" if dataset else there.source)
-        if shop.fingerprint != facts["dataset_fingerprint"]:
-            raise UserError(f"{dataset or facts['input'].dataset or there.source} is not the shop that {folder} was trained on; restore it.")
-        task = BehaviourTask(shop.interactions, there, facts["behaviour"], facts["input"], facts["model"])
-        checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
-        step = checkpoints.best if which == "best" else checkpoints.latest
-        if step is None:
-            raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
-        tx = optimizer.make(facts["optimizer"], facts["train"].steps, facts["adapter"])
-        abstract = abstract_state(task.factory, tx, mesh_lib.make("data:1"), facts["optimizer"].ema > 0, facts["train"].seed)
-        params = checkpoints.load_params(step, abstract)
-        checkpoints.close()
+    def open(cls, folder: str | pathlib.Path, which: str = "best", dataset: str = "", source: str = "") -> BehaviourRun:
+        """Loads the best or last checkpoint and the shop (or the copy of it in `dataset` or, if it is raw, in `source`).
+
+        Raises UserError when one can't be read, or it is another shop.
+        """
+        facts = shop_run.facts_of(folder, NAME)
+        shop = shop_run.shop_of(folder, facts, dataset, source, lambda shop: shop.fingerprint)
+        task = BehaviourTask(shop.interactions, facts["shop"], facts["behaviour"], facts["input"], facts["model"])
+        params, step = shop_run.checkpoint(folder, facts, which, task.factory)
         return cls(str(folder), facts, shop, task, params, step)
 
     def recommender(self, seen: Interactions) -> SequenceRecommender:

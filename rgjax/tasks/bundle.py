@@ -163,7 +163,8 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
 
 def fingerprint(shop: Shop) -> str:
     """What says that a shop is the same: its interactions' (or folder's), and its bundles' where they are no part of it."""
-    return shop.fingerprint if "files" in shop.manifest else f"{shop.fingerprint}-{shop.bundles.fingerprint()}"
+    raw = "files" not in shop.manifest and shop.bundles is not None
+    return f"{shop.fingerprint}-{shop.bundles.fingerprint()}" if raw else shop.fingerprint
 
 
 def _refuse(sections: dict) -> None:

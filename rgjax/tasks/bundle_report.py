@@ -21,7 +21,7 @@ K, K_BUNDLES = 10, 20
 MODEL, UNTOLD, HYBRID = "bundle_model", "bundle_model_user_unknown", "hybrid"
 _MIXED = ("knn_bundles_users", "titles")  # floors that the hybrid mixes with the model
 
-_KNOWN = {"workdir", "dataset", "split", "checkpoint", "resamples", "output", "hybrid"}  # flags
+_KNOWN = {"workdir", "dataset", "source", "split", "checkpoint", "resamples", "output", "hybrid"}  # flags
 
 
 def check_flags(given: set[str]) -> None:
@@ -30,14 +30,14 @@ def check_flags(given: set[str]) -> None:
         raise UserError(f"--{surplus[0]} means nothing to a run of --task=bundle; leave it out.")
 
 
-def evaluate(config: EvaluateConfig, how: RankingConfig) -> tuple[dict, str]:
+def evaluate(config: EvaluateConfig, source: str, how: RankingConfig) -> tuple[dict, str]:
     """({"completion", "for_users", "intent"}, a table); writes evaluation.json, where every metric has its 95 % interval.
 
     Raises UserError for a run or shop that can't be read, a split without bundles, and a hybrid that would be measured on what it learned from.
     """
     if config.split == "train" or (how.hybrid and config.split != "test"):
         raise UserError(f"--split={config.split} was learned from{' by --hybrid' if how.hybrid else ''}; use --split=test.")
-    run = BundleRun.open(config.workdir, config.checkpoint, config.dataset)
+    run = BundleRun.open(config.workdir, config.checkpoint, config.dataset, source)
     if not completion_cases(run.shop.bundles, config.split):
         raise UserError(f"The shop has no bundle in --split={config.split}; it needs more bundles.")
     if how.hybrid and not len(run.shop.bundles.of("val")):

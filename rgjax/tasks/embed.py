@@ -26,6 +26,7 @@ from rgjax.hf.sentence import Sentence
 from rgjax.models.build import ModelFactory
 from rgjax.models.encoder import sentence_vectors
 from rgjax.parallel import mesh as mesh_lib
+from rgjax.train import workdir
 
 STEP = 32  # rows are padded to a multiple of so many tokens: one program for each
 CHUNK = 4096  # texts sorted by length together, so that rows of a batch are of a length; one row group of the file
@@ -47,6 +48,8 @@ class Embedder:
 
         Raises UserError when the folder is unusable, no encoder, or says nothing of pooling where 'auto' is asked for.
         """
+        if workdir.is_run(folder):
+            raise UserError(f"{folder} is a run, which makes no vectors of texts; give the folder of an encoder alone (bert).")
         source, tokenizer = Pretrained.open(folder), Tokenizer.load(folder)
         if not source.family.encoder:
             raise UserError(f"{folder} is a {source.family.name}, which makes no vectors; give the folder of an encoder alone (bert).")

@@ -20,7 +20,7 @@ from rgjax.hf.sentence import Sentence
 from rgjax.hf.table import resolved
 from rgjax.models.build import ModelFactory
 from rgjax.tasks import run as run_lib
-from rgjax.tasks.reason import ReasonTask, dataset_tokenizer
+from rgjax.tasks.reason import NAME, ReasonTask, dataset_tokenizer
 from rgjax.tasks.samples import Sample, samples_of
 from rgjax.train import tuning, workdir
 from rgjax.train.checkpoint import Checkpoints
@@ -92,6 +92,8 @@ def _run(path: pathlib.Path, config: InspectConfig, inputs: InputConfig, given: 
     if other := sorted(given - {"dataset"}):
         raise UserError(f"--{other[0]} is given, and {path} shows what its own run reads; leave the flag out.")
     stored = workdir.read(path)
+    if stored.get("task", NAME) != NAME:
+        raise UserError(f"{path} trained a model of behaviour, which reads no text; launch.report shows it, and launch.evaluate measures it.")
     tokenizer = run_lib.open_tokenizer(path, stored)
     task = ReasonTask(tokenizer, stored["input"], stored["model"], stored["adapter"])
     fits = next((name for name, family in families.FAMILIES.items() if family.refuses(stored["model"]) is None), "none")

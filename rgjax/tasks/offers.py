@@ -44,7 +44,7 @@ def recommend(config: RecommendConfig, offer: OfferConfig, decode: tuple[DecodeC
     target = pathlib.Path(config.output)
     if target.exists() and not config.overwrite:
         raise UserError(f"--output={config.output} exists; give another file, or --overwrite.")
-    run = BundleRun.open(config.workdir, config.checkpoint, config.dataset)
+    run = BundleRun.open(config.workdir, config.checkpoint, config.dataset, config.source)
     asked = asked_bundles.read(config.input, run.shop.interactions, _NEEDS[offer.offer])
     maker = _Offers(run, config, offer, Intents.open(config, *decode, run.shop.interactions.items, run.shop.bundles))
     start, lines = time.perf_counter(), []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import pathlib
 import time
@@ -24,13 +23,10 @@ from rgjax.rank.evidence import METHODS, Explainer
 from rgjax.rank.recommender import HistoryRecommender, Recommender
 from rgjax.rank.sequence import SequenceRecommender
 from rgjax.rank.two_tower import TwoTower
-from rgjax.tasks.behaviour import item_table
+from rgjax.tasks import mixture, reason_part
 from rgjax.tasks.behaviour_run import BehaviourRun
 from rgjax.train.workdir import replace_text
 
-MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn", "triples", "transe", "two_tower")
-DENSE = ("knn", "ease")  # hold a matrix of all pairs of items
-MOST_ITEMS = 30_000  # of those
 MOST_KINDS = 50  # values of an attribute that is told by
 
 
@@ -39,13 +35,13 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
 
     Raises UserError for an unknown model, a length of the list beyond the catalogue, or a run or shop that can't be read.
     """
-    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset) if config.workdir else None
+    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset, shop.source) if config.workdir else None
     found = run.shop if run else shop_folder.open_any(config.dataset, shop.layout, shop.source)
     if config.split == "train":
         raise UserError("--split=train holds nothing out; use val or test.")
     split = run.task.split if run else holdout.split(found.interactions.named(), shop)
     held, lengths = getattr(split, config.split), _lengths(how.at, len(found.interactions.items))
-    shop, todo = run.facts["shop"] if run else shop, [name for name in how.models.split(",") if name]
+    shop, todo = run.facts["shop"] if run else shop, mixture.named(how.models)
     _check(config, shop, how, todo, bool(run))
     if not (split.warm(held) >= 0).any():
         raise UserError(f"No user has an event to ask for in --split={config.split}; users need more events, or fewer of them held out or cold.")
@@ -54,17 +50,21 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     for number, name in enumerate([*todo, *(["behaviour"] if run else [])]):
         progress(number, total)
         start = time.perf_counter()
-        parts[name] = run.recommender(held.seen) if name == "behaviour" else fit(name, split.train, how.item_table)
+        parts[name] = run.recommender(held.seen) if name == "behaviour" else mixture.fit(name, split.train, how.item_table)
         seconds = time.perf_counter() - start
         intervals[name] = measured(parts[name]) | {"fit_seconds": {"value": round(seconds, 2)}}
         if isinstance(parts[name], TwoTower):
             intervals[name] |= _weights(parts[name].content_weights())
     about = _about(found, shop, config, split, held)
     if how.hybrid:
-        mixed = _hybrid(parts, run, split)
+        mixed = mixture.mixed(parts, run, split, split.test.seen)
         intervals["hybrid"] = measured(mixed) | _weights(mixed.weights)
     intervals |= _cold(parts, split, held, lengths, config.resamples)
     result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
+    if how.reasons:
+        models = {name: part for name, part in parts.items() if how.hybrid or name == "behaviour"}
+        weights = mixture.weights(models, run, split)
+        about["reasons"] = reason_part.measure(run, lambda seen: hybrid.Hybrid(mixture.known(models, run, seen), weights), split, how)
     if how.explain:
         about["evidence"] = faithfulness(run, held, how.explain, how.explain_share)
     progress(total, total)
@@ -77,8 +77,6 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
 
 def _check(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, models: list[str], run: bool) -> None:
     """Raises UserError for flags that contradict each other; `run` says whether a trained one is measured."""
-    if unknown := next((name for name in models if name not in MODELS), None):
-        raise UserError(f"--models={how.models} has '{unknown}'; use some of {', '.join(MODELS)}.")
     if how.hybrid and (config.split == "val" or shop.train_on_validation):
         raise UserError("--hybrid learns from the validation events; measure it with --split=test and without --train_on_validation.")
     if config.split == "val" and shop.train_on_validation:
@@ -87,30 +85,16 @@ def _check(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, models:
         raise UserError(f"--explain={how.explain} is about a trained run; give its --workdir.")
     if how.item_table and "two_tower" not in models:
         raise UserError(f"--item_table={how.item_table} is read by two_tower only; name it in --models, or leave the table out.")
+    if how.reasons and not run:
+        raise UserError(f"--reasons={how.reasons} are written for a trained run's recommendations; give its --workdir.")
+    if how.reasons and config.split != "test":
+        raise UserError("--reasons are weighed by the validation events; measure with --split=test.")
     if how.hybrid and len(models) + run < 2:
         raise UserError("--hybrid mixes recommenders; name two at least with --models, or one beside a --workdir.")
 
 
 def _weights(named: Mapping[str, float]) -> dict[str, dict]:
     return {f"weight_{name}": {"value": round(weight, 4)} for name, weight in named.items()}
-
-
-def fit(name: str, train: Interactions, vectors: str = "") -> Recommender:
-    """A recommender by name; `vectors` is the table of items' vectors that two towers read too. Raises UserError for a bad table, and
-    where a matrix of all pairs of items would be too large."""
-    if name in DENSE and len(train.items) > MOST_ITEMS:
-        raise UserError(f"--models={name} holds {len(train.items):,} x {len(train.items):,} numbers; leave it out above {MOST_ITEMS:,} items.")
-    given = {"vectors": {"vector": item_table(vectors, train)}} if vectors and name == "two_tower" else {}
-    return importlib.import_module(f"rgjax.rank.{name}").fit(train, **given)
-
-
-def _hybrid(parts: dict[str, Recommender], run: BehaviourRun | None, split: Split) -> hybrid.Hybrid:
-    """The mixture of `parts`, weighted by the validation events and ready for the test's: each part then knows what came before these."""
-    knowing = lambda held: {
-        name: run.recommender(held.seen) if name == "behaviour" else hybrid.Known(part, held.seen) for name, part in parts.items()
-    }  # fmt: skip
-    fitted = hybrid.fit(knowing(split.val), split.val.seen, split.warm(split.val))
-    return hybrid.Hybrid(knowing(split.test), fitted.weights)
 
 
 def faithfulness(run: BehaviourRun, held: Held, users: int, share: float, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -229,6 +213,8 @@ def table(result: dict) -> str:
     names = [n for n in next(iter(rows.values())) if n.startswith(("hr", "ndcg", "mrr", "coverage", "gini", "novelty", "fit"))]
     show = lambda value: f"{value:>20.4f}" if value is not None else f"{'-':>20}"
     lines = [f"{'':<24}" + "".join(f"{n:>20}" for n in names)]
+    if told := result["about"].get("reasons"):
+        lines.append("reasons: " + ", ".join(f"{n.replace('_', ' ')} {v:.4g}" for n, v in told.items()))
     for method, drops in result["about"].get("evidence", {}).items():
         lines += [f"evidence by {method}: " + ", ".join(f"{n.replace('_', ' ')} {v:g}" for n, v in drops.items())]
     return "\n".join(lines[:1] + [f"{name:<24}" + "".join(show(values.get(n)) for n in names) for name, values in rows.items()] + lines[1:])

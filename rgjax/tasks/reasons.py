@@ -10,6 +10,7 @@ from rgjax.data.cleaning import clean_example
 from rgjax.decode.polish import polish, template
 from rgjax.errors import UserError
 from rgjax.metrics import grounding, language
+from rgjax.rank import reason_score
 from rgjax.tasks import run as run_lib
 from rgjax.tasks.reason import ReasonWriter
 
@@ -33,7 +34,8 @@ class Reasons:
         return cls(config, run.task.writer(run.params, run_lib.decode_config(run.facts, decode, explicit)), run.controls)
 
     def written(self, lines: list[dict], first: int) -> list[dict]:
-        """The lines with "reason", "reason_from" ('model' or 'template') and "reason_names" (titles of the evidence it names) in each item.
+        """The lines with "reason", "reason_from" ('model' or 'template') and "reason_names" (titles of the evidence it names) in each item, and with
+        a writer "reason" among its parts: how well the text stands for it in its list (`reason_score`), 0 for a template.
 
         A written reason that is empty once polished, quotes what is in no title or attribute, or is the same as one for an item before it in
         the list gives way to the template. Raises UserError for an undeclared control code.
@@ -56,11 +58,14 @@ class Reasons:
             else:
                 source = "model"
             before.add(text)
+            found["reason_source"] = reason_score.source(found, found["evidence"])
             titles = [e["title"] for e in found["evidence"] if e["title"]]
             found |= {"reason": text, "reason_from": source, "reason_names": sorted(grounding.mentioned(text, titles))}
             found["evidence"] = [
                 {name: e[name] for name in ("item", "title", "weight", "shared")} for e in found["evidence"][: self.config.evidence_events]
             ]
+        for line in lines:
+            _score(line["recommendations"], bool(self.writer))
         return lines
 
     def _example(self, line: dict, found: dict) -> dict:
@@ -86,3 +91,12 @@ class Reasons:
         named = [e["title"] for e in found["evidence"][: self.config.evidence_events] if e["title"]]
         values: Sequence[str] = [str(v) for value in found["attributes"].values() for v in (value if isinstance(value, list) else [value])]
         return template(title, named, values[:SHOWN_ATTRIBUTES], language.is_cjk(title[:1]))
+
+
+def _score(listed: list[dict], written: bool) -> None:
+    """Puts how well each reason stands for its item among the parts, and takes away what it was written from."""
+    sources = [found.pop("reason_source") for found in listed]
+    texts = [found["reason"] if found["reason_from"] == "model" else "" for found in listed]
+    if written:
+        for found, score in zip(listed, reason_score.grounded(texts, sources), strict=True):
+            found["parts"] = found["parts"] | {"reason": round(score, 4)}

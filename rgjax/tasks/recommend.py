@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from rgjax.config import DecodeConfig, RecommendConfig
 from rgjax.data import allowed
 from rgjax.data import asked as asked_lib
 from rgjax.data.asked import Asked
-from rgjax.data.interactions import Interactions, attribute_values
+from rgjax.data.interactions import Catalogue, Interactions, attribute_values
 from rgjax.errors import UserError
-from rgjax.rank import popularity, topk
 from rgjax.rank.evidence import Explainer
+from rgjax.tasks import shortlist
 from rgjax.tasks.behaviour_run import BehaviourRun
 from rgjax.tasks.reasons import Reasons
+from rgjax.tasks.shortlist import Best
 from rgjax.train.workdir import replace_text
 
 CHUNK = 256  # users whose reasons are written together
@@ -35,55 +36,37 @@ def recommend(config: RecommendConfig, decode: tuple[DecodeConfig, set[str]], pr
         raise UserError(f"--output={config.output} exists; give another file, or --overwrite.")
     if config.reasons and config.evidence == "none":
         raise UserError("--reasons writes from the evidence, and --evidence=none finds none; choose another, or leave --reasons out.")
-    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset)
+    run = BehaviourRun.open(config.workdir, config.checkpoint, config.dataset, config.source)
     shop = run.shop.interactions
-    asked = asked_lib.read(config.input, shop, config.strangers)
+    asked = asked_lib.read(config.input, shop, config.strangers, config.follow)
     may = allowed.allowed(config, shop.items)
     if config.top > may.sum():
         raise UserError(f"--top={config.top} is more than the {int(may.sum())} items that may be recommended; lower it.")
-    writer = Reasons.open(config, *decode)
+    if config.reason_weight and not config.reasons:
+        raise UserError(f"--reason_weight={config.reason_weight:g} weighs reasons that a model wrote; give its --reasons.")
+    # What reasons may lift into the list has to have one.
+    wide = dataclasses.replace(config, top=min(2 * config.top, int(may.sum()))) if config.reason_weight else config
+    writer = Reasons.open(wide, *decode)
     start = time.perf_counter()
-    best = _best(run, asked, may, config)
+    best = shortlist.best(run, asked, may, wide)
     ranked = time.perf_counter() - start
     lines, explainer = [], Explainer(run.recommender(asked.events))
     for at in range(0, len(asked.ids), CHUNK):
-        chunk = [_line(explainer, asked, best, user, config) for user in range(at, min(at + CHUNK, len(asked.ids)))]
-        lines += writer.written(chunk, at)
+        chunk = [line(explainer, asked, best, user, wide) for user in range(at, min(at + CHUNK, len(asked.ids)))]
+        lines += [_reordered(line, config) for line in writer.written(chunk, at)]
         progress(len(lines), len(asked.ids))
     seconds = time.perf_counter() - start
     replace_text(target, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     reasons = [r for line in lines for r in line["recommendations"]]
     return {
         "output": config.output, "users": len(lines), "recommendations": len(reasons), "strangers": int(asked.strangers.sum()),
+        "weights": {name: round(weight, 4) for name, weight in [*best.weights.items(), *[("reason", config.reason_weight)][: bool(config.reasons)]]},
         "reasons_from_template": sum(r["reason_from"] == "template" for r in reasons), "seconds": round(seconds, 2),
         "ranking_seconds": round(ranked, 2), "users_per_second": round(len(lines) / seconds, 1), "synthetic": run.shop.synthetic,
     }, table(lines[: config.shown])  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Best:
-    """`items` int [N, K] with -1 where there is none, `scores` [N, K], and how popular each item is, as a share of all events [I]."""
-
-    items: np.ndarray
-    scores: np.ndarray
-    share: np.ndarray
-
-
-def _best(run: BehaviourRun, asked: Asked, allowed_I: np.ndarray, config: RecommendConfig) -> _Best:
-    known = run.recommender(asked.events)
-    seen = None if config.repeat else asked.events.matrix
-    found = topk.top_k(known.user_vectors(np.arange(len(asked.ids))), known.item_vectors(), config.top, seen_UI=seen, allowed_I=allowed_I)
-    items, scores = np.array(found.items), np.array(found.scores)
-    if asked.strangers.any():
-        users = np.flatnonzero(asked.strangers)
-        common = popularity.fit(run.task.split.train).from_histories([np.zeros(0, np.int64)] * len(users))
-        fallback = topk.of_scores(common, config.top, allowed_I=allowed_I)
-        items[users], scores[users] = fallback.items, fallback.scores
-    counts = run.task.split.train.counts
-    return _Best(items, scores, counts / max(counts.sum(), 1))
-
-
-def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: RecommendConfig) -> dict:
+def line(explainer: Explainer, asked: Asked, best: Best, user: int, config: RecommendConfig) -> dict:
     """One output line but for the reasons; "known" holds the events that evidence numbers point at, until the reasons are written."""
     data, chosen = explainer.recommender.found.data, best.items[user][best.items[user] >= 0]
     stranger = bool(asked.strangers[user])
@@ -94,13 +77,25 @@ def _line(explainer: Explainer, asked: Asked, best: _Best, user: int, config: Re
     found = []
     for rank, item in enumerate(chosen):
         evidence = [] if given is None else _evidence(data, events, given[rank], int(item), max(config.evidence_events, config.reason_history))
-        score, share = round(float(best.scores[user, rank]), 4), float(f"{best.share[item]:.3g}")
-        parts = {"popularity" if stranger else "behaviour": score, "share_of_events": share}
+        score = round(float(best.scores[user, rank]), 4)
+        parts = {"popularity": score} if stranger else {name: round(float(values[user, rank]), 4) for name, values in best.parts.items()}
         found.append(
             {"rank": rank + 1, "item": data.items.ids[item], "title": data.items.titles[item], "attributes": data.items.attributes[item]}
-            | {"score": score, "parts": parts, "evidence": evidence}
+            | {"score": score, "parts": parts, "share_of_events": float(f"{best.share[item]:.3g}"), "evidence": evidence}
         )
+    if best.linear and not stranger:
+        _add_neighbours(found, chosen, data.history(user), data.items, best.linear, config.evidence_events)
     return {"user": asked.ids[user], "stranger": stranger, "control": asked.controls[user], "recommendations": found}
+
+
+def _reordered(line: dict, config: RecommendConfig) -> dict:
+    """The line with its first `config.top` items by score + --reason_weight x the reason's part, which the score then holds."""
+    if config.reason_weight:
+        for found in line["recommendations"]:
+            found["score"] = round(found["score"] + config.reason_weight * found["parts"]["reason"], 4)
+        line["recommendations"].sort(key=lambda found: -found["score"])
+        line["recommendations"] = [found | {"rank": rank} for rank, found in enumerate(line["recommendations"][: config.top], 1)]
+    return line
 
 
 def _evidence(data: Interactions, events_N: np.ndarray, given_N: np.ndarray, item: int, most: int) -> list[dict]:
@@ -119,6 +114,18 @@ def _evidence(data: Interactions, events_N: np.ndarray, given_N: np.ndarray, ite
         entry = {"item": data.items.ids[event], "title": data.items.titles[event], "weight": round(float(weights[place] / total), 4)}
         found.append(entry | {"place": int(place), "shared": _shared(data, event, item), "attributes": data.items.attributes[event]})
     return found
+
+
+def _add_neighbours(found: list[dict], items: np.ndarray, history: np.ndarray, catalogue: Catalogue, linear: Mapping, most: int) -> None:
+    """Gives each of `found` its "neighbours": by part, the `most` items of the history that add most to that part's own score."""
+    had = np.unique(history)
+    for entry in found:
+        entry["neighbours"] = {}
+    for name, part in linear.items():
+        for entry, adds in zip(found, part.added(had, items), strict=True):
+            first = [n for n in np.argsort(-adds, kind="stable")[:most] if adds[n] > 0]
+            named = [{"item": catalogue.ids[had[n]], "title": catalogue.titles[had[n]], "adds": float(f"{adds[n]:.4g}")} for n in first]
+            entry["neighbours"][name] = {"score": float(f"{adds.sum():.4g}"), "items": named}
 
 
 def _shared(data: Interactions, one: int, other: int) -> list[str]:

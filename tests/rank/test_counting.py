@@ -6,8 +6,8 @@ from shop import shop
 
 from rgjax.data.interactions import last_out
 from rgjax.errors import UserError
-from rgjax.rank import evaluate, knn, markov, popularity
-from rgjax.rank.recommender import HistoryRecommender, as_matrix
+from rgjax.rank import ease, evaluate, knn, markov, popularity
+from rgjax.rank.recommender import HistoryRecommender, LinearRecommender, as_matrix
 
 DATA = shop()
 USERS = np.array([3, 0, 11, 3])
@@ -59,6 +59,16 @@ def test_neighbours_are_the_most_alike(neighbours, shrinkage):
     found = knn.fit(DATA, neighbours, shrinkage)
     np.testing.assert_allclose(found.scores(USERS), taken[USERS] @ alike, rtol=1e-5)
     np.testing.assert_allclose(found.from_histories([[], [2, 2, 5]]), [np.zeros(9), alike[2] + alike[5]], rtol=1e-5)
+
+
+def test_what_each_item_of_a_history_adds_makes_the_score():
+    had, items = np.array([1, 2, 5]), np.array([0, 3, 2])
+    for model in (knn.fit(DATA, 3), ease.fit(DATA, 2.0)):
+        assert isinstance(model, LinearRecommender)
+        adds = model.added(had, items)
+        np.testing.assert_allclose(adds.sum(1), np.asarray(model.from_histories([[5, 1, 2, 2]]))[0, items], atol=1e-6)
+        np.testing.assert_allclose(adds[:, 1], np.asarray(model.from_histories([[2]]))[0, items], atol=1e-6)
+    assert not isinstance(markov.fit(DATA), LinearRecommender)
 
 
 def test_neighbours_in_chunks_are_the_same(monkeypatch):

@@ -3,8 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import sparse
 
 from rgjax.errors import UserError
@@ -32,42 +30,36 @@ def sorted_whole(scores, k, hidden):
 def case(seed, users, items, ties):
     rng = np.random.default_rng(seed)
     make = (lambda *s: rng.integers(-2, 3, s)) if ties else (lambda *s: rng.integers(-1000, 1000, s))  # float32 sums of these are exact
-    u, v, bias = make(users, 3), make(items, 3), make(items)
-    seen = sparse.random_array((users, items), density=rng.choice([0, 0.1, 0.9]), rng=rng, format="csr")
-    return u, v, bias, seen, rng.random(items) < rng.choice([0.1, 0.7, 1.0])
+    return make(users, 3), make(items, 3), make(items), rng.random(items) < rng.choice([0.1, 0.7, 1.0])
 
 
-sizes = given(st.integers(0, 10**6), st.integers(1, 11), st.sampled_from([1, 5, 31, 32, 64, 65, 100, 200, 213]), st.data(), st.booleans())
+# (users, items, k, density of what was seen): one chunk of either and several, the last one full and not, blocks that are full, and one item
+# more; k of one, a few, all items, and more than a block. A shape compiles once, so many cases of each are cheap.
+SHAPES = [(1, 1, 1, 0.0), (4, 5, 5, 0.1), (8, 64, 7, 0.9), (11, 65, 33, 0.1), (10, 200, 1, 0.0), (7, 213, 213, 0.9)]
+CASES = [(seed, ties) for seed in range(4) for ties in (False, True)]
 
 
-@settings(max_examples=15, deadline=None)
-@sizes
-def test_vectors_give_the_sorted_matrix(seed, users, items, data, ties):
-    u, v, bias, seen, allowed = case(seed, users, items, ties)
-    k = data.draw(st.sampled_from(sorted({1, min(items, 7), items})))
-    found = topk.top_k(u, v, k, bias_I=bias, seen_UI=seen, allowed_I=allowed)
-    whole = sorted_whole((u @ v.T + bias).astype(np.float32), k, (seen.toarray() != 0) | ~allowed)
-    np.testing.assert_array_equal(found.items, whole[0])
-    np.testing.assert_array_equal(found.scores, whole[1])
-    assert found.items.dtype == np.int32 and found.scores.dtype == np.float32
+@pytest.mark.parametrize("users, items, k, density", SHAPES)
+def test_every_way_gives_the_sorted_matrix(users, items, k, density):
+    """Of vectors, of a function and of scores that are there."""
+    seen = sparse.random_array((users, items), density=density, rng=np.random.default_rng(items), format="csr")
+    cases = [case(seed, users, items, ties) for seed, ties in CASES]
+    tables = np.concatenate([(u @ v.T + bias).astype(np.float32) for u, v, bias, _ in cases])
+    asked = lambda users_B, items_C: jnp.asarray(tables)[users_B][:, items_C]
+    for number, (u, v, bias, allowed) in enumerate(cases):
+        rows = np.arange(number * users, (number + 1) * users)[::-1]  # a function's users have whatever numbers
+        whole = sorted_whole(tables[rows], k, (seen.toarray() != 0) | ~allowed)
+        for found in (
+            topk.top_k(u[::-1], v, k, bias_I=bias, seen_UI=seen, allowed_I=allowed),
+            topk.top_k_of(asked, rows, items, k, seen_UI=seen, allowed_I=allowed),
+            topk.of_scores(tables[rows], k, seen_BI=seen, allowed_I=allowed),
+        ):
+            np.testing.assert_array_equal(found.items, whole[0])
+            np.testing.assert_array_equal(found.scores, whole[1])
+            assert found.items.dtype == np.int32 and found.scores.dtype == np.float32
 
 
-@settings(max_examples=15, deadline=None)
-@sizes
-def test_functions_and_matrices_give_the_sorted_matrix(seed, users, items, data, ties):
-    u, v, bias, seen, allowed = case(seed, users, items, ties)
-    k = data.draw(st.sampled_from(sorted({1, min(items, 7), items})))
-    scores, numbers = (u @ v.T + bias).astype(np.float32), np.arange(users)[::-1]
-    table = jnp.asarray(scores[::-1])
-    whole = sorted_whole(scores, k, (seen.toarray() != 0) | ~allowed)
-    asked = lambda users_B, items_C: table[users_B][:, items_C]
-    by_function = topk.top_k_of(asked, numbers, items, k, seen_UI=seen, allowed_I=allowed)
-    for found in (by_function, topk.of_scores(scores, k, seen_BI=seen, allowed_I=allowed)):
-        np.testing.assert_array_equal(found.items, whole[0])
-        np.testing.assert_array_equal(found.scores, whole[1])
-
-
-@pytest.mark.parametrize("items, k", [(200, 40), (213, 64), (65, 33)])
+@pytest.mark.parametrize("items, k", [(200, 40), (213, 64)])
 def test_a_last_chunk_that_overlaps_gives_no_item_twice(items, k):
     u, v, *_ = case(items, 9, items, ties=True)
     scores = (u @ v.T).astype(np.float32)

@@ -172,3 +172,13 @@ def test_the_launcher(workdir):
     assert json.loads(done.stdout.splitlines()[-1])["report"].endswith("report.html")
     failed = subprocess.run([*run, f"--workdir={workdir}/none"], capture_output=True, text=True)
     assert failed.returncode == 2 and failed.stderr.startswith("error: ") and len(failed.stderr.splitlines()) == 1
+
+
+def test_rankings_are_told_too(workdir):
+    score = {"value": 0.3247, "low": 0.3127, "high": 0.3369}
+    about = {"split": "test", "definitions": {"hr@10": EVIL}}
+    (workdir / "evaluation.json").write_text(json.dumps({EVIL: {"hr@10": score, "coverage@10": {"value": 0.5}}, "popularity": {}, "about": about}))
+    text = page.render(collect.read(workdir))
+    Checker().feed(text)
+    assert ">0.3247<" in text and 'title="0.3127 to 0.3369"' in text and ">0.5000<" in text and "<td>popularity</td>" in text
+    assert EVIL not in text and "Not measured yet" not in text

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -109,6 +110,33 @@ def test_recommendations_come_with_evidence_and_a_reason(run, source, tmp_path):
     assert "genre: War" in json.dumps(history) or "genre: Drama" in json.dumps(history)
 
 
+def test_a_log_is_followed_and_a_mixture_says_its_parts(run, source, tmp_path):
+    """Lines of a log give what lines with whole histories give; and the shop may have moved."""
+    folder, _ = run
+    moved = shutil.copytree(source, tmp_path / "moved")
+    log = [{"user": "1"}, {"user": "a", "history": [{"item": "4"}]}, {"user": "1", "history": [{"item": "11"}]}, {"history": [{"item": "9"}]}]
+    log += [{"user": "a", "history": [{"item": "5"}, {"item": "6"}]}, {"user": "1", "history": [{"item": "20"}]}, {"user": "a"}]
+    whole = [*log[:4], {"user": "a", "history": [{"item": i} for i in "456"]}, {"user": "1", "history": [{"item": "11"}, {"item": "20"}]}]
+    whole += [{"user": "a", "history": whole[4]["history"]}]
+    flags = {"workdir": folder, "source": moved, "top": 3, "models": "markov,ease,knn,popularity"}
+    found = {}
+    for name, lines, follow in (("log", log, "true"), ("whole", whole, "false")):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        summary = _run("recommend", **flags, input=tmp_path / name, output=tmp_path / f"{name}.out", follow=follow)
+        found[name] = [json.loads(line)["recommendations"] for line in (tmp_path / f"{name}.out").read_text().splitlines()]
+    weights = summary["weights"]
+    assert set(weights) == {"behaviour", "markov", "ease", "knn", "popularity"}
+    for one, other in zip(found["log"], found["whole"], strict=True):
+        assert [r["item"] for r in one] == [r["item"] for r in other]
+        for a, b in zip(one, other, strict=True):
+            assert a["score"] == pytest.approx(b["score"], abs=2e-3)
+            assert a["score"] == pytest.approx(sum(weights[name] * value for name, value in a["parts"].items()), abs=2e-3)
+            assert set(a["neighbours"]) == {"ease", "knn"}
+    first = found["log"][4][0]  # of user a: 4, 5, 6
+    assert first["item"] == "7" and {e["item"] for e in first["neighbours"]["knn"]["items"]} <= {"4", "5", "6"}
+    assert sum(e["adds"] for e in first["neighbours"]["knn"]["items"]) == pytest.approx(first["neighbours"]["knn"]["score"], rel=1e-2)
+
+
 @pytest.mark.parametrize(
     "line,said",
     [
@@ -140,10 +168,69 @@ def test_what_is_refused(run, source, tmp_path):
     assert "--top=25 is more than the 24 items" in _refused("recommend", **usual, top=25)
     assert not (tmp_path / "o.jsonl").exists()
     assert "--only=genre=Jazz" in _refused("recommend", **usual, only="genre=Jazz")
-    assert "--at=99" in _refused("evaluate", source=source, layout="ml1m", at=99)
-    assert "'magic'" in _refused("evaluate", source=source, layout="ml1m", models="magic")
-    assert "--split=val was trained on" in _refused("evaluate", source=source, layout="ml1m", train_on_validation="true", split="val")
-    assert "--hold_out is for a shop" in _refused("evaluate", workdir=folder, hold_out="weeks")
-    assert "--hybrid learns" in _refused("evaluate", source=source, layout="ml1m", hybrid="true", split="val")
-    assert "trained a model of behaviour" in _refused("generate", **usual)
+    assert "--models=magic has 'magic'" in _refused("recommend", **usual, models="magic")
+    assert "'bpr', which knows only users" in _refused("recommend", **usual, models="bpr")
     assert "--init_from" in _refused("train", **SMALL, source=source, workdir=tmp_path / "w", init_from="x")
+
+
+# Several command lines of one launcher in one process: most of the time goes to imports.
+ASKED = """
+import importlib, json, sys
+from launch import app
+module = importlib.import_module(f"launch.{sys.argv[1]}")
+source = open(module.__file__).read().split('if __name__ == "__main__":')[1]
+exec("\\n".join(line.strip() for line in source.splitlines() if "app.define" in line), vars(module))
+for flags in json.loads(sys.argv[2]):
+    app.FLAGS.unparse_flags()
+    for name in app.FLAGS:
+        app.FLAGS[name].unparse()
+    app.FLAGS([sys.argv[1], *flags])
+    try:
+        print("done", module.main())
+    except app.UserError as error:
+        print(error)
+"""
+
+
+def _answers(program, *lines):
+    """What a launcher says to each of several sets of flags."""
+    asked = json.dumps([[f"--{k}={v}" for k, v in flags.items()] for flags in lines])
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", ASKED, program, asked], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_what_evaluate_refuses(run, source):
+    mine, shop = {"workdir": run[0]}, {"source": source, "layout": "ml1m"}
+    asked = [
+        (shop | {"at": 99}, "--at=99"),
+        (shop | {"models": "magic"}, "'magic'"),
+        (shop | {"train_on_validation": True, "split": "val"}, "--split=val was trained on"),
+        (shop | {"hybrid": True, "split": "val"}, "--hybrid learns"),
+        (shop | {"against": "x"}, "--against is for written reasons"),
+        (shop | {"checkpoint": "last"}, "--checkpoint chooses"),
+        (shop | {"measure": "demand", "at": 5}, "--at is for rankings, and --measure=demand"),
+        (shop | {"measure": "basket", "split": "test"}, "--split is for rankings"),
+        (mine | {"hold_out": "weeks"}, "--hold_out is for a shop"),
+        (mine | {"source": source.parent}, "ml-1m.txt is missing"),
+        (mine | {"source": source, "dataset": source}, "either --dataset"),
+    ]
+    of_texts = {"outputs": "x", "against": "x", "earlier": "x", "ablate_vectors": True, "weights": "int8", "max_words": 9, "method": "beam"}
+    asked += [(mine | {name: value}, f"--{name} is for written reasons") for name, value in of_texts.items()]
+    for answer, (_, said) in zip(_answers("evaluate", *(flags for flags, _ in asked)), asked, strict=True):
+        assert said in answer
+
+
+@pytest.mark.parametrize(
+    "program,flags,said",
+    [
+        ("generate", {"input": "x"}, "trained a model of behaviour"), ("export", {}, "trained a model of behaviour"),
+        ("distill", {}, "trained a model of behaviour"), ("inspect", {}, "reads no text"), ("show", {}, "no written reasons to show"),
+        ("embed", {"input": "x"}, "makes no vectors of texts"),
+    ],
+)  # fmt: skip
+def test_programs_of_reasons_refuse_a_run_of_behaviour(run, tmp_path, program, flags, said):
+    folder = {"inspect": "path", "embed": "init_from"}.get(program, "workdir")
+    output = {} if program in ("inspect", "show") else {"output": tmp_path / "o"}
+    assert said in _answers(program, {folder: run[0]} | output | flags)[0]
