@@ -1,9 +1,11 @@
 """Reasons beside recommendations: what the generator reads, and what of its text is shown."""
 
+import numpy as np
 import pytest
 
 from rgjax.config import RecommendConfig
 from rgjax.errors import UserError
+from rgjax.tasks import reason_part, recommend
 from rgjax.tasks.reasons import Reasons
 
 
@@ -23,7 +25,8 @@ def _line(*items, control=None):
         {"item": "h2", "title": "Fargo", "weight": 0.6, "place": 5, "shared": ["genre: Crime"], "attributes": {"genre": ["Crime"]}},
         {"item": "h1", "title": "Alien", "weight": 0.4, "place": 2, "shared": [], "attributes": {}},
     ]
-    found = [{"item": f"i{n}", "title": title, "attributes": {"genre": ["Crime", "Drama"]}, "evidence": evidence()} for n, title in enumerate(items)]
+    told = lambda: {"attributes": {"genre": ["Crime", "Drama"]}, "evidence": evidence(), "parts": {"behaviour": 1.0}}
+    found = [{"item": f"i{n}", "title": title} | told() for n, title in enumerate(items)]
     return {"user": "u1", "stranger": False, "control": control or {}, "recommendations": found}
 
 
@@ -68,3 +71,20 @@ def test_banned_words_and_undeclared_codes():
     assert found["reason"] == "It is tense."
     with pytest.raises(UserError, match="style=long"):
         _written("Fine.", control={"style": "long"})
+
+
+def test_a_text_of_the_model_is_scored_by_what_it_holds_and_lists_can_go_by_it():
+    found, _ = _written("Heat is a crime drama.", "Zebras everywhere tonight.", items=("Heat", "Ronin"))
+    assert found[0]["parts"]["behaviour"] == 1.0 and found[0]["parts"]["reason"] > 0.5 > found[1]["parts"]["reason"] == 0
+    assert "reason_source" not in found[0]
+    template, _ = _written()
+    assert "reason" not in template[0]["parts"]  # nobody wrote it
+    listed = {"recommendations": [f | {"score": score, "rank": rank} for rank, (f, score) in enumerate(zip(found[::-1], (2.0, 1.0), strict=True), 1)]}
+    kept = recommend._reordered(listed, RecommendConfig(top=1, reason_weight=4.0))["recommendations"]
+    assert [(f["title"], f["rank"]) for f in kept] == [("Heat", 1)] and kept[0]["score"] == pytest.approx(1 + 4 * kept[0]["parts"]["reason"])
+
+
+def test_the_held_out_item_comes_first_with_its_features():
+    features = np.arange(12.0).reshape(2, 3, 2)
+    ordered, offsets = reason_part._first(features, np.array([2, 0]))
+    assert ordered[0].tolist() == [[4, 5], [0, 1], [2, 3]] and ordered[1].tolist() == features[1].tolist() and not offsets.any()
