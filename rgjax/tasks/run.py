@@ -52,7 +52,7 @@ class Run:
         moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
         if facts.get("task", NAME) != NAME:
-            raise UserError(f"{folder} trained a model of behaviour, which writes no reasons; give a run of --task={NAME}.")
+            raise UserError(f"{folder} trained a model of {facts['task']}, which writes no reasons; give a run of --task={NAME}.")
         cluster.start(facts["train"].compilation_cache)
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:

@@ -176,7 +176,7 @@ def test_flags_that_mean_nothing_are_refused(run, flags, tmp_path):
     offers.check_flags({"offer", "size", "budget", "offer_beams", "repeat"}, "build")
     assert "--explain means nothing to a run of --task=bundle" in _refused("evaluate", workdir=folder, explain=3)
     with pytest.raises(UserError, match="--hybrid; use --split=test"):
-        bundle_report.evaluate(EvaluateConfig(workdir=str(folder), split="val"), RankingConfig(hybrid=True))
+        bundle_report.evaluate(EvaluateConfig(workdir=str(folder), split="val"), "", RankingConfig(hybrid=True))
     assert "--cold_items is for a model of behaviour" in _refused("train", **flags, workdir=tmp_path / "w", cold_items=0.1)
     assert not (tmp_path / "w").exists()
 
@@ -190,7 +190,7 @@ def test_shops_without_prices_users_or_intents_do_and_those_without_bundles_are_
     flags = SMALL | {"compilation_cache": compilation_cache, "steps": 2, "eval_every": 2, "save_every": 2}
     source = bundle_shop.folder(tmp_path / "bare", bare, alone)
     _run("train", **flags, source=source, workdir=tmp_path / "w")
-    found, _ = bundle_report.evaluate(EvaluateConfig(workdir=str(tmp_path / "w"), split="test", resamples=100), RankingConfig())
+    found, _ = bundle_report.evaluate(EvaluateConfig(workdir=str(tmp_path / "w"), split="test", resamples=100), "", RankingConfig())
     assert found["for_users"] == {"users": 0} and found["intent"] == {"bundles": 0, "intents": {}} and found["completion"]["cases"] > 8
     assert _offered(tmp_path / "w", tmp_path, [{"items": ["i0"]}], {"offer": "build", "size": 2})[0][0]["price"] is None
     with pytest.raises(UserError, match="needs prices and the shop has none"):
