@@ -33,7 +33,7 @@ def test_similarities_are_those_of_the_main_directions():
 def test_the_directions_are_the_same_each_time_and_strongest_first():
     """Also where many weigh the same, as in a shop whose groups are alike, or are more than are followed."""
     rng = np.random.default_rng(0)
-    many = _shop([" ".join(f"word{n % 40 if rng.random() < 0.5 else n}" for n in rng.integers(400, size=6)) for _ in range(300)])
+    many = _shop([" ".join(f"word{n % 20 if rng.random() < 0.5 else n}" for n in rng.integers(160, size=6)) for _ in range(110)])
     for data, width in ((DATA, 12), (many, 20)):
         one, two = text_space.fit(data, width).basis, text_space.fit(data, width).basis
         np.testing.assert_array_equal(one, two)
