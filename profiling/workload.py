@@ -11,10 +11,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from launch import app
-from rgjax.config import AdapterConfig, BehaviourConfig, DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, ShopConfig, TrainConfig
+from rgjax.config import (
+    AdapterConfig,
+    BehaviourConfig,
+    BundleConfig,
+    DecodeConfig,
+    InputConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ShopConfig,
+    TrainConfig,
+)
 from rgjax.errors import UserError
 
-CONFIGS = (InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig)
+CONFIGS = (InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig, BundleConfig)
 
 
 def sections() -> dict:

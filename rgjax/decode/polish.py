@@ -32,7 +32,8 @@ def polish(text: str, banned: Sequence[str] = (), max_words: int = 0, titles: Se
         text = text.replace(title, mark)
     text = tidy(text)
     text = whole_sentences(text) or text
-    text = _unrepeated("".join(_once(_sentences(text))))
+    while (plainer := _unrepeated("".join(_once(_sentences(text))))) != text:  # without a repetition two sentences may be the same
+        text = plainer
     patterns = [banned_pattern(word) for word in (*SUPERLATIVES, *banned)]
     kept = [s for s in _sentences(text) if not any(p.search(shown(s)) for p in patterns)]
     if any(p.search(shown("".join(kept))) for p in patterns):  # one that reaches over a full stop, as "no. 1"

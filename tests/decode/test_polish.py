@@ -1,7 +1,7 @@
 """Reasons made fit to be shown."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rgjax.decode.polish import SUPERLATIVES, polish, template
@@ -39,6 +39,7 @@ def test_titles_stay_as_they_are():
 
 
 @given(st.text(alphabet="ab c.!,，。好舒适 \n", max_size=60))
+@example("a.a a.")
 def test_nothing_is_polished_twice(text):
     once = polish(text)
     assert polish(once) == once
