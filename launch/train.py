@@ -15,23 +15,13 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import (
-    AdapterConfig,
-    BehaviourConfig,
-    BundleConfig,
-    DecodeConfig,
-    InputConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ShopConfig,
-    TrainConfig,
-)
+from rgjax.config import InputConfig, ModelConfig, OptimizerConfig
+from rgjax.train import workdir
 
 
 def configs() -> tuple[dict, dict | None]:
     """The sections from the flags, and the workdir's own run if there is one: what is not given comes from it."""
     from rgjax.data import choices
-    from rgjax.train import workdir
 
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
     app.require(workdir=given["train"].workdir)
@@ -64,5 +54,5 @@ def main() -> dict | None:
 
 
 if __name__ == "__main__":
-    app.define(InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig, BundleConfig)
+    app.define(*workdir.SECTIONS.values())
     app.run(main, __doc__)

@@ -11,26 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from launch import app
-from rgjax.config import (
-    AdapterConfig,
-    BehaviourConfig,
-    BundleConfig,
-    DecodeConfig,
-    InputConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ShopConfig,
-    TrainConfig,
-)
+from rgjax.config import ModelConfig
 from rgjax.errors import UserError
+from rgjax.train.workdir import SECTIONS
 
-CONFIGS = (InputConfig, ModelConfig, AdapterConfig, OptimizerConfig, TrainConfig, DecodeConfig, ShopConfig, BehaviourConfig, BundleConfig)
+CONFIGS = tuple(SECTIONS.values())
 
 
 def sections() -> dict:
     """The configurations from the flags, by the names of `workdir.SECTIONS`; raises UserError for values out of range."""
-    from rgjax.train.workdir import SECTIONS
-
     return {name: app.read(cls) for name, cls in SECTIONS.items()}
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import time
 
 import numpy as np
 
 from rgjax.data.interactions import Interactions, build
 from rgjax.data.readers import jsonl
-from rgjax.data.records import RecordError
 from rgjax.errors import UserError
 
 _LARGEST = 1e15  # of a time, rating, price or quantity; NaN is below nothing
@@ -44,17 +42,10 @@ def read(path: str, shop: Interactions, strangers: bool, follow: bool = False) -
     Every line is checked before anything is recommended. Raises UserError naming the first that is malformed, or names an unknown item, a user
     that is unknown and has no history (unless `strangers`), an event in the future, or the same event twice.
     """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"--input={path} is no file; give JSON lines of users.")
     numbers, rows, ids, controls = {name: u for u, name in enumerate(shop.users)}, [], [], []
-    followed: dict[str | int, tuple[int, list]] = {}  # by name, or the line where there is none: (person, events so far)
+    followed: dict[str | int, tuple[int, list]] = {}  # by name, or the number of the line where there is none: (person, events so far)
     people, added = [], []
-    for number, raw in jsonl.lines(pathlib.Path(path)):
-        where = f"{path}, line {number}"
-        try:
-            line = jsonl.parse(raw)
-        except RecordError as error:
-            raise UserError(f"{where}: {error}.") from None
+    for number, (where, line) in enumerate(jsonl.asked(path, "users, one each")):
         name, history = _line(line, where)
         person, before = followed.get(name if follow and name else number, (len(followed), []))
         if name and name not in numbers and not history and not before and not strangers:
@@ -68,8 +59,6 @@ def read(path: str, shop: Interactions, strangers: bool, follow: bool = False) -
         added.append(len(own))
         ids.append(name)
         controls.append(line.get("control") or {})
-    if not rows:
-        raise UserError(f"--input={path} has no line; give one per user.")
     return Asked(_joined(shop, rows, ids), ids, controls, np.array(people), np.array(added))
 
 

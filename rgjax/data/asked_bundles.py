@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
+from rgjax.data.bundles import NOBODY
 from rgjax.data.interactions import Interactions
 from rgjax.data.readers import jsonl
-from rgjax.data.records import RecordError
 from rgjax.errors import UserError
-
-NOBODY = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,21 +27,12 @@ def read(path: str, shop: Interactions, need: str) -> list[AskedBundle]:
 
     `need` '' is content with any. Raises UserError naming the first line that is malformed, names an unknown item or user, or an item twice.
     """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f'--input={path} is no file; give JSON lines with "items", "user" or "intent".')
     users, found = {name: u for u, name in enumerate(shop.users)}, []
-    for number, raw in jsonl.lines(pathlib.Path(path)):
-        where = f"{path}, line {number}"
-        try:
-            line = jsonl.parse(raw)
-        except RecordError as error:
-            raise UserError(f"{where}: {error}.") from None
+    for where, line in jsonl.asked(path, 'bundles, with "items", "user" or "intent"'):
         found.append(_asked(line, shop, users, where))
         named = {"items": len(found[-1].items), "user": found[-1].user != NOBODY, "intent": found[-1].intent}
         if (need and not named[need]) or not any(named.values()):
             raise UserError(f"{where} names no {need or 'items, user or intent'}, without which nothing can be offered; add it.")
-    if not found:
-        raise UserError(f"--input={path} has no line; give one per bundle.")
     return found
 
 

@@ -12,11 +12,10 @@ import grain
 import numpy as np
 
 from rgjax.config import BundleConfig, InputConfig
-from rgjax.data.bundles import Bundles, without_bundles
+from rgjax.data.bundles import NOBODY, Bundles, without_bundles
 from rgjax.data.interactions import Interactions
 from rgjax.data.streams import READ, Indexed, Streams, deal
 
-NOBODY = -1
 _MOST_ROWS = 200  # bundles and users that are read of those which hold an item
 
 

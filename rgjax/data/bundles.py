@@ -14,6 +14,7 @@ from rgjax.data.interactions import Interactions
 from rgjax.data.splits import SPLITS, by_hash, hash64
 from rgjax.errors import UserError
 
+NOBODY = -1  # stands for a user where none is known
 _SHARE = 0.1  # of the bundles in each of val and test
 
 

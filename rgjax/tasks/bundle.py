@@ -10,14 +10,15 @@ import pathlib
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import logsumexp
 
 from rgjax import trees
 from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, InputConfig, ModelConfig, ShopConfig
 from rgjax.data import shop_folder
-from rgjax.data.bundle_sets import NOBODY, BundleSets
-from rgjax.data.bundles import Bundles, Case, completion_cases
+from rgjax.data.bundle_sets import BundleSets
+from rgjax.data.bundles import NOBODY, Bundles, Case, completion_cases
 from rgjax.data.interactions import Interactions
 from rgjax.data.shop_folder import Shop
 from rgjax.data.streams import number_of_streams
@@ -112,7 +113,7 @@ def read_space(folder: str | pathlib.Path, data: Interactions) -> TextSpace | No
     found = text_space.vocabulary(data)
     try:
         basis = load_file(path)["basis"]
-    except Exception:
+    except (OSError, KeyError, SafetensorError):
         raise UserError(f"{path} is damaged; restore it, or start a new run in another folder.") from None
     if len(basis) != len(found.numbers):
         raise UserError(f"{path} is of another catalogue than the run's; restore it, or start a new run in another folder.")

@@ -13,7 +13,8 @@ import numpy as np
 
 from rgjax.config import DecodeConfig, OfferConfig, RecommendConfig
 from rgjax.data import allowed, asked_bundles
-from rgjax.data.asked_bundles import NOBODY, AskedBundle
+from rgjax.data.asked_bundles import AskedBundle
+from rgjax.data.bundles import NOBODY
 from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.rank import bundle_builder, content

@@ -62,8 +62,8 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
     intervals |= _cold(parts, split, held, lengths, config.resamples)
     result = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in intervals.items()} | {"about": about}
     if how.reasons:
-        models = {name: part for name, part in parts.items() if how.hybrid or name == "behaviour"}
-        weights = mixture.weights(models, run, split)
+        models = parts if how.hybrid else {"behaviour": parts["behaviour"]}
+        weights = mixed.weights if how.hybrid else {"behaviour": 1.0}  # one part ranks the same by any weight
         about["reasons"] = reason_part.measure(run, lambda seen: hybrid.Hybrid(mixture.known(models, run, seen), weights), split, how)
     if how.explain:
         about["evidence"] = faithfulness(run, held, how.explain, how.explain_share)

@@ -59,6 +59,25 @@ def parse(line: bytes) -> Any:
         raise RecordError(f"it is not JSON ({_first(error)})") from None
 
 
+def asked(path: str, of: str) -> Iterator[tuple[str, Any]]:
+    """('FILE, line N', the JSON value) of each line of an --input file; raises UserError when it is no file, says nothing, or is no JSON.
+
+    `of` says what its lines are, for the error.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--input={path} is no file; give JSON lines of {of}.")
+    empty = True
+    for number, raw in lines(pathlib.Path(path)):
+        empty, where = False, f"{path}, line {number}"
+        try:
+            value = parse(raw)
+        except RecordError as error:
+            raise UserError(f"{where}: {error}.") from None
+        yield where, value
+    if empty:
+        raise UserError(f"--input={path} has no line; give JSON lines of {of}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class LineChunk:
     """Consecutive lines of a file, not yet parsed: what one worker takes at a time."""
