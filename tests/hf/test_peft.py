@@ -20,7 +20,7 @@ from rgjax.nn.adapters import lowrank
 KINDS = {
     "lora": {"adapter": "lora", "rank": 3, "alpha": 5.0},
     "lora_qv": {"adapter": "lora", "rank": 3, "targets": r"attention.w[qv]$"},
-    "rslora": {"adapter": "lora", "rank": 3, "rslora": True},
+    "rslora": {"adapter": "lora", "rank": 3, "alpha": 5.0, "rslora": True},
     "dora": {"adapter": "lora", "rank": 3, "dora": True},
     "adalora": {"adapter": "adalora", "rank": 2, "initial_rank": 4},
     "ia3": {"adapter": "ia3"},
