@@ -7,6 +7,8 @@ import html
 import re
 import unicodedata
 
+from rgjax.data.interactions import Catalogue
+
 # Chinese sentence punctuation stays as written. NFKC would turn it into ASCII, and "，" before a Latin letter or "！" after a Chinese
 # one is not a compatibility variant but correct typography: a model trained on the folded text would write bad Chinese.
 # Full-width letters, digits, "％", "＆" and the like are folded: they are the same words, spelt with another key.
@@ -69,6 +71,11 @@ def clean_example(example: dict) -> dict:
         "reason": clean_text(example.get("reason") or ""),
         "control": {name: str(value) for name, value in control.items() if value is not None} if control else {},
     }
+
+
+def clean_catalogue(items: Catalogue) -> Catalogue:
+    """The items of a shop with clean titles and attributes."""
+    return Catalogue(items.ids, [clean_text(title) for title in items.titles], [_attributes(found) for found in items.attributes])
 
 
 def _fold(text: str) -> str:

@@ -15,8 +15,9 @@ from rgjax.errors import UserError
 def show(workdir: str | pathlib.Path, count: int) -> dict:
     """Prints `count` of a run's outputs.jsonl, spread over the split; raises UserError when it was not evaluated yet."""
     path, stored = pathlib.Path(workdir) / "outputs.jsonl", pathlib.Path(workdir) / "config.json"
-    if stored.is_file() and json.loads(stored.read_text(encoding="utf-8")).get("task") == "behaviour":
-        raise UserError(f"{workdir} trained a model of behaviour, which has no written reasons to show; see launch.recommend.")
+    task = json.loads(stored.read_text(encoding="utf-8")).get("task", "reason") if stored.is_file() else "reason"
+    if task != "reason":
+        raise UserError(f"{workdir} is a run of --task={task}, which has no written reasons to show; see launch.recommend.")
     if not path.exists():
         raise UserError(f"{path} is missing; run python -m launch.evaluate --workdir={workdir} first.")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

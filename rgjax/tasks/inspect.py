@@ -93,7 +93,7 @@ def _run(path: pathlib.Path, config: InspectConfig, inputs: InputConfig, given: 
         raise UserError(f"--{other[0]} is given, and {path} shows what its own run reads; leave the flag out.")
     stored = workdir.read(path)
     if stored.get("task", NAME) != NAME:
-        raise UserError(f"{path} trained a model of behaviour, which reads no text; launch.report shows it, and launch.evaluate measures it.")
+        raise UserError(f"{path} is a run of --task={stored['task']}, which writes no text; launch.report shows it, and launch.evaluate measures it.")
     tokenizer = run_lib.open_tokenizer(path, stored)
     task = ReasonTask(tokenizer, stored["input"], stored["model"], stored["adapter"])
     fits = next((name for name, family in families.FAMILIES.items() if family.refuses(stored["model"]) is None), "none")

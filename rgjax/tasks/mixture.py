@@ -16,6 +16,7 @@ from rgjax.tasks.behaviour_run import BehaviourRun
 MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn", "triples", "transe", "two_tower")
 DENSE = ("knn", "ease")  # hold a matrix of all pairs of items
 MOST_ITEMS = 30_000  # of those
+OWN_USERS = ("bpr", "lightgcn")  # know only the users and events that they were fitted on
 
 
 def named(models: str) -> list[str]:

@@ -66,10 +66,9 @@ def _fitted(run: BehaviourRun, models: str) -> dict[str, HistoryRecommender]:
     names = mixture.named(models)
     if names and run.facts["shop"].train_on_validation:
         raise UserError(f"--models={models} is weighted by the validation events, and {run.folder} was trained on them; leave it out.")
-    fitted = {name: mixture.fit(name, run.task.split.train) for name in names}
-    if alone := next((name for name, part in fitted.items() if not isinstance(part, HistoryRecommender)), None):
+    if alone := next((name for name in names if name in mixture.OWN_USERS), None):
         raise UserError(f"--models={models} has '{alone}', which knows only users and events that it was fitted on; leave it out.")
-    return fitted
+    return {name: mixture.fit(name, run.task.split.train) for name in names}
 
 
 def _of_mixture(mixed: hybrid.Hybrid, users: int, k: int, seen, allowed_I: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -31,6 +31,12 @@ def folder(tmp_path, **changes):
     return str(tmp_path)
 
 
+def test_titles_and_attributes_are_clean(tmp_path):
+    items = "item,title,colour\na,5&quot; <b>Lamp</b>,red &amp;  blue\nb,,green\nc,Desk,\n"
+    found = shops.read("shop", folder(tmp_path, items=items)).items
+    assert found.titles == ['5" Lamp', "", "Desk"] and found.attributes == [{"colour": "red & blue"}, {"colour": "green"}, {}]
+
+
 def test_own_tables_become_columns(tmp_path):
     found = shops.load("shop", folder(tmp_path))
     data = found.interactions

@@ -1,5 +1,7 @@
 """The mixture's weights against scipy, and what they do."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from scipy import optimize, special
 from rgjax.data.interactions import last_out
 from rgjax.errors import UserError
 from rgjax.rank import evaluate, hybrid, markov, popularity
+from rgjax.rank.recommender import HistoryRecommender
+from rgjax.tasks import mixture
 
 DATA = ring.following(150)
 TRAIN, VAL = last_out(DATA, 2)
@@ -53,3 +57,10 @@ def test_comparable_scores_keep_the_order_and_forget_the_scale():
 def test_without_validation_events_it_is_refused():
     with pytest.raises(UserError, match="validation events"):
         hybrid.fit({"popularity": popularity.fit(TRAIN)}, TRAIN, np.full(len(DATA.users), -1))
+
+
+@pytest.mark.parametrize("name", [name for name in mixture.MODELS if name != "two_tower"])  # which takes a minute, and is asked in its own test
+def test_who_knows_only_users_it_was_fitted_on(name):
+    data = ring.following(20)
+    data = dataclasses.replace(data, triples=np.array([[0, 0, len(data.items)], [1, 0, len(data.items)]], np.int32), entities=["x"], relations=["is"])
+    assert isinstance(mixture.fit(name, data), HistoryRecommender) == (name not in mixture.OWN_USERS)

@@ -226,7 +226,7 @@ def test_what_evaluate_refuses(run, source):
     "program,flags,said",
     [
         ("generate", {"input": "x"}, "trained a model of behaviour"), ("export", {}, "trained a model of behaviour"),
-        ("distill", {}, "trained a model of behaviour"), ("inspect", {}, "reads no text"), ("show", {}, "no written reasons to show"),
+        ("distill", {}, "trained a model of behaviour"), ("inspect", {}, "writes no text"), ("show", {}, "no written reasons to show"),
         ("embed", {"input": "x"}, "makes no vectors of texts"),
     ],
 )  # fmt: skip

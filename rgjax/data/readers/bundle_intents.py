@@ -11,10 +11,11 @@ import pathlib
 from collections.abc import Sequence
 
 from rgjax.config import PrepareConfig
+from rgjax.data import shops
 from rgjax.data.interactions import Catalogue, attribute_values
 from rgjax.data.readers import Source, in_chunks
 from rgjax.data.records import Controls, Row
-from rgjax.data.shops import bundle_intent, common
+from rgjax.data.shops import common
 from rgjax.data.similar_bundles import SimilarBundles
 
 _KIND, _MOST_KINDS = "category", 6
@@ -24,7 +25,7 @@ SIMILAR = 4  # intents of other bundles that are read
 def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
     """Raises UserError as the layout of the shop does."""
     folder = pathlib.Path(config.source)
-    found = bundle_intent.load(folder, common.options(max_duplicate_share=1.0))
+    found = shops.load("bundle_intent", config.source, common.options(max_duplicate_share=1.0))
     items, bundles = found.interactions.items, found.bundles
     stated = [b for b in range(len(bundles)) if bundles.intents[b]]
     similar = SimilarBundles(items, bundles).intents([bundles.members(b) for b in stated], SIMILAR, stated)

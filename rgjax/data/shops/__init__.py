@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pathlib
 
+from rgjax.data.cleaning import clean_catalogue
 from rgjax.data.interactions import Interactions
 from rgjax.data.shops.common import Found, Options, options
 from rgjax.errors import UserError
@@ -22,7 +24,9 @@ def load(layout: str, source: str, told: Options | None = None) -> Found:
         raise UserError(f"--layout={layout} holds no interactions; use one of {', '.join(LAYOUTS)}.")
     if not pathlib.Path(source).exists():
         raise UserError(f"--source={source} does not exist; give the folder with the raw data.")
-    return importlib.import_module(f"rgjax.data.shops.{_MODULES[layout]}").load(pathlib.Path(source), told or options())
+    found = importlib.import_module(f"rgjax.data.shops.{_MODULES[layout]}").load(pathlib.Path(source), told or options())
+    data = found.interactions  # titles with "&quot;" or tags would reach the reasons
+    return dataclasses.replace(found, interactions=dataclasses.replace(data, items=clean_catalogue(data.items)))
 
 
 def read(layout: str, source: str) -> Interactions:
