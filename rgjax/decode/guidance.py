@@ -29,8 +29,10 @@ def advance(
 ):  # fmt: skip
     """As `prompt.advance`, of R continuations whose `sides` prompts each were read by `prefill`."""
     copies = len(token_R) * sides(scale) // len(filled.start)
-    both = lambda x: x if x is None or sides(scale) == 1 or not jnp.ndim(x) else _doubled(x, copies)
-    logits, caches = prompt.advance(model, filled, caches, both(token_R), both(i), both(lines_RN), at)
+    if sides(scale) == 2:
+        per_row = lambda x: x is not None and jnp.ndim(x) > 0  # not what holds for all rows
+        token_R, i, lines_RN = (_doubled(x, copies) if per_row(x) else x for x in (token_R, i, lines_RN))
+    logits, caches = prompt.advance(model, filled, caches, token_R, i, lines_RN, at)
     return _joined(logits, scale, copies), caches
 
 
