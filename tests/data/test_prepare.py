@@ -303,3 +303,4 @@ def test_malformed_bands_are_refused(tmp_path, bands):
 
 def test_a_declared_length_is_not_derived_too(tmp_path):
     assert "which the data declares" in refused(tmp_path, [example(0)], controls="length=a|b", length_bands="words:5")
+    assert "--length_bands=words:5 is about reasons" in refused(tmp_path, [example(0)], layout="shop", length_bands="words:5")
