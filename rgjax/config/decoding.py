@@ -33,8 +33,8 @@ class DecodeConfig:
     max_new_tokens: int = option(128, "Most tokens decoded.", low=1)
     guidance: float = option(
         1.0,
-        "How strongly control codes steer: each token's log-probability without them plus so many times what they add. 1 follows the model; "
-        "1.5 to 3 exaggerate, for twice the time. The model must have been trained with some --control_dropout.",
+        "How strongly control codes steer: each token's log-probability without them plus so many times what they add. 1 follows the model, "
+        "more exaggerates, for twice the time. The model must have been trained with some --control_dropout.",
         low=0.0,
     )
     decode_batch: int = option(64, "Rows decoded together.", low=1)
