@@ -32,6 +32,9 @@ class PrepareConfig:
     val_share: float = option(0.05, "Share of keys hashed to the validation split.", low=0.0, high=0.9)
     test_share: float = option(0.05, "Share of keys hashed to the test split.", low=0.0, high=0.9)
     controls: str = option("", "Declared control codes, 'name=value|value;name=value|value'; any other value in the data is an error.")
+    length_bands: str = option(
+        "", "Adds the control code 'length', measured on each reason: 'words:30,60' (or characters:) gives under30, 30to59 and from60."
+    )
     tokenizer: str = option("", "Local Hugging Face folder whose tokenizer to use; empty trains a byte-level BPE on the train split.")
     tokenizer_with: str = option(
         "",

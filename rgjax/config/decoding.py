@@ -31,5 +31,11 @@ class DecodeConfig:
     max_length: int = option(0, "Hard upper length of a reason, in --length_unit; 0 has none but --max_new_tokens.", low=0)
     length_unit: str = option("tokens", "Unit of --min_length and --max_length.", choices=("tokens", "words", "characters"))
     max_new_tokens: int = option(128, "Most tokens decoded.", low=1)
+    guidance: float = option(
+        1.0,
+        "How strongly control codes steer: each token's log-probability without them plus so many times what they add. 1 follows the model, "
+        "more exaggerates, for twice the time. The model must have been trained with some --control_dropout.",
+        low=0.0,
+    )
     decode_batch: int = option(64, "Rows decoded together.", low=1)
     decode_seed: int = option(0, "Seed of sampling.", low=0)

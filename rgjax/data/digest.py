@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from rgjax.config import PrepareConfig
-from rgjax.data import cleaning, records
+from rgjax.data import cleaning, length_bands, records
+from rgjax.data.length_bands import LengthBands
 from rgjax.data.readers import Source
 from rgjax.data.splits import Splitter, hash64
 
@@ -50,6 +51,7 @@ class Job:
     config: PrepareConfig
     controls: dict[str, list[str]]
     splitter: Splitter
+    bands: LengthBands | None = None  # of the reasons' lengths, which become a control code
 
     def digest(self, row: records.Row) -> Digest:
         """One row worked off."""
@@ -64,7 +66,8 @@ class Job:
         reason, item, user = example["reason"], example["item"], example["user"].get("id")
         if unwanted := self._unwanted(reason):
             return Digest(row.where, row.size, None, unwanted, shown=reason[:80])
-        control = records.encode(example.pop("control"))
+        control = example.pop("control")
+        control = records.encode(control | {length_bands.NAME: self.bands.of(reason)} if self.bands else control)
         text = records.encode(example)
         name = item.get("id") or item.get("title") or ""
         return Digest(

@@ -14,8 +14,9 @@ import time
 from rgjax import config as config_lib
 from rgjax.config import InputConfig, PrepareConfig
 from rgjax.data import digest as digest_lib
-from rgjax.data import progress, readers, records, shards, validation
+from rgjax.data import length_bands, progress, readers, records, shards, validation
 from rgjax.data.dataset import FORMAT, Dataset, folders
+from rgjax.data.length_bands import LengthBands
 from rgjax.data.splits import SPLITS, Splitter, hash64
 from rgjax.data.staging import staging, tempfolder, write_json
 from rgjax.data.template import Template, example_texts
@@ -62,7 +63,13 @@ class _Run:
 
     def __init__(self, config: PrepareConfig, source: readers.Source, folder: pathlib.Path, others: list[Dataset]):
         self.config, self.source, self.folder, self.others = config, source, folder, others
-        self.job = digest_lib.Job(config, dict(source.controls), Splitter(config, set(source.splits), source.split_key))
+        bands = LengthBands.parse(config.length_bands) if config.length_bands else None
+        self.controls = {name: list(values) for name, values in source.controls.items()}
+        if bands and length_bands.NAME in self.controls:
+            raise UserError(f"--length_bands={config.length_bands} derives the control code 'length', which the data declares; leave one out.")
+        self.job = digest_lib.Job(config, dict(source.controls), Splitter(config, set(source.splits), source.split_key), bands)
+        self.derived = {length_bands.NAME: {"how": "measured", "unit": bands.unit, "bounds": list(bands.bounds)}} if bands else {}
+        self.controls |= {length_bands.NAME: bands.values} if bands else {}
         self.report = validation.Validation()
         self.writers = {split: shards.ShardWriter(folder, split, config.shard_examples) for split in SPLITS}
         self.for_tokenizer = validation.Sample(*_TOKENIZER_SAMPLE)
@@ -119,8 +126,7 @@ class _Run:
     def finish(self) -> dict:
         """Names the shards, writes the tokenizer and dataset.json; returns the latter's content."""
         listed = {split: writer.close() for split, writer in self.writers.items()}
-        controls = {name: list(values) for name, values in self.source.controls.items()}
-        tokenizer = self._tokenizer(controls)
+        tokenizer = self._tokenizer(self.controls)
         tokenizer.save(self.folder / "tokenizer")
         for name, value in self.source.extras.items():
             write_json(self.folder / name, value)
@@ -131,10 +137,11 @@ class _Run:
             "counts": self.report.counts,
             "splits": listed,
             "tokenizer": {"folder": "tokenizer", "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.checksum()},
-            "controls": controls,
+            "controls": self.controls,
             "config": _config(self.config),
             "report": self.report.to_json() | {"tokens": self._lengths(tokenizer)},
         }
+        manifest |= {"derived_controls": self.derived} if self.derived else {}
         write_json(self.folder / "dataset.json", manifest)
         return manifest
 

@@ -10,6 +10,7 @@ from rgjax.config import PrepareConfig
 from rgjax.data import demo_shop, shop_folder, shops
 from rgjax.data.shops.common import Found
 from rgjax.data.staging import staging, write_json
+from rgjax.errors import UserError
 
 LAYOUTS = (*shops.LAYOUTS, "demo_shop")
 _KEPT = ("layout", "max_duplicate_share")  # the flags that say what is in the folder
@@ -19,6 +20,9 @@ _DEMO = ("demo_users", "demo_items", "seed")
 def prepare_shop(config: PrepareConfig) -> dict:
     """Writes the folder `config.output`; returns its summary. Raises UserError, and then leaves nothing behind."""
     start, demo = time.monotonic(), config.layout == "demo_shop"
+    if config.controls or config.length_bands:
+        flag = "controls" if config.controls else "length_bands"
+        raise UserError(f"--{flag}={getattr(config, flag)} is about reasons, and --layout={config.layout} holds none; leave it out.")
     with staging(pathlib.Path(config.output), config.overwrite) as folder:
         told = shops.options(config.now, config.max_duplicate_share)
         found, truth = demo_shop.make(config) if demo else (shops.load(config.layout, config.source, told), None)

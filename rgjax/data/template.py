@@ -33,6 +33,7 @@ class Rendered:
     surfaces: dict[str, str]  # slot token -> string to put back
     truncated: bool
     vector: np.ndarray | None = None  # float32 [Z], where the model reads precomputed vectors
+    plain_ids: list[int] | None = None  # the prompt without control codes, where decoding is guided by what these add
 
 
 def attribute_values(attributes: dict | None) -> list[tuple[str, str]]:

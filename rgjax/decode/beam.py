@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rgjax.config import DecodeConfig
-from rgjax.decode import prompt
+from rgjax.decode import guidance, prompt
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
 
@@ -32,7 +32,8 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
     Returns tokens int32 [B, K, N] (-1 beyond the end token) and scores float32 [B, K], best first.
     """
     k, n = config.beams, config.max_new_tokens
-    b = filled.start.shape[0]
+    sides = guidance.sides(config.guidance)
+    b = filled.start.shape[0] // sides
     tries = (1 + len(rules.end_ids)) * k  # so many that k go on, even if every beam's likeliest tokens are ends
     first_live = jnp.tile(jnp.where(jnp.arange(k) == 0, 0.0, NEVER), (b, 1))  # all beams are alike before the first token
 
@@ -70,12 +71,12 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         token = jnp.where(c.i == 0, start_id, last)
         at = c.i if filled.logits is None else c.i - 1
         lines = jax.lax.dynamic_update_index_in_dim(c.lines, jnp.tile(jnp.arange(k), b), at, axis=1)
-        logits, caches = prompt.advance(model, filled, c.caches, token, at, lines)
+        logits, caches = guidance.advance(model, filled, c.caches, token, at, config.guidance, lines)
         return expand(c._replace(caches=caches, lines=lines), logits)
 
     tokens = jnp.full((b, k, n), -1, jnp.int32)
     lengths, nothing = jnp.zeros((b, k), jnp.int32), jnp.full((b, k), NEVER)
-    caches, lines = prompt.empty_caches(model, b * k, n, together=k), jnp.zeros((b * k, n), jnp.int32)
+    caches, lines = prompt.empty_caches(model, sides * b * k, n, together=k), jnp.zeros((b * k, n), jnp.int32)
     start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), caches, lines)
     if filled.logits is not None:
         start = expand(start, prompt.repeat(filled.logits, k))

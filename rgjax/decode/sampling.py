@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rgjax.config import DecodeConfig
-from rgjax.decode import prompt
+from rgjax.decode import guidance, prompt
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
 PART = 128  # tokens of a row looked at together by `likeliest`
@@ -94,16 +94,17 @@ class Sampler(NamedTuple):
     def step(self, model, filled: prompt.Prefilled, rows: Rows, caches: list, at: jax.Array) -> tuple[Rows, list]:
         """One more token of every row; what is fed is written at the place `at` of the caches."""
         fed = rows.count if filled.logits is None else rows.count - 1
-        logits, caches = prompt.advance(model, filled, caches, rows.latest, fed, at=at)
+        logits, caches = guidance.advance(model, filled, caches, rows.latest, fed, self.config.guidance, at=at)
         return self.grown(rows, logits), caches
 
 
 def decode(model, filled: prompt.Prefilled, rules: RowRules, keys_R: jax.Array, sampler: Sampler):
     """Continues every row; returns tokens int32 [R, N] (-1 beyond the end token) and summed log-probabilities float32 [R].
 
-    R is a multiple of the inputs: consecutive rows continue the same input.
+    R is a multiple of the inputs, consecutive rows continue the same input; `filled` is of `guidance.prefill`.
     """
-    rows, caches = sampler.begin(filled, rules, keys_R), prompt.empty_caches(model, len(keys_R), sampler.config.max_new_tokens)
+    rows, fed = sampler.begin(filled, rules, keys_R), len(keys_R) * guidance.sides(sampler.config.guidance)
+    caches = prompt.empty_caches(model, fed, sampler.config.max_new_tokens)
 
     def body(carry):
         at, rows, caches = carry

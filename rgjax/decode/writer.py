@@ -13,7 +13,7 @@ import numpy as np
 from rgjax.config import DecodeConfig
 from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
-from rgjax.decode import beam, pool, prompt, sampling
+from rgjax.decode import beam, guidance, pool, prompt, sampling
 from rgjax.decode.rules import NEVER, Rules
 from rgjax.decode.sampling import Sampler
 from rgjax.decode.unrolled import Unrolled, columns
@@ -43,14 +43,15 @@ class Writer:
         self.factory, self.params, self.tokenizer, self.config = factory, params, tokenizer, config
         self.rules = Rules.of(config, tokenizer, factory.vocab_size, ends, written)
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
-        self.rows = max(1, config.decode_batch // self.copies)
+        self.sides = guidance.sides(config.guidance)
+        self.rows = max(1, config.decode_batch // (self.copies * self.sides))
         self._made_of, self._made, self._columns = None, None, jax.jit(lambda params: columns(factory.model(params)))
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
         self._put, self._go = jax.jit(self._taken_in, static_argnums=0), jax.jit(self._gone_on, donate_argnums=1)
 
-    def _decode(self, params, head_DV, tokens_RS, lengths_R, rules_R, numbers_R, vectors_R1Z=None):
-        model = self.factory.model(params, vectors_R1Z)
-        filled = prompt.prefill(model, tokens_RS, lengths_R)
+    def _decode(self, params, head_DV, tokens_PS, lengths_P, rules_R, numbers_R, vectors_P1Z=None):
+        model = self.factory.model(params, vectors_P1Z)
+        filled = guidance.prefill(model, tokens_PS, lengths_P, self.config.guidance)
         rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model, head_DV)
         if self.config.method == "beam":
             return beam.decode(model, filled, rows, self.rules, self.config, self.tokenizer.pad_id)
@@ -96,7 +97,7 @@ class Writer:
     def _refills(self, inputs: int) -> bool:
         """Whether inputs take the places of others: there are more than places, and nothing but their own tokens tells a row's positions."""
         c = self.factory.config
-        alone = jax.process_count() == 1 and self.rows >= PARTS
+        alone = jax.process_count() == 1 and self.rows >= PARTS and self.sides == 1
         return alone and inputs > self.rows and self.config.method != "beam" and c.architecture == "causal" and c.positions != "relative"
 
     def _batches(self, rendered: list[Rendered], numbers: Sequence[int], order: list[int]) -> Iterator[tuple]:
@@ -126,12 +127,12 @@ class Writer:
                 places[place] = None
 
     def _arrays(self, rendered: list[Rendered], numbers: Sequence[int], members: list[int]) -> tuple:
-        """(tokens, lengths, rules, numbers, vectors or None) of some inputs."""
+        """(tokens, lengths, rules, numbers, vectors or None) of some inputs; with guidance each input has two rows of tokens, lengths and vectors."""
         chosen = [rendered[r] for r in members]
-        longest = max(len(r.prompt_ids) for r in chosen)
-        tokens, lengths = prompt.pad_left([r.prompt_ids for r in chosen], -(-longest // BUCKET) * BUCKET, self.tokenizer.pad_id)
+        prompts = [ids for r in chosen for ids in (r.prompt_ids, r.plain_ids)[: self.sides]]
+        tokens, lengths = prompt.pad_left(prompts, -(-max(map(len, prompts)) // BUCKET) * BUCKET, self.tokenizer.pad_id)
         rows = self.rules.rows([r.surfaces for r in chosen], self.config.length_unit)
-        vectors = None if chosen[0].vector is None else jnp.asarray(np.stack([r.vector for r in chosen])[:, None])
+        vectors = None if chosen[0].vector is None else jnp.asarray(np.repeat([r.vector for r in chosen], self.sides, axis=0)[:, None])
         return jnp.asarray(tokens), jnp.asarray(lengths), rows, jnp.asarray([numbers[r] for r in members], jnp.uint32), vectors
 
     def _hypothesis(self, tokens: np.ndarray, score: float) -> Hypothesis:

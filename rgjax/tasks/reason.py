@@ -18,7 +18,7 @@ from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
 from rgjax.data.streams import Streams
 from rgjax.data.teacher import TeacherLogits
-from rgjax.data.template import Template
+from rgjax.data.template import Rendered, Template
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.data.vectors import Vectors
 from rgjax.decode import postprocess, rerank
@@ -180,7 +180,7 @@ class ReasonWriter:
     def write(self, examples: list[dict], first_row: int = 0, rows: Sequence[int] | None = None) -> list[list[str]]:
         """For each example its reasons, best first: one, or `n_best`. `first_row` numbers the examples within the whole input, or `rows`
         where they do not follow each other."""
-        rendered = [self.template.render({**e, "reason": ""}) for e in examples]
+        rendered = [self._rendered({**example, "reason": ""}) for example in examples]
         out = []
         for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row, rows), strict=True):
             spoken = [h._replace(ids=self.template.spoken(h.ids)) for h in hypotheses]
@@ -189,6 +189,12 @@ class ReasonWriter:
                 texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
             out.append(_distinct(texts)[: self.config.n_best])
         return out
+
+    def _rendered(self, example: dict) -> Rendered:
+        found = self.template.render(example)
+        if self.config.guidance == 1.0:
+            return found
+        return dataclasses.replace(found, plain_ids=self.template.render(example, with_control=False).prompt_ids)
 
 
 def _distinct(texts: list[str]) -> list[str]:

@@ -133,6 +133,19 @@ def test_greedy_texts_are_equal(exported, tokenizer, letters, name):
     assert [tokenizer.decode(ids) for ids in ours] == transformers.AutoTokenizer.from_pretrained(folder).batch_decode(theirs)
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_guided_texts_are_equal(exported, tokenizer, letters, name):
+    factory, params, folder = exported(name)
+    prompts, plain = prompts_of(tokenizer, (9, 30, 2, 17)), prompts_of(tokenizer, (8, 29, 1, 16), seed=1)
+    writer, suppress = narrowed(factory, params, tokenizer, letters, guidance=2.0)
+    ours = [h.ids for (h,) in writer.write([Rendered(p, [], {}, False, plain_ids=q) for p, q in zip(prompts, plain, strict=True)])]
+    model, theirs = load(folder), []
+    for prompt, without in zip(prompts, plain, strict=True):  # alone: their second prompt knows no padding
+        theirs += generated(model, tokenizer, [prompt], suppress, guidance_scale=2.0, negative_prompt_ids=torch.tensor([without]))[0]
+    assert ours == theirs
+    assert ours != [h.ids for (h,) in narrowed(factory, params, tokenizer, letters)[0].write([Rendered(p, [], {}, False) for p in prompts])]
+
+
 @pytest.mark.parametrize(
     "name, penalty", [("llama", 0.0), ("llama", 1.0), ("llama", 2.0), ("t5_geglu_tied", 1.0), ("t5_geglu_tied", -1.0)]
 )

@@ -1,5 +1,6 @@
 """The launchers as a user runs them: train, evaluate, generate, export, report, show, inspect; and what they say to a mistake."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,7 +10,9 @@ import sys
 
 import pytest
 
+from rgjax.config import DecodeConfig
 from rgjax.errors import UserError
+from rgjax.tasks.run import decode_config
 from rgjax.train.workdir import read
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -41,7 +44,7 @@ def refused(done, *words):
 def trained(start_training, tmp_path_factory):
     """(workdir of six steps, what launch.train printed)."""
     workdir = tmp_path_factory.mktemp("cli") / "run"
-    process = start_training(workdir, steps=6, eval_every=3, save_every=3, samples=2, max_new_tokens=24, decode_batch=8)
+    process = start_training(workdir, steps=6, eval_every=3, save_every=3, samples=2, max_new_tokens=24, decode_batch=8, control_dropout=0.2)
     out, errors = process.communicate(timeout=300)
     return workdir, result(subprocess.CompletedProcess([], process.returncode, out, errors))
 
@@ -104,6 +107,7 @@ def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
     "flags, most",
     [
         ({"method": "greedy", "max_length": 6, "length_unit": "words"}, 6),
+        ({"method": "greedy", "guidance": 2.0, "max_length": 6, "length_unit": "words"}, 6),
         ({"method": "mbr", "candidates": 3, "n_best": 2, "max_length": 10, "length_unit": "tokens"}, 400),
         ({"method": "beam", "beams": 2, "max_length": 30, "length_unit": "characters"}, 30),
     ],
@@ -143,6 +147,17 @@ def test_mistakes_with_a_run(trained, inputs, dataset, tmp_path):
     refused(launch("evaluate", workdir=workdir, split="nonsense"), "split", "train|val|test")
     refused(launch("train", workdir=workdir, width=48), "--width=32", "48")
     assert not list(tmp_path.iterdir())
+
+
+def test_guidance_needs_codes_that_were_learnt(trained):
+    facts, given = read(trained[0]), DecodeConfig(guidance=2.0)
+    assert decode_config(facts, given, {"guidance"}).guidance == 2.0
+    with pytest.raises(UserError, match="--guidance=2 weighs control codes, and this run was trained without any"):
+        decode_config(facts | {"controls": {}}, given, {"guidance"})
+    without = facts | {"input": dataclasses.replace(facts["input"], control_dropout=0.0)}
+    with pytest.raises(UserError, match="--guidance=2 .* train it with --control_dropout=0.1"):
+        decode_config(without, given, {"guidance"})
+    assert decode_config(without, DecodeConfig(), {"guidance"}).guidance == 1.0
 
 
 def test_a_folder_that_holds_no_run(dataset_folder, tmp_path):
