@@ -1,4 +1,4 @@
-"""Classifier-free guidance: the next token by log p(x) + scale * (log p(x | codes) - log p(x)) (Sanchez et al. 2023, arXiv:2306.17806, eq. 7).
+"""Classifier-free guidance: the next token by log p(x) + scale * (log p(x | codes) - log p(x)) (Sanchez et al. 2023, arXiv:2306.17806).
 
 Each input is read twice, with its control codes and without; the two rows lie side by side, and one continuation is fed to both.
 """

@@ -95,7 +95,7 @@ class Writer:
         return [results[r] for r in range(len(rendered))]
 
     def _refills(self, inputs: int) -> bool:
-        """Whether inputs take the places of others: there are more than places, and nothing but their own tokens tells a row's positions."""
+        """Whether inputs take the places of others: there are more than places, each has one prompt, and only its tokens tell a row's positions."""
         c = self.factory.config
         alone = jax.process_count() == 1 and self.rows >= PARTS and self.sides == 1
         return alone and inputs > self.rows and self.config.method != "beam" and c.architecture == "causal" and c.positions != "relative"

@@ -23,7 +23,7 @@ from rgjax.errors import UserError
 
 def load(folder: pathlib.Path, told: Options) -> Found:
     """Raises UserError naming the file, the column or the row that is missing or malformed."""
-    titles = {row[0]: " ".join(row[1].split()) for _, row in _rows(folder, "item_titles", 2)}
+    titles = {row[0]: row[1] for _, row in _rows(folder, "item_titles", 2)}
     paths = {row[0]: parse_paths(row[1]) for _, row in _rows(folder, "item_categories", 2)} if _file(folder, "item_categories").is_file() else {}
     items = Catalogue(list(titles), list(titles.values()), [_attributes(paths.get(item, [])) for item in titles])
     events = list(_rows(folder, "user_item", 3))
