@@ -44,22 +44,26 @@ def torch_device() -> str:
 
 
 def same_precision() -> None:
-    """Both libraries multiply float32 matrices as --precision says; on a GPU their own defaults differ."""
+    """Both libraries multiply float32 matrices as --precision says; on a GPU their own defaults differ. Products in bfloat16 stay so."""
     import jax
     import torch
 
-    if jax.default_backend() == "gpu":
+    if jax.default_backend() == "gpu" and app.FLAGS.flag_values_dict().get("dtype") != "bfloat16":
         full = app.FLAGS.precision == "highest"
         jax.config.update("jax_default_matmul_precision", "highest" if full else "tensorfloat32")
         torch.set_float32_matmul_precision("highest" if full else "high")
 
 
-def arrays(read: np.ndarray) -> dict[str, np.ndarray]:
-    """Token ids [B, T] as training reads them: each but the last of a row has the next as its target."""
-    targets, weights = np.roll(read, -1, axis=1), np.ones_like(read)
-    weights[:, -1] = 0
-    places = np.broadcast_to(np.arange(read.shape[1], dtype=np.int32), read.shape)
-    return {"tokens": read, "targets": targets, "weights": weights, "segment_ids": np.ones_like(read), "positions": np.ascontiguousarray(places)}
+def arrays(read: np.ndarray, examples: int = 1) -> dict[str, np.ndarray]:
+    """Token ids [B, T], `examples` of equal length to a row, as training reads them: each but an example's last has the next as its target."""
+    (rows, length), each = read.shape, read.shape[1] // examples
+    weights = np.ones_like(read)
+    weights[:, each - 1 :: each] = 0
+    place = np.broadcast_to(np.arange(length, dtype=np.int32), read.shape)
+    return {
+        "tokens": read, "targets": np.roll(read, -1, axis=1), "weights": weights, "segment_ids": 1 + place // each, "positions": place % each,
+        "segment_lengths": np.full((rows, examples), each, np.int32),
+    }  # fmt: skip
 
 
 def held(batch: dict) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
     python -m profiling.train_step                        (a GPT-2 of 35.6M parameters, 16 rows of 128 tokens, float32)
     python -m profiling.train_step --dtype=bfloat16
+    python -m profiling.train_step --layers=24 --width=1024 --heads=16 --length=1024 --examples=4 --dtype=bfloat16  (packed)
 
 Both sides begin with the same weights and read the same batch: causal language-model loss on every token, gradients clipped at a norm
 of 1, AdamW with decay on matrices, no dropout. Ours is the step of launch.train. Losses over three steps must agree before anything
@@ -24,6 +25,8 @@ from rgjax.errors import UserError, first_line
 flags = app.flags
 flags.DEFINE_integer("rows", 16, "Rows of the batch.", lower_bound=1)
 flags.DEFINE_integer("length", 128, "Tokens of a row.", lower_bound=8)
+flags.DEFINE_integer("examples", 1, "Examples of equal length packed in a row of ours; the peer reads each as a row of its own.", lower_bound=1)
+flags.DEFINE_bool("eager_peer", True, "Also time the peer as it is, not compiled.")
 flags.DEFINE_bool("compile_peer", True, "Also time the peer compiled by torch.compile, and compare with that.")
 flags.DEFINE_bool("memory", True, "Also measure each side's peak memory, in a process of its own.")
 flags.DEFINE_string("memory_of", "", "Only measures the peak memory of this side (used by the command itself).")
@@ -37,16 +40,19 @@ def tokens() -> np.ndarray:
     f = app.FLAGS
     if f.length > f.max_positions:
         raise UserError(f"--length={f.length} exceeds --max_positions={f.max_positions}; raise it.")
+    if f.length % f.examples:
+        raise UserError(f"--length={f.length} is not a multiple of --examples={f.examples}; change one.")
     return np.random.default_rng(0).integers(0, f.vocab_size, (f.rows, f.length), dtype=np.int32)
 
 
 def make(side: str, folder: pathlib.Path):
     """A call that takes one step of `side` and returns its loss."""
     if side == "ours":
-        return functools.partial(sides.OurTraining(folder), sides.placed(bench.arrays(tokens())))
+        return functools.partial(sides.OurTraining(folder), sides.placed(bench.arrays(tokens(), app.FLAGS.examples)))
     import torch
 
-    ids = torch.as_tensor(tokens(), dtype=torch.long, device=bench.torch_device())
+    read = tokens().reshape(-1, app.FLAGS.length // app.FLAGS.examples)
+    ids = torch.as_tensor(read, dtype=torch.long, device=bench.torch_device())
     return functools.partial(sides.peer_training(folder, side == COMPILED, dynamic=False), {"input_ids": ids, "labels": ids})
 
 
@@ -65,6 +71,8 @@ def compared(calls: dict) -> tuple[dict[str, list[float]], dict[str, float]]:
                 raise
             print(f"note: torch.compile does not work here ({first_line(error)})", file=sys.stderr)
             del calls[name], losses[name]
+    if len(calls) == 1:
+        raise UserError("torch.compile does not work here and --noeager_peer leaves nothing else to compare with; leave the flag out.")
     for name, found in losses.items():
         if not np.allclose(found, losses["ours"], rtol=TOLERANCE[app.FLAGS.dtype]):
             raise UserError(f"The sides do not compute the same: the losses of {name} are {found}, ours {losses['ours']}; no times are told.")
@@ -79,7 +87,8 @@ def utilisation(seconds: dict[str, float]) -> dict:
     from rgjax.train import flops
 
     f, config = app.FLAGS, _config()
-    counts = {"tokens": f.rows * f.length, "encoder_tokens": 0, "target_tokens": f.rows * (f.length - 1), "examples": f.rows}
+    counts = {"tokens": f.rows * f.length, "encoder_tokens": 0, "target_tokens": f.rows * (f.length - f.examples)}
+    counts["examples"] = f.rows * f.examples
     params = nnx.to_pure_dict(ModelFactory(config, f.vocab_size).abstract)
     (peak, source), work = flops.peak_flops(), flops.step_flops(config, params, f.vocab_size, counts)
     mfu = {name: work / (s * peak) for name, s in seconds.items()}
@@ -107,11 +116,14 @@ def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
     bench.need()
     bench.same_precision()
+    asked = [name for name, wanted in ((EAGER, app.FLAGS.eager_peer), (COMPILED, app.FLAGS.compile_peer)) if wanted]
+    if not asked:
+        raise UserError("--noeager_peer and --nocompile_peer leave nothing to compare with; give one of them only.")
     with tempfile.TemporaryDirectory() as place:
         sides.write(place)
         if app.FLAGS.memory_of:
             return {"peak_bytes": resident.peak(lambda: make(app.FLAGS.memory_of, place))}
-        calls = {name: make(name, place) for name in ("ours", EAGER, *([COMPILED] if app.FLAGS.compile_peer else []))}
+        calls = {name: make(name, place) for name in ("ours", *asked)}
         losses, first = compared(calls)
         found = bench.take_turns(calls, app.FLAGS.rounds)
         held = peaks(list(calls)) if app.FLAGS.memory else {}
@@ -126,7 +138,7 @@ def main() -> dict:
         print(f"{name}: MFU {f['mfu']:.1%}" + (f", peak memory {held[name] / 1e6:,.0f} MB" if held else ""))
     print(f"{used['formula']}; peak {used['peak_flops']:.3g} FLOP/s ({used['peak_source']})")
     used.pop("mfu")
-    return bench.summary(found, peer, losses=losses, shape=sides.shape("rows", "length", "scan", "remat", "precision"), flops=used)
+    return bench.summary(found, peer, losses=losses, shape=sides.shape("rows", "length", "examples", "scan", "remat", "precision"), flops=used)
 
 
 if __name__ == "__main__":

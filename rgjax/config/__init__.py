@@ -9,7 +9,7 @@ from rgjax.config.bundle import BundleConfig, OfferConfig
 from rgjax.config.data import InputConfig, PrepareConfig
 from rgjax.config.decoding import DecodeConfig
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
-from rgjax.config.model import NO_ADAPTER, AdapterConfig, ModelConfig
+from rgjax.config.model import MOST_PACKED, NO_ADAPTER, AdapterConfig, ModelConfig
 from rgjax.config.options import check, from_json, option, to_json
 from rgjax.config.training import OptimizerConfig, TrainConfig
 
@@ -25,6 +25,7 @@ __all__ = [
     "GenerateConfig",
     "InputConfig",
     "InspectConfig",
+    "MOST_PACKED",
     "ModelConfig",
     "NO_ADAPTER",
     "OfferConfig",

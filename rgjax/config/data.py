@@ -84,6 +84,13 @@ class InputConfig:
         "examples are about as long as --length.",
         low=0,
     )
+    row_examples: int = option(
+        0,
+        "Most examples in a packed row; 0 allows one for every 16 tokens, at most 64. The fused kernel of a GPU works for as many, there or "
+        "not, so the row's length divided by the examples' usual one is faster there.",
+        low=0,
+        high=64,
+    )
     buckets: str = option("0.25,0.5,1", "Length buckets as shares of --length, used when packing is off.")
     max_history: int = option(50, "Most history events shown; the oldest go first.", low=0)
     history_order: str = option(

@@ -6,6 +6,8 @@ import dataclasses
 
 from rgjax.config.options import option
 
+MOST_PACKED = 64  # examples in a packed row: the fused kernel is told as many bounds a row, used or not
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -40,8 +42,9 @@ class ModelConfig:
     attention: str = option(
         "auto",
         "How a whole sequence is attended: all rows of the batch at once ('plain'), or one row after another with the scores "
-        "recomputed ('rows': less memory, a little faster on CPU); 'auto' takes rows on a single CPU device.",
-        choices=("auto", "plain", "rows"),
+        "recomputed ('rows': less memory, a little faster on CPU), or by cuDNN's fused kernel ('cudnn': bfloat16, Hopper GPUs and later); "
+        "'auto' takes rows on a single CPU device, and cuDNN wherever it can.",
+        choices=("auto", "plain", "rows", "cudnn"),
     )
     norm: str = option("rmsnorm", "Normalisation.", choices=("rmsnorm", "layernorm"))
     norm_eps: float = option(1e-6, "Epsilon of the normalisation.", low=0.0)

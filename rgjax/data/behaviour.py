@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import grain
 import numpy as np
 
-from rgjax.config import BehaviourConfig, InputConfig
+from rgjax.config import MOST_PACKED, BehaviourConfig, InputConfig
 from rgjax.config.behaviour import FEATURES
 from rgjax.data.interactions import Interactions
 from rgjax.data.pipeline import PACKING_BINS
@@ -103,8 +103,9 @@ def train_batches(found: Events, config: BehaviourConfig, inputs: InputConfig, *
             return share.map(lambda arrays: pad(arrays, length)).batch(inputs.batch_size // total, drop_remainder=True).to_iter_dataset(READ)
         lengths = dict.fromkeys(render(index[0], np.random.default_rng(0)), length)
         packed = grain.experimental.FirstFitPackIterDataset(
-            share.to_iter_dataset(READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True
-        )
+            share.to_iter_dataset(READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True,
+            max_sequences_per_bin=MOST_PACKED,
+        )  # fmt: skip
         return packed.map(_from_packed).batch(inputs.batch_size // total, drop_remainder=True)
 
     return deal(stream, inputs, len(index), "windows of two events or more", process, processes)

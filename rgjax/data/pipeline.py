@@ -2,9 +2,10 @@
 
 A batch holds int32 arrays [rows, T]: `tokens`, `targets` (tokens shifted by one), `weights` (1 on tokens of the reason, or with
 --loss_on=all on every token of the example, 0 elsewhere), `segment_ids` (which example of the row; 0 = padding) and `positions`
-(restart with each example); the encoder-decoder adds `encoder_tokens`, `encoder_segment_ids` and `encoder_positions` [rows, S], and
-a teacher's probabilities `teacher_ids` and `teacher_logits` (rgjax/data/teacher.py). Examples that come with precomputed vectors add
-`vectors`, float32 [rows, M, Z]: the k-th is of the row's k-th example.
+(restart with each example), and [rows, M] `segment_lengths` (of the examples that a row may hold; 0 = not there); the encoder-decoder
+adds `encoder_tokens`, `encoder_segment_ids`, `encoder_positions` [rows, S] and `encoder_segment_lengths`, and a teacher its
+probabilities `teacher_ids` and `teacher_logits` (rgjax/data/teacher.py). Examples that come with precomputed vectors add `vectors`,
+float32 [rows, M, Z]: the k-th is of the row's k-th example.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import grain
 import numpy as np
 
-from rgjax.config import InputConfig
+from rgjax.config import MOST_PACKED, InputConfig
 from rgjax.data import buckets
 from rgjax.data import teacher as teacher_lib
 from rgjax.data.dataset import Dataset, Joined
@@ -23,6 +24,7 @@ from rgjax.data.streams import Streams, number_of_streams
 from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
+FEWEST = 16  # tokens of an example, for the number of examples that a row may hold
 SHORTEST = 48  # tokens of an example that comes with a vector, for the number of vectors that a row has room for
 PACKING_BINS = 64  # rows of a stream filled side by side, twice as many with --row_length; more pack tighter and delay the first batch
 
@@ -36,6 +38,7 @@ class Shape:
     length: int
     encoder_length: int  # 0 for decoder-only
     vectors: int = 0  # most examples in a row, where each comes with a vector; else 0
+    examples: int = 1  # most examples in a row
 
     @classmethod
     def of(cls, config: InputConfig, architecture: str, alone: bool = False) -> Shape:
@@ -46,13 +49,14 @@ class Shape:
             raise UserError(f"--row_length={config.row_length} is below --length={config.length}; raise it, or give 0.")
         length = config.length if alone else config.row_length or config.length
         vectors = max(1, length // SHORTEST) if config.item_vectors or config.user_vectors else 0
+        examples = 1 if alone or not config.packing else config.row_examples or min(MOST_PACKED, max(1, length // FEWEST))
         if architecture == "causal":
-            return cls(length, 0, vectors)
+            return cls(length, 0, vectors, examples)
         if 0 < config.decoder_length < config.target_length:
             raise UserError(
                 f"--decoder_length={config.decoder_length} is below --target_length={config.target_length}; raise it, or give 0."
             )
-        return cls(config.target_length if alone else config.decoder_length or config.target_length, length, vectors)
+        return cls(config.target_length if alone else config.decoder_length or config.target_length, length, vectors, examples)
 
     def scaled(self, share: float) -> Shape:
         """For one example a row."""
@@ -130,9 +134,10 @@ def _packed(sources, render, config, shape, taught: bool, seed: int, total: int)
             weights = [1 - config.replay_share, config.replay_share]
             mixed = grain.MapDataset.mix([mixed, share(Joined(sources[1:]), seed + 1, number)], weights)
         packed = grain.experimental.FirstFitPackIterDataset(
-            mixed.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=bins, seed=seed, shuffle_bins=True
-        )
-        return packed.map(_from_packed).batch(config.batch_size // total, drop_remainder=True)
+            mixed.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=bins, seed=seed, shuffle_bins=True,
+            max_sequences_per_bin=shape.examples,
+        )  # fmt: skip
+        return packed.map(lambda row: _from_packed(row, shape)).batch(config.batch_size // total, drop_remainder=True)
 
     return stream
 
@@ -149,13 +154,21 @@ def _fit(arrays: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
     return {name: values[: lengths.get(name, shape.length)] for name, values in arrays.items()}
 
 
-def _from_packed(row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _from_packed(row: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
     out = {"segment_ids": row["tokens_segment_ids"], "positions": row["tokens_positions"]}
     out |= {name: row[name] for name in ("tokens", "targets", "weights")}
     if "encoder_tokens" in row:
         names = ("encoder_tokens", "encoder_tokens_segment_ids", "encoder_tokens_positions")
         out |= {name.replace("_tokens_", "_"): row[name] for name in names}
-    return _typed(out) | {name: row[name] for name in (*teacher_lib.FIELDS, "vectors") if name in row}
+    taken = {name: row[name] for name in (*teacher_lib.FIELDS, "vectors") if name in row}
+    return _with_lengths(_typed(out), shape) | taken
+
+
+def _with_lengths(row: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
+    """With `segment_lengths`: as many as a row may hold, so that the fused kernel works for no more."""
+    ids = {name: values for name, values in row.items() if name.endswith("segment_ids")}
+    count = lambda values: np.bincount(values, minlength=shape.examples + 1)[1:].astype(np.int32)
+    return row | {name.replace("_ids", "_lengths"): count(values) for name, values in ids.items()}
 
 
 def _typed(arrays: dict) -> dict[str, np.ndarray]:
@@ -171,13 +184,15 @@ def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> 
     out = {name: np.zeros(size, examples[0][name].dtype) for name, size in sizes}
     for prefix, length in (("", shape.length), ("encoder_", shape.encoder_length)):
         if length:
-            out |= {f"{prefix}segment_ids": np.zeros((rows, length), np.int32), f"{prefix}positions": np.zeros((rows, length), np.int32)}
+            out |= {f"{prefix}{name}": np.zeros((rows, length), np.int32) for name in ("segment_ids", "positions")}
+            out[f"{prefix}segment_lengths"] = np.zeros((rows, 1), np.int32)
     for i, arrays in enumerate(examples):
         for name, values in arrays.items():
             out[name][i, : len(values)] = values
         for prefix in ("", "encoder_") if shape.encoder_length else ("",):
             n = len(arrays[f"{prefix}tokens"])
             out[f"{prefix}segment_ids"][i, :n] = 1
+            out[f"{prefix}segment_lengths"][i] = n
             out[f"{prefix}positions"][i, :n] = np.arange(n)
     return out
 
@@ -229,13 +244,13 @@ def _share(packed, rows, process, processes):
 
 
 def _pack_rows(examples: Iterator[dict[str, np.ndarray]], shape: Shape) -> Iterator[dict[str, np.ndarray]]:
-    """Greedy packing in order: a row is closed when the next example does not fit."""
+    """Greedy packing in order: a row is closed when the next example does not fit, or it holds as many as it may."""
     held: list[dict[str, np.ndarray]] = []
     used = {"tokens": 0, "encoder_tokens": 0, "vectors": 0}
     room = {"tokens": shape.length, "encoder_tokens": shape.encoder_length, "vectors": shape.vectors}
     for arrays in examples:
         sizes = {name: len(arrays.get(name, ())) for name in used}
-        if held and any(used[name] + sizes[name] > room[name] for name in used):
+        if len(held) == shape.examples or (held and any(used[name] + sizes[name] > room[name] for name in used)):
             yield _merge(held, shape)
             held, used = [], dict.fromkeys(used, 0)
         held.append(arrays)
@@ -255,4 +270,4 @@ def _merge(examples: list[dict[str, np.ndarray]], shape: Shape) -> dict[str, np.
             pad = (0, length - sum(sizes))
             out[f"{prefix}segment_ids"] = np.pad(np.repeat(np.arange(1, len(sizes) + 1), sizes), pad)
             out[f"{prefix}positions"] = np.pad(np.concatenate([np.arange(n) for n in sizes]), pad)
-    return _typed(out)
+    return _with_lengths(_typed(out), shape)

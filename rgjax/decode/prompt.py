@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rgjax.nn import cache as cache_lib
-from rgjax.nn.attention import MASKED, LayerCache
+from rgjax.nn.attention import LayerCache
 from rgjax.nn.cache import HeadCache
 from rgjax.nn.linear import scores
+from rgjax.nn.segments import MASKED
 
 
 class Prefilled(NamedTuple):

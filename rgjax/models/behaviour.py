@@ -11,8 +11,9 @@ from flax import nnx
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Entrance, Stack, check_shapes
 from rgjax.nn import param
-from rgjax.nn.attention import LayerCache, segment_bias
+from rgjax.nn.attention import LayerCache
 from rgjax.nn.linear import linear
+from rgjax.nn.segments import Segments, segment_bias
 from rgjax.parallel import sharding
 
 ROWS = 64  # the item table has a multiple of so many rows, so that a mesh divides it
@@ -62,8 +63,8 @@ class BehaviourModel(nnx.Module):
 
     def read(self, x_BTD: jax.Array, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
         """From the events' embeddings to hidden states, both [B, T, D]."""
-        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
-        return self.decoder(x_BTD, mask, batch["positions"], key=key)
+        seen = Segments.of(batch, causal=True)
+        return self.decoder(x_BTD, seen, batch["positions"], key=key)
 
     def decode(self, batch: dict[str, jax.Array], caches: Sequence[LayerCache], write_at: jax.Array) -> tuple[jax.Array, list[LayerCache]]:
         """(hidden [B, T, D] of further events, the caches with theirs written from position `write_at` on).

@@ -12,8 +12,8 @@ from rgjax.config import ModelConfig
 from rgjax.errors import UserError
 from rgjax.models.transformer import Stack, check_shapes
 from rgjax.nn import param
-from rgjax.nn.attention import segment_bias
 from rgjax.nn.dropout import dropout
+from rgjax.nn.segments import segment_bias
 
 CONTENT = "content"  # the path of the one parameter that is given, not trained
 PARTS = ("learned", "text", "beside", "user_items", "user_bundles", "own")  # of an item's score beside a set

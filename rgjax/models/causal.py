@@ -7,8 +7,9 @@ from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Block, Embedding, Stack, check_shapes
-from rgjax.nn.attention import LayerCache, segment_bias
+from rgjax.nn.attention import LayerCache
 from rgjax.nn.cache import HeadCache
+from rgjax.nn.segments import Segments
 
 
 class CausalLM(nnx.Module):
@@ -24,8 +25,8 @@ class CausalLM(nnx.Module):
         """batch: `tokens`, `segment_ids` (0 = padding), `positions`, all int32 [B, T] -> hidden [B, T, D]."""
         keys = (None, None) if key is None else jax.random.split(key)
         x = self.embedding(batch["tokens"], batch["positions"], keys[0])
-        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
-        return self.decoder(x, mask, batch["positions"], key=keys[1])
+        seen = Segments.of(batch, causal=True)
+        return self.decoder(x, seen, batch["positions"], key=keys[1])
 
     def blocks(self) -> list[Block]:
         """The decoder's blocks, cut out of their stack."""

@@ -9,10 +9,10 @@ from flax import nnx
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Embedding, Stack, check_shapes
 from rgjax.nn import param
-from rgjax.nn.attention import segment_bias
 from rgjax.nn.feedforward import ACTIVATIONS
 from rgjax.nn.linear import linear
 from rgjax.nn.norms import Norm
+from rgjax.nn.segments import Segments
 
 
 class TextEncoder(nnx.Module):
@@ -33,8 +33,8 @@ class TextEncoder(nnx.Module):
         """batch: `tokens`, `segment_ids` (0 = padding), `positions`, all int32 [B, T] -> hidden [B, T, D]."""
         keys = (None, None) if key is None else jax.random.split(key)
         x = self.embedding(batch["tokens"], batch["positions"], keys[0])
-        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=False)
-        return self.encoder(x, mask, batch["positions"], key=keys[1])
+        seen = Segments.of(batch, causal=False)
+        return self.encoder(x, seen, batch["positions"], key=keys[1])
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """Float32 scores [B, T, V] of the token at each position (head 'masked')."""

@@ -7,9 +7,10 @@ from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.models.transformer import Block, Embedding, Entrance, Stack, check_shapes
-from rgjax.nn.attention import LayerCache, segment_bias
+from rgjax.nn.attention import LayerCache
 from rgjax.nn.cache import HeadCache
 from rgjax.nn.dropout import dropout
+from rgjax.nn.segments import Segments
 
 
 class Seq2Seq(nnx.Module):
@@ -27,17 +28,17 @@ class Seq2Seq(nnx.Module):
         """batch: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`, int32 [B, S] -> [B, S, D]."""
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
         x = self.embedding(batch["encoder_tokens"], batch["encoder_positions"], keys[0])
-        mask = segment_bias(batch["encoder_segment_ids"], batch["encoder_segment_ids"], causal=False)
-        return dropout(self.encoder(x, mask, batch["encoder_positions"], key=keys[1]), self.config.dropout, keys[2])
+        seen = Segments.of(batch, causal=False, queries="encoder_", keys="encoder_")
+        return dropout(self.encoder(x, seen, batch["encoder_positions"], key=keys[1]), self.config.dropout, keys[2])
 
     def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
         """batch: the encoder's fields, and `tokens`, `segment_ids`, `positions` int32 [B, T] -> hidden [B, T, D]."""
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
         source = self.encode(batch, keys[0])
         x = self._enter(batch["tokens"], batch["positions"], keys[1])
-        mask = segment_bias(batch["segment_ids"], batch["segment_ids"], causal=True)
-        cross = segment_bias(batch["segment_ids"], batch["encoder_segment_ids"], causal=False)
-        return self.decoder(x, mask, batch["positions"], source, cross, key=keys[2])
+        seen = Segments.of(batch, causal=True)
+        cross = Segments.of(batch, causal=False, keys="encoder_")
+        return self.decoder(x, seen, batch["positions"], source, cross, key=keys[2])
 
     def _enter(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
         return self.entrance.enter(self.embedding.tokens[...][tokens_BT], positions_BT, key)

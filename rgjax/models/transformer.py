@@ -11,12 +11,13 @@ from flax import nnx
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
 from rgjax.nn import param, positions
-from rgjax.nn.attention import Attention, LayerCache
+from rgjax.nn.attention import Attention, LayerCache, chosen
 from rgjax.nn.cache import HeadCache, key_positions
 from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
 from rgjax.nn.norms import Norm
 from rgjax.nn.pointwise import PointwiseBlock
+from rgjax.nn.segments import Segments
 from rgjax.parallel import sharding
 
 
@@ -58,6 +59,7 @@ class Stack(nnx.Module):
 
     def __init__(self, config: ModelConfig, key: jax.Array, layers: int, cross: bool = False, causal: bool = True):
         self.config, self.depth, self.causal = config, layers, causal
+        self.fused = chosen(config) == "cudnn" and config.block == "transformer"
         keys = jax.random.split(key, layers + 1)
         make = (lambda k: PointwiseBlock(config, k)) if config.block == "pointwise" else (lambda k: Block(config, k, cross, causal))
         self.blocks = jax.vmap(make)(keys[:layers])
@@ -82,6 +84,14 @@ class Stack(nnx.Module):
         buckets = positions.relative_buckets(query_T, key_S, not self.causal, c.relative_buckets, c.relative_distance)
         return mask_B1TS + jnp.moveaxis(self.relative[...][buckets], -1, 0)[None]
 
+    def _read(self, seen: Segments | jax.Array, length: int) -> Segments | jax.Array:
+        """`seen` as the fused kernel reads it, or as a bias; learned distances need the latter."""
+        if not isinstance(seen, Segments):
+            return self.bias(seen, jnp.arange(length), jnp.arange(length))
+        if self.fused and self.relative is None:
+            return seen
+        return self.bias(seen.bias(), jnp.arange(length), jnp.arange(length))
+
     def rope(self, positions_BT: jax.Array):
         """Rotary tables, or None for other kinds of position."""
         c = self.config
@@ -96,10 +106,15 @@ class Stack(nnx.Module):
             x_BTD = block(x_BTD, bias, rope)[0]
         return jnp.stack(found)
 
-    def __call__(self, x_BTD, mask_B1TS, positions_BT, source_BSD=None, source_bias=None, key=None) -> jax.Array:
-        """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D]."""
-        order, x_BTD = jnp.arange(x_BTD.shape[1]), sharding.by_rows(x_BTD)
-        bias, rope = self.bias(mask_B1TS, order, order), self.rope(positions_BT)
+    def __call__(self, x_BTD, seen: Segments | jax.Array, positions_BT, source_BSD=None, source_seen: Segments | None = None, key=None):
+        """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D].
+
+        `seen` may also be a bias [B, 1, T, T], where segments aren't single stretches; the fused kernel reads none.
+        """
+        x_BTD = sharding.by_rows(x_BTD)
+        bias, source_bias, rope = self._read(seen, x_BTD.shape[1]), source_seen, self.rope(positions_BT)
+        if source_seen is not None and not self.fused:
+            source_bias = source_seen.bias()
 
         def body(x, layer_and_key):
             layer, layer_key = layer_and_key

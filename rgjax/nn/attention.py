@@ -10,13 +10,13 @@ from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.nn import cache as cache_lib
-from rgjax.nn import param, positions
+from rgjax.nn import fused, param, positions
 from rgjax.nn.cache import HeadCache
 from rgjax.nn.linear import linear
 from rgjax.nn.norms import Norm
+from rgjax.nn.segments import Segments
 
 QUERY_BLOCK = 104  # queries scored together by `attend_rows`
-MASKED = -1e9  # added to forbidden scores; finite, so that a row of padding stays finite
 
 
 class LayerCache(NamedTuple):
@@ -31,18 +31,16 @@ class LayerCache(NamedTuple):
         return LayerCache(put(self.k, new.k), put(self.v, new.v))
 
 
-def segment_bias(query_segments_BT: jax.Array, key_segments_BS: jax.Array, causal: bool, first: jax.Array | int = 0) -> jax.Array:
-    """Float32 bias [B, 1, T, S]: 0 where both positions are of one segment (and the key not later, if causal; queries stand from `first` on)."""
-    allowed = (query_segments_BT[:, :, None] == key_segments_BS[:, None, :]) & (key_segments_BS[:, None, :] > 0)
-    if causal:
-        order_T, order_S = first + jnp.arange(query_segments_BT.shape[1]), jnp.arange(key_segments_BS.shape[1])
-        allowed &= order_T[None, :, None] >= order_S[None, None, :]
-    return jnp.where(allowed, 0.0, MASKED).astype(jnp.float32)[:, None]
+def chosen(config: ModelConfig) -> str:
+    """How whole sequences are attended here: 'plain', 'rows' or 'cudnn', as --attention says or, with 'auto', whichever is fastest.
 
-
-def rows_pay(choice: str) -> bool:
-    """Whether training attends row by row: as chosen, or ('auto') on a single CPU device; rows spread over devices stay together."""
-    return choice == "rows" or (choice == "auto" and jax.default_backend() == "cpu" and jax.device_count() == 1)
+    On a single CPU device that is rows; rows spread over devices stay together.
+    """
+    if config.attention != "auto":
+        return config.attention
+    if not fused.missing(config):
+        return "cudnn"
+    return "rows" if jax.default_backend() == "cpu" and jax.device_count() == 1 else "plain"
 
 
 def attend(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, bias_BHTS: jax.Array, scale: float) -> jax.Array:
@@ -85,7 +83,7 @@ class Attention(nnx.Module):
     """Self- or cross-attention: x [B, T, D] reads `source` [B, S, D] (x itself by default)."""
 
     def __init__(self, config: ModelConfig, key: jax.Array, cross: bool = False, causal: bool = True):
-        self.causal, self.by_rows = causal and not cross, rows_pay(config.attention)
+        self.config, self.causal, self.by_rows = config, causal and not cross, chosen(config) == "rows"
         d, h = config.width, config.heads
         kv, a = config.kv_heads or h, config.head_dim or d // h
         # T5 leaves scores unscaled and draws queries smaller instead; the two differ only in the initial weights.
@@ -119,10 +117,8 @@ class Attention(nnx.Module):
         k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
         return jax.nn.softmax(jnp.einsum("btha,bsha->bhts", q * self.scale, k, preferred_element_type=jnp.float32) + bias_BHTS, axis=-1)
 
-    def __call__(
-        self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | HeadCache | None = None, write_at=None, prefix: HeadCache | None = None
-    ):
-        """Returns (output [B, T, D], keys and values read).
+    def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | HeadCache | None = None, write_at=None, prefix: HeadCache | None = None):
+        """Returns (output [B, T, D], keys and values read). With Segments for a bias the fused kernel attends.
 
         Without `write_at`, `cache` is what is read (cross-attention) or, if None, x's own keys and values. With
         `write_at` (int32 scalar) x's keys and values are first written into `cache` at that position. `prefix` is read before
@@ -140,7 +136,10 @@ class Attention(nnx.Module):
             elif cache is not None:
                 new = cache.written(new, write_at)
             cache = new
-        if isinstance(cache, HeadCache):
+        if isinstance(bias_BHTS, Segments):
+            fused.check(self.config)
+            out = fused.attend_cudnn(q, cache.k, cache.v, bias_BHTS, self.scale)
+        elif isinstance(cache, HeadCache):
             out = cache_lib.attend_heads(q, [cache] if prefix is None else [prefix, cache], bias_BHTS, self.scale)
         elif self.by_rows and q.shape[1] > 1:
             out = attend_rows(q, cache.k, cache.v, bias_BHTS, self.scale, self.causal)

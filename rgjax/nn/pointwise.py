@@ -8,10 +8,11 @@ from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.nn import param, positions
-from rgjax.nn.attention import MASKED, LayerCache
+from rgjax.nn.attention import LayerCache
 from rgjax.nn.dropout import dropout
 from rgjax.nn.linear import linear
 from rgjax.nn.norms import Norm
+from rgjax.nn.segments import MASKED
 
 
 class PointwiseAttention(nnx.Module):

@@ -13,7 +13,7 @@ import numpy as np
 from rgjax.data.bundle_sets import BundleSets
 from rgjax.models.build import ModelFactory
 from rgjax.models.bundle import PARTS, BundleModel
-from rgjax.nn.attention import MASKED
+from rgjax.nn.segments import MASKED
 from rgjax.parallel import sharding
 
 

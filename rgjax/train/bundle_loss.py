@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rgjax.config import BundleConfig
 from rgjax.models.bundle import BundleModel, Views
-from rgjax.nn.attention import MASKED
+from rgjax.nn.segments import MASKED
 
 _APART = 0.2  # temperature between the two views of a user (as CrossCBR's 0.25; cosines lie in [-1, 1])
 

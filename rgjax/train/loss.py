@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from rgjax.parallel import sharding
 
 CHUNK = 32  # positions of each row scored at once
+ACCELERATOR_CHUNK = 4096  # positions of all rows of a device that an accelerator scores at once, at least
 
 
 def cross_entropy_sums(hidden_BTD, head_VD, targets_BT, weights_BT, shrink: float = 1.0, smoothing: float = 0.0):
@@ -42,7 +43,7 @@ def over_chunks(score, head_VD, weights_BT, *arrays):
 def _over_chunks(score, head, *arrays_and_weights):
     *arrays, weights_BT = arrays_and_weights
     b, t = weights_BT.shape
-    chunk = min(CHUNK, t)
+    chunk = min(CHUNK if jax.default_backend() == "cpu" else max(CHUNK, ACCELERATOR_CHUNK // b), t)
     order = jnp.argsort(weights_BT == 0, axis=1, stable=True)
     take = lambda x: jnp.take_along_axis(x, order.reshape(b, t, *(1,) * (x.ndim - 2)), axis=1)
     pad = -t % chunk

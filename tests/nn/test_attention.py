@@ -7,7 +7,8 @@ import pytest
 import tiny
 
 from rgjax.nn import attention
-from rgjax.nn.attention import MASKED, Attention, LayerCache, attend, attend_rows, segment_bias
+from rgjax.nn.attention import Attention, LayerCache, attend, attend_rows
+from rgjax.nn.segments import MASKED, segment_bias
 
 
 def loops(q, k, v, bias, scale):

@@ -8,6 +8,7 @@ from flax import nnx
 
 from rgjax.nn.attention import Attention, LayerCache
 from rgjax.nn.cache import HeadCache, by_head
+from rgjax.nn.segments import Segments
 
 
 class Prefixed(nnx.Module):
@@ -23,6 +24,8 @@ class Prefixed(nnx.Module):
     def __call__(self, x_BTD, bias_BHTS, rope=None, cache: LayerCache | None = None, write_at=None, prefix: HeadCache | None = None):
         """Returns (output [B, T, D], keys and values without the prefix)."""
         n = self.k.shape[0]
+        if isinstance(bias_BHTS, Segments):
+            bias_BHTS = bias_BHTS.bias()
         bias = jnp.pad(bias_BHTS, ((0, 0), (0, 0), (0, 0), (n, 0)))  # a bias of 0: every query reads the whole prefix
         if prefix is not None:
             return self.inner(x_BTD, bias, rope, cache, write_at, self._before(prefix))

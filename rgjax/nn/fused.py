@@ -1,0 +1,59 @@
+"""Attention by cuDNN's fused kernel, told where packed segments begin and end: neither scores nor a mask are ever held."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax._src.cudnn import fused_attention_stablehlo as cudnn  # jax.nn.dot_product_attention takes no offsets, hence no packed rows
+
+from rgjax.config import MOST_PACKED, ModelConfig
+from rgjax.errors import UserError
+from rgjax.nn import segments
+from rgjax.nn.segments import Segments
+
+
+def missing(config: ModelConfig) -> str:
+    """Why cuDNN's kernel can't attend for this model here, in a clause; '' where it can."""
+    width = config.head_dim or config.width // config.heads
+    if jax.default_backend() != "gpu":
+        return "there is no GPU"
+    if config.dtype != "bfloat16":
+        return f"it computes in bfloat16 and --dtype={config.dtype}"
+    if width % 8 or width > 256:
+        return f"heads are {width} wide, and it takes multiples of 8 up to 256"
+    if float(jax.local_devices()[0].compute_capability) < 9.0:
+        return f"packed rows need a Hopper GPU or a later one, and this is a {jax.local_devices()[0].device_kind}"
+    return ""
+
+
+def check(config: ModelConfig) -> None:
+    """Raises UserError where the kernel that --attention names can't be had."""
+    if config.attention == "cudnn" and (why := missing(config)):
+        raise UserError(f"--attention=cudnn can't be had: {why}; set --attention=auto, which then computes the same without it.")
+
+
+def attend_cudnn(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, seen: Segments, scale: float) -> jax.Array:
+    """softmax(q k^T * scale) v within segments, [B, T, H, A] in bfloat16; zeros at padding.
+
+    Rows hold as many segments as `seen` has lengths for, or MOST_PACKED where it has none; those of a later one come out as NaN.
+    """
+    (q_lengths, q_starts), (k_lengths, k_starts) = _bounds(seen.queries_BT, seen.query_lengths_BM), _bounds(seen.keys_BS, seen.key_lengths_BM)
+    there = (q_lengths > 0) & (k_lengths > 0)
+    told = lambda x: jnp.where(there, x, -1)  # the kernel's mark of a segment that isn't there
+    offsets = lambda x: jnp.pad(told(x), ((0, 0), (0, 1)), constant_values=-1)
+    # The kernel leaves what it does not compute as it finds it, forwards and backwards.
+    q_real, k_real = (ids[..., None, None] > 0 for ids in (seen.queries_BT, seen.keys_BS))
+    out = cudnn.dot_product_attention(
+        jnp.where(q_real, q_BTHA, 0), jnp.where(k_real, k_BSKA, 0), jnp.where(k_real, v_BSKA, 0),
+        q_seqlen=told(q_lengths), kv_seqlen=told(k_lengths), q_offsets=offsets(q_starts), kv_offsets=offsets(k_starts), scale=scale,
+        mask_type=cudnn.MaskType.PADDING_CAUSAL if seen.causal else cudnn.MaskType.PADDING, qkv_layout="BTNH",
+    )  # fmt: skip
+    return jnp.where(seen.queries_BT[..., None, None] > q_lengths.shape[1], jnp.nan, jnp.where(q_real, out, 0))
+
+
+def _bounds(ids_BT: jax.Array, lengths_BM: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """(lengths, starts) of each row's segments, int32 [B, M], M at least 2: with 1 the kernel takes rows to be unpacked."""
+    if lengths_BM is None:
+        lengths_BM = segments.lengths(ids_BT, min(MOST_PACKED, ids_BT.shape[1]))
+    lengths_BM = jnp.pad(lengths_BM, ((0, 0), (0, max(0, 2 - lengths_BM.shape[1]))))
+    return lengths_BM, segments.starts(ids_BT, lengths_BM.shape[1])
