@@ -17,11 +17,12 @@ class PrepareConfig:
     layout: str = option(
         "examples",
         "How the source is laid out: 'examples' is JSON lines of whole examples, 'tables' is items, users, interactions and "
-        "reasons as CSV, JSON lines or Parquet, 'demo' is the synthetic shop; llmxrec to bundle_intents are public layouts. The last five give a "
+        "reasons as CSV, JSON lines or Parquet, 'preferences' which of two reasons people liked better, 'demo' is the synthetic shop; llmxrec to "
+        "llmxrec_preferences are public layouts. The last five give a "
         "shop's interactions for recommenders instead: 'shop' from own tables, 'demo_shop' synthetic, the others public.",
         choices=(
-            "examples", "tables", "demo", "llmxrec", "advertisegen", "taodescribe", "xrec", "bundle_intents",
-            "shop", "demo_shop", "ml1m", "online_retail", "bundle_intent",
+            "examples", "tables", "preferences", "demo", "llmxrec", "advertisegen", "taodescribe", "xrec", "bundle_intents",
+            "llmxrec_preferences", "shop", "demo_shop", "ml1m", "online_retail", "bundle_intent",
         ),
     )  # fmt: skip
     split_by: str = option(

@@ -43,6 +43,13 @@ class OptimizerConfig:
         0.5, "Weight of the divergence from the teacher of --distill; the cross entropy has the rest of 1.", low=0.0, high=1.0
     )
     distill_temperature: float = option(1.0, "Temperature at which teacher and model are compared; one that --distill holds.", low=0.01)
+    preference: str = option(
+        "none",
+        "Tune a trained model (--init_from) on a dataset of reasons and rejected ones by direct preference optimization ('dpo'), or its form "
+        "with log probabilities per token ('dpo_length').",
+        choices=("none", "dpo", "dpo_length"),
+    )
+    preference_beta: float = option(0.1, "How much a preference counts against staying near the model that --preference begins with.", low=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)

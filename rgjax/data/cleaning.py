@@ -62,13 +62,14 @@ def has_trouble(text: str) -> bool:
 
 
 def clean_example(example: dict) -> dict:
-    """A checked example (records.check) with all its texts clean, its five fields in order and nothing empty inside them."""
-    item, control = example["item"], example.get("control")
+    """A checked example (records.check) with all its texts clean, its fields in order and nothing empty inside them."""
+    item, control, rejected = example["item"], example.get("control"), clean_text(example.get("rejected") or "")
     return {
         "user": _fields(example.get("user") or {}),
         "history": [_fields(event) for event in example.get("history") or ()],
         "item": _fields(item),
         "reason": clean_text(example.get("reason") or ""),
+        **({"rejected": rejected} if rejected else {}),
         "control": {name: str(value) for name, value in control.items() if value is not None} if control else {},
     }
 

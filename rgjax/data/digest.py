@@ -60,6 +60,8 @@ class Job:
                 raise row.problem
             records.check(row.example, self.controls)
             example = cleaning.clean_example(row.example)
+            if example.get("rejected") == example["reason"]:
+                raise records.RecordError("'reason' and 'rejected' are the same text, and a preference is between two", "pair of one text")
             split = self.splitter(example, row.split)
         except records.RecordError as error:
             return Digest(row.where, row.size, error)

@@ -4,11 +4,13 @@
      "history": [{"item", "title", "attributes", "event", "rating", "time"}, ...],
      "item": {"id", "title", "attributes", "description", "vectors"},
      "control": {name: value},
-     "reason": text}
+     "reason": text,
+     "rejected": text}
 
-Only `item` is required, and `reason` for training. Ids are strings or whole numbers; `attributes` map names to a string, number,
-truth value or a list of these; `rating` and `time` are numbers; `vectors` map names to lists of numbers. A top-level `id` is
-allowed and not kept. On disk every example has all five fields, ids and control values are strings, and history is oldest first.
+Only `item` is required, and `reason` for training; `rejected` is another reason for the same, liked less than `reason`. Ids are strings or
+whole numbers; `attributes` map names to a string, number, truth value or a list of these; `rating` and `time` are numbers; `vectors` map
+names to lists of numbers. A top-level `id` is allowed and not kept. On disk every example has all fields but `rejected`, which some have;
+ids and control values are strings, and history is oldest first.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 
 from rgjax.errors import UserError
 
-_FIELDS = frozenset(("user", "history", "item", "control", "reason", "id", "adapter"))
+_FIELDS = frozenset(("user", "history", "item", "control", "reason", "rejected", "id", "adapter"))
 _USER = frozenset(("id", "profile", "attributes"))
 _EVENT = frozenset(("item", "title", "attributes", "event", "rating", "time"))
 _ITEM = frozenset(("id", "title", "attributes", "description", "vectors"))
@@ -72,6 +74,7 @@ def check(example: Any, controls: Controls | None = None, require_reason: bool =
     reason = example.get("reason")
     if type(reason) not in _TEXT:
         raise RecordError(f"'reason' must be text, not {_kind(reason)}")
+    _expect(example, "rejected", _TEXT, "", "text")
     if require_reason and (reason is None or not reason.strip()):
         raise RecordError("'reason' is missing" if reason is None else "'reason' is empty", "empty reason")
 

@@ -9,6 +9,7 @@ import pathlib
 from rgjax.config import DecodeConfig, EvaluateConfig
 from rgjax.errors import UserError
 from rgjax.metrics import suite
+from rgjax.tasks import preference
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import read_reasons
 from rgjax.train.workdir import replace_text
@@ -42,6 +43,10 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"]}
     result |= {"method": "file" if config.outputs else decode.method, "outputs": config.outputs}
     text = suite.table(result)
+    if examples and examples[0].get("rejected"):
+        result["preferences"] = found = preference.accuracies(run, dataset, config.split)
+        told = ", ".join(f"{name} {share:.1%}" for name, share in found.items() if name != "pairs")
+        text += f"\n{found['pairs']} pairs, judged as people did by: {told}"
     if plain:
         text += f"\nperplexity of the references {references['perplexity']:.4f} in int8, {plain['perplexity']:.4f} in float32"
     if config.against:

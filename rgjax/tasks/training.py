@@ -25,7 +25,7 @@ from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
-from rgjax.tasks import reason
+from rgjax.tasks import preference, reason
 from rgjax.tasks.run import open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
@@ -45,13 +45,14 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
     if not inputs.streams:
-        sections["input"] = inputs = dataclasses.replace(inputs, streams=number_of_streams(inputs.batch_size, share[1]))
+        sections["input"] = inputs = dataclasses.replace(inputs, streams=number_of_streams(preference.rows_to_deal(sections), share[1]))
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
     source = _source(sections, stored)
     if source and not stored:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
     ewc_task.check(train, dataset)
+    preference.check(sections)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
@@ -68,19 +69,27 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     teacher, replay = task.teacher(dataset, sections["optimizer"].distill_temperature), task.replayed(dataset)
     loss = loss_of(task, sections["optimizer"], teacher)
     facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay], "distill_fingerprint": teacher.fingerprint if teacher else ""}
-    data = task.training_data(dataset, train.seed, replay, teacher, share)
+    pairs = None if sections["optimizer"].preference == "none" else preference.PairData.open(task, dataset)
+    data = pairs.training(train.seed, share) if pairs else task.training_data(dataset, train.seed, replay, teacher, share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     _write(facts if source or not stored else {**stored, **facts}, dataset)
     if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
-    validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches, share=share)  # never test: what chooses a checkpoint can't judge it
+    if pairs:
+        pairs.measure(train.workdir, how.initial, mesh)
+
+    def validation():  # never test: what chooses a checkpoint can't judge it
+        return pairs.validation(train.eval_batches, share) if pairs else task.evaluation_data(dataset, "val", train.eval_batches, share=share)
+
     sample = _sampler(task, dataset, sections)
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
 
 
 def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
     """The step's loss function, as the optimizer's section says."""
+    if config.preference != "none":
+        return preference.loss(config)
     distill = Distillation(config.distill_weight, config.distill_temperature) if teacher else None
     return task.loss(config.label_smoothing, config.rdrop, distill)
 

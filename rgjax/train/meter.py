@@ -90,7 +90,7 @@ class Meter:
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
         found = {
             "loss": values["loss"],
-            **{name: values[name] for name in ("penalty", "skipped") if name in values},
+            **{name: values[name] for name in ("penalty", "margin", "skipped") if name in values},
             "perplexity": math.exp(min(values["nll"], 50)),
             "accuracy": values["correct"],
             "grad_norm": values["grad_norm"],

@@ -1,0 +1,138 @@
+"""--preference as a run: the reference is what it began with, tuning turns pairs round, resuming is exact, and mistakes are told."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rgjax.config import DecodeConfig, EvaluateConfig, PrepareConfig
+from rgjax.data.dataset import Dataset
+from rgjax.data.pairs import Pairs
+from rgjax.data.prepare import prepare
+from rgjax.errors import UserError
+from rgjax.tasks import measure, preference, training
+from rgjax.tasks.run import Run
+from rgjax.train import workdir
+
+USUAL = {
+    "input": {"length": 192, "target_length": 64, "batch_size": 4, "packing": False, "buckets": "1"},
+    "model": {"layers": 1, "width": 32, "heads": 2, "dropout": 0.0, "scan": False},
+    "optimizer": {"warmup_steps": 1, "schedule": "constant", "learning_rate": 1e-3},
+    "train": {"log_every": 1, "eval_every": 4, "save_every": 4, "compilation_cache": "", "samples": 0, "keep": 5},
+}
+DPO = {"preference": "dpo", "preference_beta": 0.5}
+
+
+def assembled(**changes):
+    """A run of USUAL with `changes` by section, continued where its workdir holds one."""
+    sections = {name: cls() for name, cls in workdir.SECTIONS.items()}
+    sections = {name: dataclasses.replace(s, **(USUAL.get(name, {}) | changes.get(name, {}))) for name, s in sections.items()}
+    folder = sections["train"].workdir
+    return training.assemble(sections, workdir.read(folder) if workdir.exists(folder) else None, set())
+
+
+@pytest.fixture(scope="module")
+def base(dataset_folder, tmp_path_factory):
+    """A run of a few steps on the synthetic shop."""
+    folder = tmp_path_factory.mktemp("base") / "run"
+    assembled(input={"dataset": str(dataset_folder)}, train={"workdir": str(folder), "steps": 8}).run()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs_folder(dataset, dataset_folder, tmp_path_factory):
+    """Of each example its reason, preferred to the next example's."""
+    folder = tmp_path_factory.mktemp("pairs")
+    examples = [e for split in ("train", "val") for e in dataset.examples(split)][:20]
+    others = [e["reason"] for e in examples[1:] + examples[:1]]
+    lines = [json.dumps(e | {"rejected": o, "control": {}}) + "\n" for e, o in zip(examples, others, strict=True) if o != e["reason"]]
+    (folder / "judged.jsonl").write_text("".join(lines))
+    learnt = str(dataset_folder / "tokenizer")
+    prepare(PrepareConfig(source=str(folder / "judged.jsonl"), output=str(folder / "out"), tokenizer=learnt, split_by="item", val_share=0.2))
+    return folder / "out"
+
+
+def tuned(base, pairs_folder, folder, steps, optimizer=DPO, **changes):
+    changes["train"] = {"workdir": str(folder), "init_from": str(base), "steps": steps} | changes.get("train", {})
+    changes["input"] = {"dataset": str(pairs_folder)} | changes.get("input", {})
+    return assembled(optimizer=optimizer, **changes)
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_tuning_turns_pairs_round_and_goes_on_exactly(base, pairs_folder, tmp_path):
+    tuned(base, pairs_folder, tmp_path / "whole", 24).run()
+    tuned(base, pairs_folder, tmp_path / "parts", 8).run()
+    tuned(base, pairs_folder, tmp_path / "parts", 24).run()
+    whole, parts = logged(tmp_path / "whole"), logged(tmp_path / "parts")
+    assert [row["loss"] for row in whole] == [row["loss"] for row in parts]
+    assert whole[0]["loss"] == pytest.approx(np.log(2), rel=1e-5) and whole[0]["margin"] == pytest.approx(0, abs=1e-5)
+    dataset = Dataset.open(pairs_folder)
+    before = preference.accuracies(Run.open(base, "latest"), dataset, "train")
+    config = EvaluateConfig(workdir=str(tmp_path / "whole"), checkpoint="latest", split="train", limit=2, resamples=10)
+    result, text = measure.evaluate(config, DecodeConfig(max_new_tokens=8), lambda *_: None)
+    found = result["preferences"]
+    assert found["likelier than before"] > 0.8 and found["likelier"] > before["likelier"]
+    assert found["longer"] + found["shorter"] == pytest.approx(1.0) and "likelier than before" not in before
+    assert f"{found['pairs']} pairs, judged as people did by: likelier than before {found['likelier than before']:.1%}" in text
+
+
+def test_the_reference_is_what_the_run_began_with(base, pairs_folder, tmp_path):
+    tuned(base, pairs_folder, tmp_path / "run", 1)
+    table, run, dataset = load_file(tmp_path / "run/preference.safetensors"), Run.open(base, "latest"), Dataset.open(pairs_folder)
+    pairs = Pairs(dataset, "val", run.task.template, run.task.input, "causal")
+    assert table["val"].shape == (dataset.count("val"), 2) and table["train"].shape == (dataset.count("train"), 2)
+    model = run.task.factory.model(run.params)
+    for i in (0, 1):
+        for side, text in enumerate(pairs[i]):
+            batch = {name: jnp.asarray(text[name])[None] for name in ("tokens", "targets", "weights")}
+            batch |= {"segment_ids": jnp.ones_like(batch["tokens"]), "positions": jnp.arange(batch["tokens"].shape[1])[None]}
+            head, shrink = model.head()
+            log_p = jax.nn.log_softmax(model(batch)[0] * shrink @ head.T)
+            expected = sum(float(log_p[t, text["targets"][t]]) for t in np.flatnonzero(text["weights"]))
+            assert table["val"][i, side] == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_adapter_shares_the_model_with_its_reference(base, pairs_folder, tmp_path):
+    how = DPO | {"preference": "dpo_length", "preference_beta": 5.0, "learning_rate": 1e-2}
+    tuned(base, pairs_folder, tmp_path / "lora", 16, how, adapter={"adapter": "lora", "rank": 4}).run()
+    rows = logged(tmp_path / "lora")
+    assert rows[0]["margin"] == pytest.approx(0, abs=1e-5) and np.mean([row["margin"] for row in rows[8:]]) > 0.05
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"train": {"init_from": ""}}, "--preference=dpo tunes a trained model and none is given"),
+        ({"input": {"loss_on": "all"}}, "--loss_on=all has no place in --preference=dpo"),
+        ({"optimizer": DPO | {"rdrop": 0.5}}, "--rdrop=0.5 has no place in --preference=dpo"),
+        ({"optimizer": {"preference_beta": 0.3}}, "--preference_beta=0.3 is given and --preference is not"),
+        ({"optimizer": DPO | {"accumulate": 4}}, "--batch_size=4 in --accumulate=4 parts splits pairs"),
+        ({"input": {"streams": 4}}, "--streams=4 leaves each 1 rows"),
+        ({"input": {"batch_size": 400}}, "--batch_size=400 is odd, or more rows than"),
+        ({"adapter": {"adapter": "prompt"}}, "--adapter=prompt stands in the prompt"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(base, pairs_folder, tmp_path, changes, told):
+    with pytest.raises(UserError) as caught:
+        tuned(base, pairs_folder, tmp_path / "run", 2, **changes)
+    assert told in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_a_dataset_without_pairs_is_refused(base, dataset_folder, tmp_path):
+    with pytest.raises(UserError, match="train example 0 has no 'rejected' reason"):
+        tuned(base, dataset_folder, tmp_path / "run", 2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lost_table_is_told(base, pairs_folder, tmp_path):
+    tuned(base, pairs_folder, tmp_path / "run", 2).run()
+    (tmp_path / "run/preference.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match="preference.safetensors is missing or damaged"):
+        tuned(base, pairs_folder, tmp_path / "run", 4)
