@@ -132,7 +132,7 @@ def test_a_dataset_without_pairs_is_refused(base, dataset_folder, tmp_path):
 
 
 def test_a_lost_table_is_told(base, pairs_folder, tmp_path):
-    tuned(base, pairs_folder, tmp_path / "run", 2).run()
+    tuned(base, pairs_folder, tmp_path / "run", 2)
     (tmp_path / "run/preference.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match="preference.safetensors is missing or damaged"):
         tuned(base, pairs_folder, tmp_path / "run", 4)
