@@ -59,6 +59,7 @@ class Workload:
         if train.init_from:
             model = open_source(train.init_from).configure(sections["model"], app.given(ModelConfig), tokenizer)
             sections = sections | {"model": model}
+        _no_pairs(optimizer)
         task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
         replay, teacher = task.replayed(dataset), task.teacher(dataset, optimizer.distill_temperature)
         batches = lambda: task.training_data(dataset, train.seed, replay, teacher)
@@ -82,6 +83,7 @@ class Workload:
         from rgjax.tasks import reason
 
         model, optimizer, adapter = sections["model"], sections["optimizer"], sections["adapter"]
+        _no_pairs(optimizer)
         needs = {"distill": sections["input"].distill, "init_from": sections["train"].init_from, "adapter=vectors": adapter.adapter == "vectors"}
         if missing := next((name for name, value in needs.items() if value), None):
             raise UserError(f"--{missing} can't be looked at without data; give --dataset too.")
@@ -166,6 +168,7 @@ class Workload:
         found = {name: ((shape.length,), np.int32) for name in ("tokens", "targets", "weights", "segment_ids", "positions")}
         if shape.encoder_length:
             found |= {f"encoder_{name}": ((shape.encoder_length,), np.int32) for name in ("tokens", "segment_ids", "positions")}
+        found |= {f"{side}segment_lengths": ((shape.examples,), np.int32) for side in ("", "encoder_") if f"{side}segment_ids" in found}
         if self.batches is not None:
             for name, array in self.first.items():  # what a teacher or vectors add
                 tail = array.shape[1:] if name == "vectors" else (shape.length, *array.shape[2:])
@@ -180,12 +183,12 @@ class Workload:
         """Share of the pieces of the loss that the first batch computes: those in which a row has a target; 1 without a dataset."""
         import numpy as np
 
-        from rgjax.train.loss import CHUNK
+        from rgjax.train.loss import positions
 
         if self.batches is None:
             return 1.0
         weights, parts = self.first["weights"], self.sections["optimizer"].accumulate
-        chunk = min(CHUNK, weights.shape[1])
+        chunk = positions(weights.shape[0] // parts, weights.shape[1])
         most = np.count_nonzero(weights, axis=1).reshape(parts, -1).max(axis=1)
         return float(np.mean(np.ceil(most / chunk))) / -(-weights.shape[1] // chunk)
 
@@ -215,3 +218,8 @@ def memory_of(compiled) -> dict[str, int]:
     stats = compiled.memory_analysis()
     own, temporary = stats.argument_size_in_bytes, stats.temp_size_in_bytes
     return {"arguments": own, "temporaries": temporary, "peak": own + temporary + stats.output_size_in_bytes - stats.alias_size_in_bytes}
+
+
+def _no_pairs(config) -> None:
+    if config.preference != "none":
+        raise UserError(f"--preference={config.preference} is not looked at here; leave it out, a step on as many rows costs about as much.")

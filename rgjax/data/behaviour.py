@@ -104,7 +104,7 @@ def train_batches(found: Events, config: BehaviourConfig, inputs: InputConfig, *
         lengths = dict.fromkeys(render(index[0], np.random.default_rng(0)), length)
         packed = grain.experimental.FirstFitPackIterDataset(
             share.to_iter_dataset(READ), length_struct=lengths, num_packing_bins=PACKING_BINS, seed=seed, shuffle_bins=True,
-            max_sequences_per_bin=MOST_PACKED,
+            max_sequences_per_bin=inputs.row_examples or MOST_PACKED,
         )  # fmt: skip
         return packed.map(_from_packed).batch(inputs.batch_size // total, drop_remainder=True)
 

@@ -66,7 +66,7 @@ class Job:
         except records.RecordError as error:
             return Digest(row.where, row.size, error)
         reason, item, user = example["reason"], example["item"], example["user"].get("id")
-        if unwanted := self._unwanted(reason):
+        if unwanted := self._unwanted(reason) or ("rejected" in example and self._unwanted(example["rejected"])):
             return Digest(row.where, row.size, None, unwanted, shown=reason[:80])
         control = example.pop("control")
         control = records.encode(control | {length_bands.NAME: self.bands.of(reason)} if self.bands else control)

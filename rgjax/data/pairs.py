@@ -31,16 +31,26 @@ class Pairs:
         self.template, self.architecture = template, architecture
         self.config = dataclasses.replace(config, loss_on="reason", packing=False, row_length=0)
         self.shape = Shape.of(self.config, architecture, alone=True)
+        self.numbers = range(len(self.source))  # of its examples, which are taken
         self.reference_N2 = np.zeros((len(self.source), 2), np.float32)
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.numbers)
+
+    def only(self) -> Pairs:
+        """Itself, without the examples that have no rejected reason."""
+        self.numbers = [i for i in self.numbers if self.source[i].get("rejected")]
+        self.reference_N2 = self.reference_N2[self.numbers]
+        return self
+
+    def check(self) -> None:
+        """Raises UserError for an example without a rejected reason."""
+        for i in self.numbers:
+            if not self.source[i].get("rejected"):
+                raise UserError(f"{self.where} {i} has no 'rejected' reason; prepare a dataset of pairs, as --layout=preferences does.")
 
     def __getitem__(self, index: int) -> Both:
-        """Raises UserError for an example without a rejected reason."""
-        example = self.source[int(index)]
-        if not example.get("rejected"):
-            raise UserError(f"{self.where} {index} has no 'rejected' reason; prepare a dataset of pairs, as --layout=preferences does.")
+        example = self.source[self.numbers[int(index)]]
         texts = (example, example | {"reason": example["rejected"]})
         return [as_fed(text, self.template, self.config, self.architecture) for text in texts]
 
@@ -61,9 +71,9 @@ def train_batches(pairs: Pairs, config: InputConfig, *, seed: int, process: int 
     shapes = [pairs.shape.scaled(share) for share in buckets.shares(config.buckets)]
     limits = np.array([[s.length, s.encoder_length] for s in shapes])
     bucket = np.array([max(buckets.bucket_of(text, limits) for text in pairs[i]) for i in range(len(pairs))])
-    if config.batch_size % 2 or len(bucket) < config.batch_size // 2:
+    if len(bucket) < config.batch_size // 2:
         most = 2 * len(bucket)
-        raise UserError(f"--batch_size={config.batch_size} is odd, or more rows than {len(bucket)} pairs have; take an even number up to {most}.")
+        raise UserError(f"--batch_size={config.batch_size} has more rows than the {len(bucket)} training pairs; lower it to {most} or less.")
     plan = buckets.Plan(bucket, len(shapes), config.batch_size // 2, seed, len(bucket), 0.0)
 
     def stream(number: int, total: int) -> grain.IterDataset:

@@ -45,6 +45,8 @@ class Shape:
         """The row of several examples, or that of one `alone`; raises UserError on lengths that contradict each other."""
         if config.row_length and not config.packing:
             raise UserError(f"--row_length={config.row_length} is for packed rows; leave it out, or set --packing.")
+        if config.row_examples and not config.packing:
+            raise UserError(f"--row_examples={config.row_examples} is for packed rows; leave it out, or set --packing.")
         if 0 < config.row_length < config.length:
             raise UserError(f"--row_length={config.row_length} is below --length={config.length}; raise it, or give 0.")
         length = config.length if alone else config.row_length or config.length

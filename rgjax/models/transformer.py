@@ -59,7 +59,7 @@ class Stack(nnx.Module):
 
     def __init__(self, config: ModelConfig, key: jax.Array, layers: int, cross: bool = False, causal: bool = True):
         self.config, self.depth, self.causal = config, layers, causal
-        self.fused = chosen(config) == "cudnn" and config.block == "transformer"
+        self.fused = chosen(config) == "cudnn"
         keys = jax.random.split(key, layers + 1)
         make = (lambda k: PointwiseBlock(config, k)) if config.block == "pointwise" else (lambda k: Block(config, k, cross, causal))
         self.blocks = jax.vmap(make)(keys[:layers])

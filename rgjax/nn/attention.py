@@ -38,9 +38,14 @@ def chosen(config: ModelConfig) -> str:
     """
     if config.attention != "auto":
         return config.attention
-    if not fused.missing(config):
+    if jax.device_count() == 1 and not fused.missing(config):  # over several devices it was never run: --attention=cudnn insists
         return "cudnn"
     return "rows" if jax.default_backend() == "cpu" and jax.device_count() == 1 else "plain"
+
+
+def anywhere(choice: str) -> str:
+    """--attention of a run, for a device that may not be the one it was trained on."""
+    return "auto" if choice == "cudnn" else choice
 
 
 def attend(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, bias_BHTS: jax.Array, scale: float) -> jax.Array:
@@ -83,7 +88,7 @@ class Attention(nnx.Module):
     """Self- or cross-attention: x [B, T, D] reads `source` [B, S, D] (x itself by default)."""
 
     def __init__(self, config: ModelConfig, key: jax.Array, cross: bool = False, causal: bool = True):
-        self.config, self.causal, self.by_rows = config, causal and not cross, chosen(config) == "rows"
+        self.causal, self.by_rows = causal and not cross, chosen(config) == "rows"
         d, h = config.width, config.heads
         kv, a = config.kv_heads or h, config.head_dim or d // h
         # T5 leaves scores unscaled and draws queries smaller instead; the two differ only in the initial weights.
@@ -137,7 +142,6 @@ class Attention(nnx.Module):
                 new = cache.written(new, write_at)
             cache = new
         if isinstance(bias_BHTS, Segments):
-            fused.check(self.config)
             out = fused.attend_cudnn(q, cache.k, cache.v, bias_BHTS, self.scale)
         elif isinstance(cache, HeadCache):
             out = cache_lib.attend_heads(q, [cache] if prefix is None else [prefix, cache], bias_BHTS, self.scale)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax._src.cudnn import fused_attention_stablehlo as cudnn  # jax.nn.dot_product_attention takes no offsets, hence no packed rows
 
 from rgjax.config import MOST_PACKED, ModelConfig
 from rgjax.errors import UserError
@@ -15,20 +14,32 @@ from rgjax.nn.segments import Segments
 def missing(config: ModelConfig) -> str:
     """Why cuDNN's kernel can't attend for this model here, in a clause; '' where it can."""
     width = config.head_dim or config.width // config.heads
+    if config.block != "transformer" or config.positions == "relative":
+        odd = "block" if config.block != "transformer" else "positions"
+        return f"--{odd}={getattr(config, odd)} needs the scores themselves"
     if jax.default_backend() != "gpu":
         return "there is no GPU"
     if config.dtype != "bfloat16":
         return f"it computes in bfloat16 and --dtype={config.dtype}"
     if width % 8 or width > 256:
         return f"heads are {width} wide, and it takes multiples of 8 up to 256"
-    if float(jax.local_devices()[0].compute_capability) < 9.0:
-        return f"packed rows need a Hopper GPU or a later one, and this is a {jax.local_devices()[0].device_kind}"
+    device = jax.local_devices()[0]
+    if not _at_least(getattr(device, "compute_capability", ""), 9.0):
+        return f"packed rows need a Hopper GPU or a later one, and this is a {device.device_kind}"
     return ""
 
 
-def check(config: ModelConfig) -> None:
+def _at_least(capability: object, least: float) -> bool:
+    try:
+        return float(capability) >= least
+    except (TypeError, ValueError):  # of another maker
+        return False
+
+
+def check(config: ModelConfig, adapter: str = "none") -> None:
     """Raises UserError where the kernel that --attention names can't be had."""
-    if config.attention == "cudnn" and (why := missing(config)):
+    why = "--adapter=prefix adds keys that belong to no example" if adapter == "prefix" else missing(config)
+    if config.attention == "cudnn" and why:
         raise UserError(f"--attention=cudnn can't be had: {why}; set --attention=auto, which then computes the same without it.")
 
 
@@ -37,7 +48,11 @@ def attend_cudnn(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, seen: 
 
     Rows hold as many segments as `seen` has lengths for, or MOST_PACKED where it has none; those of a later one come out as NaN.
     """
-    (q_lengths, q_starts), (k_lengths, k_starts) = _bounds(seen.queries_BT, seen.query_lengths_BM), _bounds(seen.keys_BS, seen.key_lengths_BM)
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn  # jax.nn.dot_product_attention takes no offsets, hence no packed rows
+
+    most = min(MOST_PACKED, max(seen.queries_BT.shape[1], seen.keys_BS.shape[1]))  # where the batch does not tell
+    bounds = lambda ids, lengths: _bounds(ids, segments.lengths(ids, most) if lengths is None else lengths)
+    (q_lengths, q_starts), (k_lengths, k_starts) = bounds(seen.queries_BT, seen.query_lengths_BM), bounds(seen.keys_BS, seen.key_lengths_BM)
     there = (q_lengths > 0) & (k_lengths > 0)
     told = lambda x: jnp.where(there, x, -1)  # the kernel's mark of a segment that isn't there
     offsets = lambda x: jnp.pad(told(x), ((0, 0), (0, 1)), constant_values=-1)
@@ -51,9 +66,7 @@ def attend_cudnn(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, seen: 
     return jnp.where(seen.queries_BT[..., None, None] > q_lengths.shape[1], jnp.nan, jnp.where(q_real, out, 0))
 
 
-def _bounds(ids_BT: jax.Array, lengths_BM: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+def _bounds(ids_BT: jax.Array, lengths_BM: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(lengths, starts) of each row's segments, int32 [B, M], M at least 2: with 1 the kernel takes rows to be unpacked."""
-    if lengths_BM is None:
-        lengths_BM = segments.lengths(ids_BT, min(MOST_PACKED, ids_BT.shape[1]))
     lengths_BM = jnp.pad(lengths_BM, ((0, 0), (0, max(0, 2 - lengths_BM.shape[1]))))
     return lengths_BM, segments.starts(ids_BT, lengths_BM.shape[1])

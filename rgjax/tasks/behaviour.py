@@ -18,6 +18,7 @@ from rgjax.errors import UserError
 from rgjax.metrics import ranking
 from rgjax.models.behaviour import BehaviourModel, table_rows
 from rgjax.models.build import ModelFactory
+from rgjax.nn import fused
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.rank.sequence import SequenceRecommender
@@ -110,6 +111,9 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     how = sections["optimizer"]
     if how.rdrop or (how.label_smoothing and config.objective != "softmax"):
         raise UserError("--rdrop, and --label_smoothing with sampled items, mean nothing to --task=behaviour; leave them out.")
+    if how.preference != "none":
+        raise UserError(f"--preference={how.preference} tunes reasons and means nothing to --task=behaviour; leave it out.")
+    fused.check(sections["model"])
     if sections["model"].block == "pointwise" and sections["model"].post_norm:
         raise UserError("--block=pointwise normalises before each layer; leave --post_norm out.")
     mesh = mesh_lib.make(train.mesh)

@@ -7,6 +7,7 @@ import pathlib
 
 from rgjax.data.interactions import Interactions
 from rgjax.data.shop_folder import Shop
+from rgjax.nn.attention import anywhere
 from rgjax.rank.sequence import SequenceRecommender
 from rgjax.tasks import shop_run
 from rgjax.tasks.behaviour import NAME, BehaviourTask
@@ -31,6 +32,7 @@ class BehaviourRun:
         """
         facts = shop_run.facts_of(folder, NAME)
         shop = shop_run.shop_of(folder, facts, dataset, source, lambda shop: shop.fingerprint)
+        facts["model"] = dataclasses.replace(facts["model"], attention=anywhere(facts["model"].attention))
         task = BehaviourTask(shop.interactions, facts["shop"], facts["behaviour"], facts["input"], facts["model"])
         params, step = shop_run.checkpoint(folder, facts, which, task.factory)
         return cls(str(folder), facts, shop, task, params, step)

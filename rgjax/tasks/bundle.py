@@ -177,6 +177,8 @@ def _refuse(sections: dict) -> None:
     changed = [f.name for given, default in usual for f in dataclasses.fields(default) if getattr(given, f.name) != getattr(default, f.name)]
     if changed:
         raise UserError(f"--{changed[0]} is for a model of behaviour and means nothing to --task={NAME}; leave it out.")
+    if how.preference != "none":
+        raise UserError(f"--preference={how.preference} tunes reasons and means nothing to --task={NAME}; leave it out.")
     if how.rdrop or how.label_smoothing:
         raise UserError(f"--rdrop and --label_smoothing mean nothing to --task={NAME}; leave them out.")
 

@@ -99,7 +99,7 @@ def perplexity(run: Run, dataset: Dataset, split: str, count: int) -> Metric:
     """That of the references of the first `count` examples, per token, over which examples can be resampled."""
     sums, factory = run.task.loss(0.0), run.task.factory
     one = lambda params, row: sums(factory.model(params), jax.tree.map(lambda a: a[None], row), None)
-    step = jax.jit(jax.vmap(one, in_axes=(None, 0)))
+    step = jax.jit(lambda params, rows: jax.lax.map(lambda row: one(params, row), rows))  # the fused kernel can't be vmapped
     parts = []
     for batch in run.task.one_a_row(dataset, split, range(count), run.task.input.batch_size):
         parts.append(jax.device_get(step(run.params, sharding.put(batch, run.mesh))))

@@ -43,7 +43,7 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"]}
     result |= {"method": "file" if config.outputs else decode.method, "outputs": config.outputs}
     text = suite.table(result)
-    if examples and examples[0].get("rejected"):
+    if any(example.get("rejected") for example in examples):
         result["preferences"] = found = preference.accuracies(run, dataset, config.split)
         told = ", ".join(f"{name} {share:.1%}" for name, share in found.items() if name != "pairs")
         text += f"\n{found['pairs']} pairs, judged as people did by: {told}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -31,8 +30,8 @@ FILE = "preference.safetensors"  # float32 [N, 2] by split: log probabilities of
 SPLITS = ("train", "val")
 
 
-def check(sections: dict) -> None:
-    """Raises UserError where --preference has nothing to tune, or meets what it can't be joined with."""
+def check(sections: dict, shares: int) -> None:
+    """Raises UserError where --preference has nothing to tune, or meets what it can't be joined with; `shares` parts of a batch are read apart."""
     optimizer, train, inputs = sections["optimizer"], sections["train"], sections["input"]
     if optimizer.preference == "none":
         if optimizer.preference_beta != OptimizerConfig.preference_beta:
@@ -41,16 +40,17 @@ def check(sections: dict) -> None:
         return
     if not train.init_from:
         raise UserError(f"--preference={optimizer.preference} tunes a trained model and none is given; name its folder with --init_from.")
-    if sections["adapter"].adapter in PREPENDED:
+    if sections["adapter"].adapter in (*PREPENDED, "prefix"):
         kind = sections["adapter"].adapter
-        raise UserError(f"--adapter={kind} stands in the prompt, where the model to compare with has nothing; take another one.")
-    if (inputs.batch_size // optimizer.accumulate) % 2:
-        parts = f"--batch_size={inputs.batch_size} in --accumulate={optimizer.accumulate} parts"
+        raise UserError(f"--adapter={kind} changes what a reason follows from the first step on; take --adapter=lora, or another.")
+    if inputs.batch_size % (2 * optimizer.accumulate * shares):
+        parts = f"--batch_size={inputs.batch_size} in --accumulate={optimizer.accumulate} parts" + (f" of {shares} processes" if shares > 1 else "")
         raise UserError(f"{parts} splits pairs; take parts of an even number of rows.")
     others = {"rdrop": optimizer.rdrop, "distill": inputs.distill, "replay": inputs.replay, "ewc": train.ewc, "item_vectors": inputs.item_vectors}
     others |= {"user_vectors": inputs.user_vectors, "loss_on": "" if inputs.loss_on == "reason" else inputs.loss_on}
+    others |= {"control_dropout": inputs.control_dropout, "row_length": inputs.row_length, "row_examples": inputs.row_examples}
     if odd := next((name for name, value in others.items() if value), ""):
-        raise UserError(f"--{odd}={others[odd]} has no place in --preference={optimizer.preference}, which compares two reasons; leave one out.")
+        raise UserError(f"--{odd}={others[odd]} has no place in --preference={optimizer.preference}, where a reason stands alone; leave one out.")
 
 
 def rows_to_deal(sections: dict) -> int:
@@ -68,7 +68,10 @@ class PairData:
     @classmethod
     def open(cls, task: ReasonTask, dataset: Dataset) -> PairData:
         """Of training and validation; raises UserError where one is no pair."""
-        return cls(task, {split: Pairs(dataset, split, task.template, task.input, task.architecture) for split in SPLITS if dataset.count(split)})
+        found = {split: Pairs(dataset, split, task.template, task.input, task.architecture) for split in SPLITS if dataset.count(split)}
+        for pairs in found.values():
+            pairs.check()
+        return cls(task, found)
 
     def training(self, seed: int, share: tuple[int, int]) -> Streams:
         """The iterator of training batches, as `ReasonTask.training_data`."""
@@ -87,7 +90,8 @@ class PairData:
         if initial and not mesh_lib.anywhere(path.is_file()):
             weights = initial()
             factory = self.task.factory if "adapter" in weights else getattr(self.task.factory, "base", self.task.factory)
-            table = {split: log_probs(factory, weights, pairs, self.task.input.batch_size, mesh) for split, pairs in self.pairs.items()}
+            rows = self.task.input.batch_size
+            table = {split: log_probs(factory, weights, pairs, rows, mesh) for split, pairs in self.pairs.items()}
             if jax.process_index() == 0:
                 save_file(table, f"{path}.tmp")
                 os.replace(f"{path}.tmp", path)
@@ -118,34 +122,31 @@ def loss(config: OptimizerConfig):
 
 
 def log_probs(factory: ModelFactory, weights: dict, pairs: Pairs, rows: int, mesh: jax.sharding.Mesh) -> np.ndarray:
-    """Log probabilities of each pair's two texts (nats), float32 [N, 2]; every process reads all of them, `rows` at a time."""
-    everywhere = sharding.replicated(mesh)
+    """Log probabilities of each pair's two texts (nats), float32 [N, 2], `rows` at a time (even, as the mesh divides them), in every process."""
 
-    @functools.partial(jax.jit, out_shardings=everywhere)
     def score(weights, batch):
         model = factory.model(weights)
         return row_log_probs(model(batch), *model.head(), batch["targets"], batch["weights"])
 
-    found = []
-    for batch in pairs_lib.eval_batches(pairs, max(2, rows // 2 * 2)):
-        placed = {name: jax.make_array_from_process_local_data(everywhere, values, values.shape) for name, values in batch.items()}
-        found.append(np.asarray(score(weights, placed)))
+    run = jax.jit(sharding.on_mesh(score, jax.tree.map(lambda a: a.sharding, weights)), out_shardings=sharding.replicated(mesh))
+    batches = pairs_lib.eval_batches(pairs, rows, 0, *mesh_lib.share(mesh))
+    found = [np.asarray(run(weights, sharding.put(batch, mesh))) for batch in batches]
     return np.concatenate(found).reshape(-1, 2)[: len(pairs)]
 
 
 def accuracies(run: Run, dataset: Dataset, split: str) -> dict[str, float]:
-    """Share of a split's pairs that each judge puts the right way round; one it finds even counts half.
+    """Share of a split's pairs that each judge puts the right way round; one it finds even counts half. Examples of one text are passed over.
 
     Judges are the model's log probability of the whole text, and per token; what it gained over the model it began with, where the run was
     tuned on this dataset; and, to compare with, the longer and the shorter text in tokens.
     """
     task = run.task
-    pairs = Pairs(dataset, split, task.template, task.input, task.architecture)
-    now_N2 = log_probs(task.factory, run.params, pairs, task.input.batch_size, run.mesh)
+    pairs = Pairs(dataset, split, task.template, task.input, task.architecture).only()
+    now_N2 = log_probs(task.factory, run.params, pairs, max(2, task.input.batch_size // 2 * 2), run.mesh)
     tokens_N2 = np.array([[int(text["weights"].sum()) for text in pairs[i]] for i in range(len(pairs))])
     judges = {"likelier": now_N2, "likelier per token": now_N2 / tokens_N2, "longer": tokens_N2, "shorter": -tokens_N2}
     path, how = pathlib.Path(run.folder) / FILE, run.facts["optimizer"].preference
-    if path.is_file() and split in SPLITS and dataset.fingerprint == run.facts["dataset_fingerprint"]:
-        gained_N2 = now_N2 - load_file(path)[split]
+    if how != "none" and split in SPLITS:
+        gained_N2 = now_N2 - read(path, {s: dataset.count(s) for s in SPLITS if dataset.count(s)})[split]
         judges = {"likelier than before": gained_N2 / tokens_N2 if how == "dpo_length" else gained_N2} | judges
     return {name: float(np.mean((1 + np.sign(scores[:, 0] - scores[:, 1])) / 2)) for name, scores in judges.items()} | {"pairs": len(pairs)}

@@ -21,6 +21,7 @@ from rgjax.hf.load import Pretrained
 from rgjax.hf.table import Family
 from rgjax.models import merge, quantized
 from rgjax.models.build import ModelFactory
+from rgjax.nn.attention import anywhere
 from rgjax.parallel import cluster, sharding
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.tasks.reason import NAME, ReasonTask
@@ -54,6 +55,7 @@ class Run:
         if facts.get("task", NAME) != NAME:
             raise UserError(f"{folder} trained a model of {facts['task']}, which writes no reasons; give a run of --task={NAME}.")
         cluster.start(facts["train"].compilation_cache)
+        facts["model"] = dataclasses.replace(facts["model"], attention=anywhere(facts["model"].attention))
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:
             raise UserError(f"{folder} was trained with other vectors than {' and '.join(task.vectors.paths)} hold; restore those.")

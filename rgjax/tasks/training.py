@@ -21,6 +21,7 @@ from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
 from rgjax.hf.load import Pretrained
 from rgjax.models.adapted import LOW_RANK
+from rgjax.nn import fused
 from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
@@ -52,7 +53,8 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     if source and not stored:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
     ewc_task.check(train, dataset)
-    preference.check(sections)
+    preference.check(sections, share[1])
+    fused.check(sections["model"], sections["adapter"].adapter)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
@@ -77,7 +79,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
     if pairs:
-        pairs.measure(train.workdir, how.initial, mesh)
+        pairs.measure(train.workdir, None if stored and saved(train.workdir) else how.initial, mesh)
 
     def validation():  # never test: what chooses a checkpoint can't judge it
         return pairs.validation(train.eval_batches, share) if pairs else task.evaluation_data(dataset, "val", train.eval_batches, share=share)

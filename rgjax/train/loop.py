@@ -177,7 +177,10 @@ class Loop:
         return trees.join(self.state.ema or self.state.params, self.fixed["weights"])
 
     def evaluate(self) -> dict[str, float]:
-        """`val_loss` per target token (nats), `val_perplexity` and `val_accuracy` of the averaged parameters; {} without a validation split."""
+        """`val_loss` per target token (nats), `val_perplexity` and `val_accuracy` of the averaged parameters; {} without a validation split.
+
+        Of pairs: the loss per pair and the share that is the right way round.
+        """
         params, totals = self.weights(), None
         if self.measure:
             return self.measure(params)
@@ -189,7 +192,8 @@ class Loop:
         totals = {k: float(v) for k, v in jax.device_get(totals).items()}
         loss = totals["nll"] / max(totals["tokens"], 1.0)
         accuracy = totals["correct"] / max(totals["tokens"], 1.0)
-        return {"val_loss": loss, "val_perplexity": math.exp(min(loss, 50)), "val_accuracy": accuracy}
+        perplexity = {} if "margin" in totals else {"val_perplexity": math.exp(min(loss, 50))}
+        return {"val_loss": loss, **perplexity, "val_accuracy": accuracy}
 
     def _save(self, judged: float | None) -> None:
         self.progress["skipped"] = self.watch.skipped

@@ -41,9 +41,19 @@ def over_chunks(score, head_VD, weights_BT, *arrays):
 
 
 def _over_chunks(score, head, *arrays_and_weights):
+    return scan_chunks(score, _nothing(), head, *arrays_and_weights)
+
+
+def positions(rows: int, length: int) -> int:
+    """How many positions of each row are scored at once."""
+    return min(CHUNK if jax.default_backend() == "cpu" else max(CHUNK, ACCELERATOR_CHUNK // rows), length)
+
+
+def scan_chunks(score, zeros, head, *arrays_and_weights):
+    """The sums of `score(head, *pieces, weights)`, a tree like `zeros`, over chunks of arrays and weights [B, T, ...], weighted positions first."""
     *arrays, weights_BT = arrays_and_weights
     b, t = weights_BT.shape
-    chunk = min(CHUNK if jax.default_backend() == "cpu" else max(CHUNK, ACCELERATOR_CHUNK // b), t)
+    chunk = positions(b, t)
     order = jnp.argsort(weights_BT == 0, axis=1, stable=True)
     take = lambda x: jnp.take_along_axis(x, order.reshape(b, t, *(1,) * (x.ndim - 2)), axis=1)
     pad = -t % chunk
@@ -54,13 +64,13 @@ def _over_chunks(score, head, *arrays_and_weights):
 
     @partial(jax.checkpoint, prevent_cse=False)  # around the condition: inside it, every chunk would keep its own copy of the head
     def body(sums, piece):
-        found = jax.lax.cond(jnp.any(piece[-1] > 0), score, _nothing, head, *piece)
+        found = jax.lax.cond(jnp.any(piece[-1] > 0), score, lambda *_: zeros, head, *piece)
         return jax.tree.map(jnp.add, sums, found), None
 
-    return jax.lax.scan(body, _nothing(), chunks)[0]
+    return jax.lax.scan(body, zeros, chunks)[0]
 
 
-def _nothing(*_):
+def _nothing():
     return (jnp.float32(0.0),) * 4
 
 

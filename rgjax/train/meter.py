@@ -81,7 +81,7 @@ class Meter:
 
         `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
         `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
-        none of those that are not finite.
+        none of those that are not finite. Pairs have a `margin` and no perplexity.
         """
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
@@ -91,7 +91,7 @@ class Meter:
         found = {
             "loss": values["loss"],
             **{name: values[name] for name in ("penalty", "margin", "skipped") if name in values},
-            "perplexity": math.exp(min(values["nll"], 50)),
+            **({} if "margin" in values else {"perplexity": math.exp(min(values["nll"], 50))}),
             "accuracy": values["correct"],
             "grad_norm": values["grad_norm"],
             "learning_rate": learning_rate,

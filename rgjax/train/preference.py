@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rgjax.train.loss import CHUNK, logits_of, per_token
+from rgjax.train.loss import logits_of, per_token, scan_chunks
 
 
 class Preference(NamedTuple):
@@ -38,16 +38,10 @@ def preference_sums(model, batch: dict[str, jax.Array], key: jax.Array | None, h
 
 
 def row_log_probs(hidden_BTD, head_VD, shrink: float, targets_BT, weights_BT) -> jax.Array:
-    """The log probability of each row's weighted targets, float32 [B]; logits of a few positions are held at a time, and recomputed."""
-    head_VD, (b, t) = head_VD.astype(hidden_BTD.dtype), targets_BT.shape
-    chunk = min(CHUNK, t)
-    split = lambda x: jnp.moveaxis(jnp.pad(x, ((0, 0), (0, -t % chunk), *((0, 0),) * (x.ndim - 2))).reshape(b, -1, chunk, *x.shape[2:]), 1, 0)
+    """The log probability of each row's weighted targets, float32 [B], in chunks as `rgjax.train.loss.cross_entropy_sums` takes them."""
 
-    @jax.checkpoint
-    def body(total_B, piece):
-        hidden_BCD, targets_BC, weights_BC = piece
-        nll_BC = per_token(logits_of(head_VD, hidden_BCD), targets_BC, 0.0)[1]
-        return total_B - jnp.sum(nll_BC * weights_BC, axis=1), None
+    def score(head_VD, hidden_BCD, targets_BC, weights_BC):
+        return -jnp.sum(per_token(logits_of(head_VD, hidden_BCD), targets_BC, 0.0)[1] * weights_BC, axis=1)
 
-    pieces = (split(hidden_BTD * shrink), split(targets_BT), split(weights_BT.astype(jnp.float32)))
-    return jax.lax.scan(body, jnp.zeros(b, jnp.float32), pieces)[0]
+    zeros_B = jnp.zeros(len(targets_BT), jnp.float32)
+    return scan_chunks(score, zeros_B, head_VD.astype(hidden_BTD.dtype), hidden_BTD * shrink, targets_BT, weights_BT)

@@ -55,7 +55,8 @@ class RunLog:
         text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
         text += f"  eta {v['eta_seconds'] / 60:.0f} min"
         if "val_loss" in v:
-            text += f"  | validation loss {v['val_loss']:.4f}  perplexity {v['val_perplexity']:.2f}"
+            told = f"perplexity {v['val_perplexity']:.2f}" if "val_perplexity" in v else f"accuracy {v['val_accuracy']:.3f}"
+            text += f"  | validation loss {v['val_loss']:.4f}  {told}"
             text += "".join(f"  {name[4:]} {value:.4f}" for name, value in v.items() if name.startswith("val_") and "@" in name)
         self.console.print(f"step {step:>6}/{self.steps}  {text}")
 

@@ -42,7 +42,8 @@ def test_a_judgement_becomes_a_pair(tmp_path):
 
 
 def test_who_chose_the_place_chose_nothing(tmp_path):
-    source, rows = opened(tmp_path, [asked("a", "b", 2), asked("b", "a", 2), asked("c", "d", 2), asked("d", "c", 1)])
+    lines = [asked("a", "b", 2), asked("b", "a", 2), asked("c", "d", 2), asked("d", "c", 1)]
+    source, rows = opened(tmp_path, [line | {"id": f"judgement {i}"} for i, line in enumerate(lines)])
     assert [row.example["reason"] for row in rows] == ["d"]
     assert source.extras["preferences.json"]["shown_in_both_orders"] == 2 and source.extras["preferences.json"]["undecided"] == 1
 

@@ -115,8 +115,9 @@ def test_an_adapter_shares_the_model_with_its_reference(base, pairs_folder, tmp_
         ({"optimizer": {"preference_beta": 0.3}}, "--preference_beta=0.3 is given and --preference is not"),
         ({"optimizer": DPO | {"accumulate": 4}}, "--batch_size=4 in --accumulate=4 parts splits pairs"),
         ({"input": {"streams": 4}}, "--streams=4 leaves each 1 rows"),
-        ({"input": {"batch_size": 400}}, "--batch_size=400 is odd, or more rows than"),
-        ({"adapter": {"adapter": "prompt"}}, "--adapter=prompt stands in the prompt"),
+        ({"input": {"batch_size": 400}}, "--batch_size=400 has more rows than the"),
+        ({"adapter": {"adapter": "prompt"}}, "--adapter=prompt changes what a reason follows"),
+        ({"input": {"control_dropout": 0.1}}, "--control_dropout=0.1 has no place in --preference=dpo"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(base, pairs_folder, tmp_path, changes, told):

@@ -17,6 +17,7 @@ from rgjax.data.readers import Source, in_chunks, jsonl
 from rgjax.data.records import Controls, RecordError, Row, encode
 from rgjax.data.splits import hash64
 
+JUDGED = ("id", "reasons", "preferred", "reason", "rejected")  # fields of one judgement; the others say what was asked
 Votes = dict[int, list[int]]  # by pair: of each order [wins of the lesser text, times shown], one after the other
 
 
@@ -67,12 +68,12 @@ def _rows(paths, convert, votes: Votes) -> Iterator[Row]:
             given.add(key)
             lesser, greater = sorted(line["reasons"])
             chosen, rejected = (lesser, greater) if lean > 0 else (greater, lesser)
-            example = {name: value for name, value in line.items() if name not in ("reasons", "preferred")}
+            example = {name: value for name, value in line.items() if name not in JUDGED}
             yield row._replace(example=example | {"reason": chosen, "rejected": rejected})
 
 
 def _key(line: dict) -> int:
-    return hash64(encode({name: value for name, value in line.items() if name not in ("reasons", "preferred")} | {"": sorted(line["reasons"])}))
+    return hash64(encode({name: value for name, value in line.items() if name not in JUDGED} | {"": sorted(line["reasons"])}))
 
 
 def _count(votes: Votes, line: dict) -> None:
