@@ -17,7 +17,8 @@ def quantize(w: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
     """(q int8 of w's shape, s float32 without `axes`, which are summed over in products). A channel of zeros has scale 1."""
     w = np.asarray(w, np.float32)
     highest = np.max(np.abs(w), axis=axes, keepdims=True)
-    scale = np.where(highest > 0, highest / np.float32(127), np.float32(1))
+    scale = highest / np.float32(127)
+    scale = np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1))  # numbers below have too few digits to divide by: they become 0
     return np.clip(np.rint(w / scale), -127, 127).astype(np.int8), np.squeeze(scale, axes)
 
 

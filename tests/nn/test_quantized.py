@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -18,11 +18,12 @@ SHAPES = [((5, 7), 1), ((5, 3, 4), 1), ((3, 4, 5), 2)]  # (shape of w, input axe
 
 @settings(deadline=None, max_examples=60)
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-1e4, 1e4, width=32)))
+@example(np.array([[1e-45, 2.6e-43, 1e-37, 3.0]], np.float32))
 def test_each_weight_is_within_half_a_scale(w):
     q, s = quantize(w, (0,))
     assert q.dtype == np.int8 and s.dtype == np.float32 and s.shape == (w.shape[1],) and np.abs(q.astype(int)).max() <= 127
     assert np.all(np.abs(w - q * s) <= s * (0.5 + 1e-5))
-    assert np.all((np.abs(q.astype(int)).max(0) == 127) | (np.abs(w).max(0) == 0) | (s < 1e-38))  # the highest of a channel stays
+    assert np.all((np.abs(q.astype(int)).max(0) == 127) | (np.abs(w).max(0) < 2e-36))  # the highest of a channel stays
 
 
 @pytest.mark.parametrize("shape, axes", SHAPES)
