@@ -91,14 +91,9 @@ def in_torch(given: list[np.ndarray]) -> Callable[[], tuple]:
     return call
 
 
-def as_numpy(value) -> np.ndarray:
-    """Of a JAX array or a torch tensor, float32."""
-    return value.float().cpu().numpy() if hasattr(value, "cpu") else np.asarray(value.astype("float32"))
-
-
 def check(calls: dict[str, Callable[[], tuple]]) -> None:
     """Raises UserError unless outputs and gradients agree."""
-    found = {name: [as_numpy(value) for value in call()] for name, call in calls.items()}
+    found = {name: [bench.as_numpy(value) for value in call()] for name, call in calls.items()}
     for name, values in found.items():
         for what, expected, got in zip(("output", "q", "k", "v"), found[PEER], values, strict=True):
             if not np.linalg.norm(got - expected) <= TOLERANCE[app.FLAGS.dtype] * np.linalg.norm(expected):

@@ -77,6 +77,11 @@ def held(batch: dict) -> dict[str, int]:
     }
 
 
+def as_numpy(value) -> np.ndarray:
+    """Of a JAX array or a torch tensor, float32."""
+    return value.float().cpu().numpy() if hasattr(value, "cpu") else np.asarray(value, np.float32)
+
+
 def wait(value: object) -> None:
     """Returns once `value` and all that a torch GPU was asked for are computed."""
     import jax

@@ -95,14 +95,9 @@ def in_torch(given: tuple) -> Side:
     return Side(call)
 
 
-def as_numpy(value) -> np.ndarray:
-    """Of a JAX array or a torch tensor, float32."""
-    return value.float().cpu().numpy() if hasattr(value, "cpu") else np.asarray(value, np.float32)
-
-
 def check(sides: dict[str, Side]) -> dict[str, float]:
     """Each side's loss sum; raises UserError unless losses and gradients agree."""
-    found = {name: [as_numpy(value) for value in side.call()] for name, side in sides.items()}
+    found = {name: [bench.as_numpy(value) for value in side.call()] for name, side in sides.items()}
     for name, values in found.items():
         for what, ours, theirs in zip(("losses", "gradients of hidden states", "gradients of the matrix"), found[OURS], values, strict=True):
             if np.abs(ours - theirs).max() > TOLERANCE[app.FLAGS.dtype] * np.abs(ours).max():

@@ -29,7 +29,7 @@ class Pairs:
     def __init__(self, dataset: Dataset, split: str, template: Template, config: InputConfig, architecture: str):
         self.source, self.where = dataset.source(split), f"{dataset.folder}, {split} example"
         self.template, self.architecture = template, architecture
-        self.config = dataclasses.replace(config, loss_on="reason", packing=False, row_length=0)
+        self.config = dataclasses.replace(config, loss_on="reason", packing=False, row_length=0, row_examples=0)
         self.shape = Shape.of(self.config, architecture, alone=True)
         self.numbers = range(len(self.source))  # of its examples, which are taken
         self.reference_N2 = np.zeros((len(self.source), 2), np.float32)

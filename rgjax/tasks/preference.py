@@ -128,7 +128,7 @@ def log_probs(factory: ModelFactory, weights: dict, pairs: Pairs, rows: int, mes
         model = factory.model(weights)
         return row_log_probs(model(batch), *model.head(), batch["targets"], batch["weights"])
 
-    run = jax.jit(sharding.on_mesh(score, jax.tree.map(lambda a: a.sharding, weights)), out_shardings=sharding.replicated(mesh))
+    run = jax.jit(sharding.on_mesh(score, jax.tree.map(lambda a: getattr(a, "sharding", None), weights)), out_shardings=sharding.replicated(mesh))
     batches = pairs_lib.eval_batches(pairs, rows, 0, *mesh_lib.share(mesh))
     found = [np.asarray(run(weights, sharding.put(batch, mesh))) for batch in batches]
     return np.concatenate(found).reshape(-1, 2)[: len(pairs)]
