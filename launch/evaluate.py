@@ -8,6 +8,7 @@
     python -m launch.evaluate --workdir=W --split=test --models=popularity,markov --hybrid    (a run of --task=behaviour)
     python -m launch.evaluate --flagfile=configs/ml1m_floors.cfg --source=FOLDER    (recommenders fitted on the spot, no run needed)
     python -m launch.evaluate --dataset=SHOP --measure=demand    (forecasts of weekly demand; or basket, bundles, triples)
+    python -m launch.evaluate --flagfile=configs/oracle.cfg --rows=mle,constant_reward --seeds=1    (text GANs, against a known truth)
 
 A run of --task=behaviour is measured by where it ranks what was held out, beside --models. Decoding flags that are left out are the run's own.
 """
@@ -15,9 +16,10 @@ A run of --task=behaviour is measured by where it ranks what was held out, besid
 from __future__ import annotations
 
 from launch import app
-from rgjax.config import DecodeConfig, EvaluateConfig, RankingConfig, ShopConfig
+from rgjax.config import AdversarialConfig, DecodeConfig, DiscriminatorConfig, EvaluateConfig, OracleConfig, RankingConfig, ShopConfig
 from rgjax.errors import UserError
 
+OF_ORACLE = (OracleConfig, AdversarialConfig, DiscriminatorConfig)
 OF_TEXTS = {"weights", "limit", "base", "outputs", "ablate_vectors", "against", "earlier", "before", "max_words"}
 
 
@@ -44,9 +46,24 @@ def _refuse(names: set[str], why: str) -> None:
         raise UserError(f"--{min(names)} {why}")
 
 
+def benchmark(config: EvaluateConfig) -> dict:
+    """The oracle benchmark, which needs no run and no data; raises UserError for flags that are for those."""
+    others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig)
+    _refuse(others, "has no place in the oracle benchmark; leave it out, or --oracle.")
+    from rgjax.tasks import oracle_report
+
+    with app.progress("measured") as show:
+        result, table = oracle_report.evaluate(*(app.read(cls) for cls in OF_ORACLE), config.output, show)
+    print(table)
+    return result
+
+
 def main() -> dict:
     """Reads the flags, measures, prints the table, and returns the summary that is printed last."""
     config, given, shop = app.read(EvaluateConfig), app.read(DecodeConfig), app.read(ShopConfig)
+    if app.read(OracleConfig).oracle:
+        return benchmark(config)
+    _refuse(set().union(*(app.given(cls) for cls in OF_ORACLE)), "is for the oracle benchmark; add --oracle=drawn, or leave it out.")
     on_the_spot = not config.workdir and bool(shop.source or config.dataset)
     if not on_the_spot:
         app.require(workdir=config.workdir)
@@ -90,5 +107,5 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
-    app.define(EvaluateConfig, DecodeConfig, ShopConfig, RankingConfig)
+    app.define(EvaluateConfig, DecodeConfig, ShopConfig, RankingConfig, *OF_ORACLE)
     app.run(main, __doc__)

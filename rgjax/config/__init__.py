@@ -4,6 +4,7 @@ Each job has a frozen dataclass (or several); `launch/` turns their fields into 
 A field's name is its flag's name, so names are unique within one job.
 """
 
+from rgjax.config.adversarial import AdversarialConfig, DiscriminatorConfig, OracleConfig
 from rgjax.config.behaviour import BehaviourConfig, RankingConfig, RecommendConfig, ShopConfig
 from rgjax.config.bundle import BundleConfig, OfferConfig
 from rgjax.config.data import InputConfig, PrepareConfig
@@ -15,9 +16,11 @@ from rgjax.config.training import OptimizerConfig, TrainConfig
 
 __all__ = [
     "AdapterConfig",
+    "AdversarialConfig",
     "BehaviourConfig",
     "BundleConfig",
     "DecodeConfig",
+    "DiscriminatorConfig",
     "DistillConfig",
     "EmbedConfig",
     "EvaluateConfig",
@@ -30,6 +33,7 @@ __all__ = [
     "NO_ADAPTER",
     "OfferConfig",
     "OptimizerConfig",
+    "OracleConfig",
     "PrepareConfig",
     "RankingConfig",
     "RecommendConfig",
