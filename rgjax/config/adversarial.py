@@ -73,8 +73,9 @@ class OracleConfig:
     )
     rows: str = option(
         "mle,constant_reward",
-        "Comma-separated rows: mle (stopped early), mle@T (the same, sampled at temperature T), constant_reward, random_reward, reinforce, "
-        "gumbel_relativistic, bce, nonsaturating, hinge, wasserstein; those after mle begin with it.",
+        "Comma-separated rows: mle (stopped early), mle@T (the same, sampled at temperature T), mle_published (after 20 epochs), "
+        "constant_reward, random_reward, reinforce, gumbel_relativistic, bce, nonsaturating, hinge, wasserstein; those after mle_published "
+        "begin with mle.",
     )
     seeds: int = option(5, "Seeds, each with its own generator, whose mean and spread are told; all learn the same texts.", low=1)
     rounds: int = option(200, "Adversarial rounds.", low=1)

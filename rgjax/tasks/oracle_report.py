@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from rgjax import trees
 from rgjax.config import AdversarialConfig, DiscriminatorConfig, OracleConfig, to_json
 from rgjax.errors import UserError
 from rgjax.tasks.oracle import BATCH, ROWS, Bench, truth
@@ -18,6 +19,7 @@ from rgjax.train import adversarial
 from rgjax.train.workdir import replace_text
 
 COLUMNS = ("nll_oracle", "nll_test", "nll_div", "j")
+LEARNED = ("mle", "mle_published")
 FREE = ("rows", "seeds")  # options under which what is done stays as it is
 
 
@@ -39,8 +41,8 @@ def evaluate(
         show(i, len(jobs))
         bench = bench or Bench(config, gan, judge, truth(config))
         if seed not in learned:
-            learned = {seed: kept.model(seed, lambda seed=seed, bench=bench: bench.mle(seed))}
-        kept.add(row, seed, _one(bench, row, seed, *learned[seed]), bench.truth.entropy)
+            learned = {seed: kept.models(seed, lambda seed=seed, bench=bench: bench.mle(seed))}
+        kept.add(row, seed, _one(bench, row, seed, learned[seed]), bench.truth.entropy)
     show(len(jobs), len(jobs))
     result = {row: _summary([kept.found[row][str(seed)] for seed in range(config.seeds)]) for row in rows}
     return result | {"oracle": config.oracle, "entropy": kept.entropy}, table(result, kept.entropy)
@@ -50,8 +52,8 @@ def parse(text: str) -> list[str]:
     """--rows as names; raises UserError for one that is not known."""
     rows = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for row in rows:
-        if row not in ("mle", *ROWS) and _temperature(row) is None:
-            raise UserError(f"--rows has '{row}'; use mle, mle@TEMPERATURE, {', '.join(ROWS)}.")
+        if row not in (*LEARNED, *ROWS) and _temperature(row) is None:
+            raise UserError(f"--rows has '{row}'; use mle, mle@TEMPERATURE, mle_published, {', '.join(ROWS)}.")
     if not rows:
         raise UserError("--rows names no row; give some, as mle,constant_reward.")
     return rows
@@ -65,7 +67,8 @@ def _temperature(row: str) -> float | None:
         return None
 
 
-def _one(bench: Bench, row: str, seed: int, params: dict, epoch: int) -> dict:
+def _one(bench: Bench, row: str, seed: int, learned: dict[str, tuple[dict, int]]) -> dict:
+    params, epoch = learned["mle_published" if row == "mle_published" else "mle"]
     if row not in ROWS:
         return bench.measured(params, seed, _temperature(row) or 1.0) | {"epoch": epoch}
     tuned, noticed = bench.tuned(row, seed, params)
@@ -127,16 +130,17 @@ class Kept:
             text = json.dumps({"options": self.options, "entropy": entropy, "found": self.found}, indent=1)
             replace_text(self.file, text + "\n")
 
-    def model(self, seed: int, learn: Callable[[], tuple[dict, int]]) -> tuple[dict, int]:
-        """The generator of maximum likelihood and its epoch: the folder's, or learned and kept there."""
+    def models(self, seed: int, learn: Callable[[], dict[str, tuple[dict, int]]]) -> dict[str, tuple[dict, int]]:
+        """The generators of maximum likelihood with their epochs: the folder's, or learned and kept there."""
         if not self.folder:
             return learn()
         path = self.folder / f"mle-{seed}.safetensors"
         if path.exists():
-            params = load_file(path)
-            return params, int(params.pop("epoch")[0])
-        params, epoch = learn()
+            stored = trees.nested(load_file(path).items())
+            return {name: (params, int(params.pop("epoch")[0])) for name, params in stored.items()}
+        found = learn()
+        arrays = {name: {**params, "epoch": np.full(1, epoch, np.int32)} for name, (params, epoch) in found.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.asarray(value) for name, value in params.items()} | {"epoch": np.int32(epoch).reshape(1)}, f"{path}.tmp")
+        save_file({name: np.asarray(value) for name, value in trees.flat(arrays)}, f"{path}.tmp")
         pathlib.Path(f"{path}.tmp").replace(path)
-        return params, epoch
+        return found

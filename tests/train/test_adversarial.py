@@ -1,0 +1,122 @@
+"""A round of adversarial training: who moves when, what is kept, and that it repeats exactly."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rgjax.config import AdversarialConfig, DiscriminatorConfig
+from rgjax.errors import UserError
+from rgjax.models import discriminator
+from rgjax.models.build import ModelFactory
+from rgjax.models.lstm import LSTM, LSTMConfig
+from rgjax.tasks.oracle import writing_of
+from rgjax.train import adversarial
+from rgjax.train.adversarial import D, G
+from rgjax.train.collapse import Collapse
+from rgjax.train.state import TrainState
+
+V, T, B = 7, 5, 4
+WRITER = ModelFactory(LSTMConfig(6, 6, 0.5), V, LSTM)
+JUDGE = ModelFactory(DiscriminatorConfig(d_width=8, d_filters=4, d_windows="1,2"), V, discriminator.build)
+WRITING = writing_of(T, B)
+QUICK = AdversarialConfig(d_steps=2, d_warmup=1, completions=2, g_learning_rate=0.05, d_learning_rate=0.05)
+
+
+def begin(config):
+    params = {G: WRITER.fresh(jax.random.key(0)), D: JUDGE.fresh(jax.random.key(1))}
+    opt_state = adversarial.optimizers(config, WRITING).init(params)
+    return TrainState(jnp.int32(0), params, opt_state, {}, jax.random.key_data(jax.random.key(2)))
+
+
+def real(steps, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).integers(0, V, (steps, B, T)), jnp.int32)
+
+
+def moved(before, after):
+    return any((a != b).any() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
+
+
+def one(config, rounds=10):
+    return jax.jit(adversarial.make_round(WRITER, JUDGE, WRITING, config, rounds))
+
+
+@pytest.mark.parametrize("changes", [
+    {"gan_loss": "relativistic"}, {"gan_loss": "wasserstein", "nll_weight": 0.5}, {"estimator": "reinforce", "gan_loss": "bce", "old_samples": 8},
+], ids=str)  # fmt: skip
+def test_sides_take_turns_and_a_round_repeats(changes):
+    config = dataclasses.replace(QUICK, **changes)
+    step, state = one(config), begin(config)
+    warm, told = step(state, real(3))
+    assert not moved(state.params[G], warm.params[G]) and moved(state.params[D], warm.params[D])
+    assert np.isnan(told["g_loss"]) and np.isfinite(told["d_loss"])
+    first, told = step(warm, real(3, 1))
+    assert moved(warm.params[G], first.params[G]) and moved(warm.params[D], first.params[D])
+    assert all(np.isfinite(value) for value in told.values()), told
+    again, _ = step(warm, real(3, 1))
+    assert not moved(first, again)
+    assert int(first.step) == 2
+    if config.old_samples:
+        old = np.asarray(first.opt_state["old"])
+        assert (old[4:8].any(1)).all() and not old[:4].any()  # round 1 writes into the second place
+
+
+def test_a_constant_reward_needs_no_judge_and_is_its_own_gradient():
+    """Reward 1 lowers -log p of what was written: one clipped Adam step from the same gradient, taken by hand."""
+    config = dataclasses.replace(QUICK, estimator="reinforce", reward="constant", baseline="none", d_steps=0, d_warmup=0)
+    state, texts = begin(config), real(1)
+    after, told = one(config)(state, texts)
+    key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), 0), 1)[0]
+    written = WRITING.sample(WRITER.model(state.params[G]), jax.random.split(key, 3)[0])
+    grads = jax.grad(lambda p: -jnp.mean(WRITER.model(p).log_probs(written)))(state.params[G])
+    tx = optax.chain(optax.clip_by_global_norm(config.g_clip), optax.adam(config.g_learning_rate))
+    updates, _ = tx.update(grads, tx.init(state.params[G]))
+    expected = optax.apply_updates(state.params[G], updates)
+    for mine, theirs in zip(jax.tree.leaves(after.params[G]), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert not moved(state.params[D], after.params[D]) and float(told["reward"]) == 1
+
+
+@pytest.mark.parametrize("changes", [{"gan_loss": "nonsaturating"}, {"estimator": "reinforce", "gan_loss": "nonsaturating"}], ids=str)
+def test_a_generator_learns_what_the_real_texts_are_made_of(changes):
+    """Real texts hold only one token, written at first as often as any other."""
+    config = dataclasses.replace(QUICK, d_warmup=5, d_learning_rate=0.01, g_learning_rate=0.02, **changes)
+    step, state = one(config, 60), begin(config)
+    texts = jnp.full((3, B, T), 4, jnp.int32)
+    for _ in range(65):
+        state, _ = step(state, texts)
+    share = lambda s: float(jnp.mean(jnp.exp(WRITER.model(s.params[G]).log_probs(texts[0]))))
+    assert share(begin(config)) < 0.25 and share(state) > 0.6
+
+
+def test_the_heat_runs_from_start_to_end():
+    for schedule, half in (("exponential", 0.5**0.5), ("linear", 0.75), ("constant", 1.0)):
+        config = dataclasses.replace(QUICK, heat_schedule=schedule)
+        found = [float(adversarial.heat(config, jnp.float32(done))) for done in (-1.0, 0.0, 0.5, 1.0, 2.0)]
+        end = 1.0 if schedule == "constant" else 0.5
+        np.testing.assert_allclose(found, [1.0, 1.0, half, end, end], rtol=1e-5)
+
+
+def test_pairs_are_counted():
+    texts = np.random.default_rng(0).integers(0, 4, (6, 9))
+    pairs = [tuple(text[t : t + 2]) for text in texts for t in range(8)]
+    assert adversarial.distinct_pairs(jnp.asarray(texts)) == pytest.approx(len(set(pairs)) / len(pairs))
+
+
+def test_a_collapse_is_noticed_when_it_lasts():
+    watch = Collapse(0.5, 3)
+    assert not any(watch.note(i, value) for i, value in enumerate([float("nan"), 0.8, 0.39, 0.3, 0.41, 0.2, 0.2]))
+    assert "20.0%" in watch.note(9, 0.2) and "round 9" in watch.note(9, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"reward": "constant"}, "--reward"), ({"d_steps": 0}, "--d_steps"), ({"old_samples": 5}, "--old_samples"),
+     ({"estimator": "reinforce", "reward": "constant"}, "--baseline")],
+)  # fmt: skip
+def test_contradictions_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        adversarial.check(dataclasses.replace(QUICK, **changes), B)
