@@ -3,6 +3,7 @@
     python -m launch.train --flagfile=configs/demo.cfg --dataset=DATASET --workdir=W
     python -m launch.train --init_from=FOLDER --dataset=DATASET --workdir=W    (begins with a Hugging Face model, or a run)
     python -m launch.train --init_from=FOLDER --adapter=lora --dataset=DATASET --workdir=W    (trains an adapter on it)
+    python -m launch.train --flagfile=configs/reason_gan.cfg --init_from=W --dataset=DATASET --workdir=V    (against a discriminator)
     python -m launch.train --flagfile=configs/ml1m_behaviour.cfg --source=FOLDER --workdir=W    (what a shopper takes next)
     python -m launch.train --flagfile=configs/bundle_electronic.cfg --source=FOLDER --workdir=W    (what goes with what)
 
@@ -26,7 +27,7 @@ def configs() -> tuple[dict, dict | None]:
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
-        if given["train"].task == "reason" or not given["shop"].source:
+        if given["train"].task in ("reason", "adversarial") or not given["shop"].source:
             app.require(dataset=given["input"].dataset)
         return given | {"input": choices.settled(given["input"], app.given(InputConfig) | app.given(OptimizerConfig))}, None
     stored = workdir.read(given["train"].workdir)
@@ -45,9 +46,9 @@ def main() -> dict | None:
 
     import jax
 
-    from rgjax.tasks import behaviour, bundle, training
+    from rgjax.tasks import adversarial, behaviour, bundle, training
 
-    task = {"reason": training, "behaviour": behaviour, "bundle": bundle}[sections["train"].task]
+    task = {"reason": training, "adversarial": adversarial, "behaviour": behaviour, "bundle": bundle}[sections["train"].task]
     loop = task.assemble(sections, stored, app.given(ModelConfig))
     summary = loop.run()
     return summary if jax.process_index() == 0 else None

@@ -47,23 +47,23 @@ class Ours:
         from rgjax.models import discriminator
         from rgjax.models.build import ModelFactory
         from rgjax.models.lstm import LSTM, LSTMConfig
-        from rgjax.tasks.oracle import writing_of
+        from rgjax.tasks.oracle import FixedLength
         from rgjax.train import adversarial
         from rgjax.train.state import TrainState
 
-        f, writing = app.FLAGS, writing_of(app.FLAGS.length, app.FLAGS.texts)
+        f, writing = app.FLAGS, FixedLength(app.FLAGS.texts, app.FLAGS.length)
         self.writer = ModelFactory(LSTMConfig(f.hidden, f.hidden), f.vocab_size, LSTM)
         self.judge = ModelFactory(judge, f.vocab_size, discriminator.build)
         params = {adversarial.G: self.writer.fresh(jax.random.key(0)), adversarial.D: self.judge.fresh(jax.random.key(1))}
-        opt_state = adversarial.optimizers(gan, writing).init(params)
+        opt_state = adversarial.optimizers(gan, f.length).init(params)
         self.state = TrainState(jnp.int32(0), params, opt_state, {}, jax.random.key_data(jax.random.key(2)))
-        self.params, self.real = jax.tree.map(np.asarray, params), jnp.asarray(real_SBT)
+        self.params, self.real = jax.tree.map(np.asarray, params), {"texts": jnp.asarray(real_SBT)}
         self.run = jax.jit(adversarial.make_round(self.writer, self.judge, writing, gan, 1), donate_argnums=0)
 
     def told(self, texts_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(log probabilities [B, T], verdicts [B]) by the initial weights."""
         writer, judge = self.writer.model(self.params["generator"]), self.judge.model(self.params["discriminator"])
-        return np.asarray(writer.log_probs(texts_BT)), np.asarray(judge(texts_BT))
+        return np.asarray(writer.log_probs(texts_BT)), np.asarray(judge(texts_BT, np.ones_like(texts_BT)))
 
     def __call__(self):
         self.state, metrics = self.run(self.state, self.real)

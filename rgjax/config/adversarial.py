@@ -34,10 +34,9 @@ class AdversarialConfig:
         choices=("bce", "nonsaturating", "hinge", "wasserstein", "relativistic"),
     )
     estimator: str = option(
-        "gumbel",
-        "How the generator's gradient passes its discrete tokens: straight-through 'gumbel' softmax, or 'reinforce' with a reward per token "
-        "from completions.",
-        choices=("gumbel", "reinforce"),
+        "none",
+        "How the generator's gradient passes its discrete tokens: straight-through 'gumbel' softmax, or 'reinforce' with a reward per token.",
+        choices=("none", "gumbel", "reinforce"),
     )
     heat: float = option(1.0, "gumbel: the softmax's temperature at the start.", low=1e-3)
     heat_end: float = option(0.5, "gumbel: its temperature at the end.", low=1e-3)
@@ -47,7 +46,10 @@ class AdversarialConfig:
         "reinforce: the discriminator's verdict; or, to see what tuning does without one, 'constant' (1) or 'random' (uniform in 0 to 1).",
         choices=("discriminator", "constant", "random"),
     )
-    completions: int = option(16, "reinforce: completions of each beginning of a text, whose mean verdict is its last token's reward.", low=1)
+    completions: int = option(
+        16, "reinforce: completions of each beginning of a text, whose mean verdict is its last token's reward; 0 gives every token the verdict on "
+        "the whole text.", low=0,
+    )  # fmt: skip
     baseline: str = option(
         "batch",
         "reinforce: what is taken off the rewards: nothing, or at each position the mean of the batch's other texts.",
@@ -55,7 +57,7 @@ class AdversarialConfig:
     )
     g_steps: int = option(1, "Steps of the generator in a round.", low=1)
     d_steps: int = option(5, "Steps of the discriminator in a round.", low=0)
-    d_warmup: int = option(100, "Rounds' worth of discriminator steps before the first round.", low=0)
+    d_warmup: int = option(100, "First rounds in which the generator rests.", low=0)
     g_learning_rate: float = option(1e-3, "Adam's learning rate of the generator.", low=0.0)
     d_learning_rate: float = option(1e-4, "Adam's learning rate of the discriminator.", low=0.0)
     g_clip: float = option(5.0, "Largest norm of the generator's gradient.", low=1e-6)

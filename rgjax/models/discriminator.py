@@ -24,9 +24,10 @@ class Discriminator(nnx.Module):
         self.tokens = param.normal(keys[0], (vocab_size, config.d_width), ("vocab", "embed"), config.d_width**-0.5)
         self.w_verdict = param.fan_in(keys[1], (features, 1), ("embed", None), features)
 
-    def embed(self, text: jax.Array) -> jax.Array:
-        """Vectors [B, T, E] of ids int32 [B, T], or of weights over the vocabulary [B, T, V]."""
-        return self.tokens[...][text] if text.ndim == 2 else linear(text, self.tokens[...])
+    def embed(self, text: jax.Array, mask_BT: jax.Array) -> jax.Array:
+        """Vectors [B, T, E] of ids int32 [B, T], or of weights over the vocabulary [B, T, V]; 0 where there is no token."""
+        x_BTE = self.tokens[...][text] if text.ndim == 2 else linear(text, self.tokens[...])
+        return x_BTE * mask_BT[..., None]
 
     def matrix(self, w: jax.Array) -> jax.Array:
         """A matrix as it is used: divided by its largest singular value where asked for."""
@@ -36,14 +37,23 @@ class Discriminator(nnx.Module):
         """Float32 [B]."""
         return linear(features_BF, self.matrix(self.w_verdict[...]))[:, 0]
 
-    def __call__(self, text: jax.Array, mask_BT: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
-        """Float32 [B] for texts as `embed` takes them; `mask_BT` is 1 at their tokens (all by default), `key` drops out."""
-        x_BTE = self.embed(text)
-        return self.judge(x_BTE, jnp.ones(x_BTE.shape[:2], jnp.int32) if mask_BT is None else mask_BT, key)
+    def __call__(self, text: jax.Array, mask_BT: jax.Array, read=None, key: jax.Array | None = None) -> jax.Array:
+        """Float32 [B] for texts as `embed` takes them. `read`, ids and mask int32 [B, S], is what they were written for; `key` drops out."""
+        return self.judge(self.embed(text, mask_BT), mask_BT, read, key)
+
+
+def _mean(x_BTE: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """The mean vector [B, E] of the tokens."""
+    weights_BT1 = mask_BT[..., None].astype(jnp.float32)
+    return (x_BTE * weights_BT1).sum(1) / jnp.maximum(weights_BT1.sum(1), 1.0)
 
 
 class ConvDiscriminator(Discriminator):
-    """Windows of several widths, each filter's maximum over the text, a highway layer (Kim 2014; Yu et al. 2017, arXiv:1609.05473)."""
+    """Windows of several widths, each filter's maximum over the text, a highway layer (Kim 2014; Yu et al. 2017, arXiv:1609.05473).
+
+    What a text was written for is read as a bag of tokens, whose product with the features is added to the verdict (the projection
+    discriminator: Miyato & Koyama 2018, arXiv:1802.05637).
+    """
 
     def __init__(self, config: DiscriminatorConfig, vocab_size: int, key: jax.Array):
         self.widths, keys = windows(config.d_windows), iter(jax.random.split(key, 64))
@@ -53,13 +63,13 @@ class ConvDiscriminator(Discriminator):
         self.filters = nnx.Dict({f"of_{n}": make(n) for n in self.widths})
         self.b_in = param.constant(0.0, (len(self.widths), f), (None, None))
         self.norm = Norm(features, "layernorm", 1e-5) if config.d_norm else None
+        self.w_read = param.fan_in(next(keys), (config.d_width, features), (None, None), config.d_width * features)
         gate = lambda: param.fan_in(next(keys), (features, features), (None, None), features)
         self.w_gate, self.w_new = (gate(), gate()) if config.d_highway else (None, None)
         self.b_out = param.constant(-2.0, (features,), (None,)) if config.d_highway else None  # gates begin nearly shut (Srivastava et al. 2015)
 
-    def judge(self, x_BTE: jax.Array, mask_BT: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def judge(self, x_BTE: jax.Array, mask_BT: jax.Array, read=None, key: jax.Array | None = None) -> jax.Array:
         """As calling it, of token vectors."""
-        x_BTE = x_BTE * mask_BT[..., None]
         found = [self._strongest(x_BTE, mask_BT, n, self.b_in[i]) for i, n in enumerate(self.widths)]
         x_BF = jnp.concatenate(found, axis=-1)
         if self.norm is not None:
@@ -67,7 +77,10 @@ class ConvDiscriminator(Discriminator):
         if self.w_gate is not None:
             gate_BF = jax.nn.sigmoid(linear(x_BF, self.matrix(self.w_gate[...])) + self.b_out[...])
             x_BF = gate_BF * jax.nn.relu(linear(x_BF, self.matrix(self.w_new[...]))) + (1 - gate_BF) * x_BF
-        return self.verdict(dropout(x_BF, self.config.d_dropout, key))
+        x_BF = dropout(x_BF, self.config.d_dropout, key)
+        if read is None:
+            return self.verdict(x_BF)
+        return self.verdict(x_BF) + jnp.sum(linear(_mean(self.embed(*read), read[1]), self.matrix(self.w_read[...])) * x_BF, axis=-1)
 
     def _strongest(self, x_BTE, mask_BT, n: int, bias_F) -> jax.Array:
         """Each filter's maximum [B, F] over the windows of n tokens; a text shorter than that is one window."""
@@ -80,7 +93,7 @@ class ConvDiscriminator(Discriminator):
 
 
 class TransformerDiscriminator(Discriminator):
-    """Every token reads every other; the mean of the last states is judged."""
+    """Every token reads every other, and before them what the text was written for; the mean of the text's last states is judged."""
 
     def __init__(self, config: DiscriminatorConfig, vocab_size: int, key: jax.Array):
         keys = jax.random.split(key, 2)
@@ -90,13 +103,14 @@ class TransformerDiscriminator(Discriminator):
         )
         self.encoder = Stack(inner, keys[1], config.d_layers, causal=False)
 
-    def judge(self, x_BTE: jax.Array, mask_BT: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def judge(self, x_BTE: jax.Array, mask_BT: jax.Array, read=None, key: jax.Array | None = None) -> jax.Array:
         """As calling it, of token vectors."""
-        t = x_BTE.shape[1]
-        bias = jnp.broadcast_to(jnp.where(mask_BT, 0.0, MASKED)[:, None, None], (len(x_BTE), 1, t, t))
-        x_BTE = self.encoder(x_BTE, bias, jnp.broadcast_to(jnp.arange(t), mask_BT.shape), key=key)
-        weights_BT1 = mask_BT[..., None].astype(jnp.float32)
-        return self.verdict((x_BTE * weights_BT1).sum(1) / jnp.maximum(weights_BT1.sum(1), 1.0))
+        present_BN = mask_BT if read is None else jnp.concatenate([read[1], mask_BT], axis=1)
+        x_BNE = x_BTE if read is None else jnp.concatenate([self.embed(*read), x_BTE], axis=1)
+        b, n, t = *present_BN.shape, mask_BT.shape[1]
+        bias = jnp.broadcast_to(jnp.where(present_BN, 0.0, MASKED)[:, None, None], (b, 1, n, n))
+        positions_BN = jnp.maximum(jnp.cumsum(present_BN, axis=1) - 1, 0)  # wherever padding stands
+        return self.verdict(_mean(self.encoder(x_BNE, bias, positions_BN, key=key)[:, n - t :], mask_BT))
 
 
 KINDS = {"cnn": ConvDiscriminator, "transformer": TransformerDiscriminator}

@@ -18,7 +18,7 @@ from rgjax.models import discriminator
 from rgjax.models.build import ModelFactory
 from rgjax.models.lstm import LSTM, LSTMConfig
 from rgjax.train import adversarial
-from rgjax.train.adversarial import D, G, Writing
+from rgjax.train.adversarial import D, G, Texts
 from rgjax.train.collapse import Collapse
 from rgjax.train.state import TrainState
 
@@ -154,17 +154,17 @@ class Bench:
         """(the generator after a row's rounds from `params`, what was noticed: the last metrics, and a collapse)."""
         config = dataclasses.replace(self.gan, **ROWS[row])
         adversarial.check(config, BATCH)
-        writing = writing_of(LENGTH, BATCH)
+        writing = FixedLength(BATCH, LENGTH)
         both = {G: params, D: self.judges.fresh(jax.random.key(1000 + seed))}
         key = jax.random.key_data(jax.random.key(2000 + seed))
-        state = TrainState(jnp.int32(0), both, adversarial.optimizers(config, writing).init(both), {}, key)
-        one = adversarial.make_round(self.factory, self.judges, writing, config, self.config.rounds)
+        state = TrainState(jnp.int32(0), both, adversarial.optimizers(config, LENGTH).init(both), {}, key)
         steps, rounds, watch = config.d_steps + config.g_steps, config.d_warmup + self.config.rounds, Collapse()
+        one = adversarial.make_round(self.factory, self.judges, writing, config, rounds)
 
         @jax.jit
         def some(state: TrainState):
             def body(state, key):
-                return one(state, self.truth.train[jax.random.randint(key, (steps, BATCH), 0, len(self.truth.train))])
+                return one(state, {"texts": self.truth.train[jax.random.randint(key, (steps, BATCH), 0, len(self.truth.train))]})
 
             state, found = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(jax.random.key(3000 + seed), state.step), CHECKED))
             return state, jax.tree.map(jnp.nanmean, found)
@@ -188,15 +188,33 @@ class Bench:
         return found | {"j": found["nll_oracle"] - found["nll_div"] + found["nll_test"] - self.truth.entropy}
 
 
-def writing_of(length: int, rows: int) -> Writing:
-    """How an LSTM writes."""
-    return Writing(
-        rows, length,
-        sample=lambda model, key: recurrent.sample(model, key, rows, length),
-        relaxed=lambda model, key, heat: recurrent.relaxed(model, key, rows, length, heat),
-        completions=recurrent.completions,
-        log_probs=lambda model, tokens_BT: model.log_probs(tokens_BT),
-    )  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class FixedLength:
+    """How an LSTM writes `rows` texts of `length` tokens, for nothing in particular (`rgjax.train.adversarial.Writing`)."""
+
+    rows: int
+    length: int
+
+    def real(self, batch: dict) -> tuple[Texts, dict]:
+        return self._whole(batch["texts"]), {}
+
+    def read(self, given: dict) -> None:
+        return None
+
+    def sample(self, model: LSTM, key: jax.Array, given: dict) -> Texts:
+        return self._whole(recurrent.sample(model, key, self.rows, self.length))
+
+    def relaxed(self, model: LSTM, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return recurrent.relaxed(model, key, self.rows, self.length, heat), jnp.ones((self.rows, self.length), jnp.int32)
+
+    def completions(self, model: LSTM, key: jax.Array, given: dict, texts: Texts, times: int) -> jax.Array:
+        return recurrent.completions(model, key, texts.tokens, times)
+
+    def log_probs(self, model: LSTM, given: dict, texts: Texts) -> jax.Array:
+        return model.log_probs(texts.tokens)
+
+    def _whole(self, tokens_BT: jax.Array) -> Texts:
+        return Texts(tokens_BT, jnp.ones(tokens_BT.shape, jnp.int32))
 
 
 def _plain(found: dict) -> dict[str, float]:

@@ -36,6 +36,8 @@ class Step(NamedTuple):
     def open(cls, folder: str) -> Step:
         """The step of a run on its last checkpoint, on one device and with its layers one by one; raises UserError where one can't be made."""
         facts = workdir.read(folder)
+        if facts["train"].task == "adversarial":
+            raise UserError(f"{folder} is a run of --task=adversarial, whose rounds are not rerun; give another.")
         mesh = mesh_lib.make("data:1")
         model = dataclasses.replace(facts["model"], scan=False, remat="none")
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], model, facts["adapter"])

@@ -20,12 +20,13 @@ from rgjax.hf import families
 from rgjax.hf.load import Pretrained
 from rgjax.hf.table import Family
 from rgjax.models import merge, quantized
+from rgjax.models.adversaries import Adversaries
 from rgjax.models.build import ModelFactory
 from rgjax.nn.attention import anywhere
 from rgjax.parallel import cluster, sharding
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.tasks.reason import NAME, ReasonTask
-from rgjax.train import optimizer, workdir
+from rgjax.train import adversarial, optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.state import abstract_state
 from rgjax.train.step import make_eval_step
@@ -64,10 +65,15 @@ class Run:
         if step is None:
             raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
         mesh, tuning = mesh_lib.make("data:1"), Tuning(facts["adapter"])
-        tx = optimizer.make(facts["optimizer"], facts["train"].steps, facts["adapter"])
-        abstract = abstract_state(task.factory, tx, mesh, facts["optimizer"].ema > 0, facts["train"].seed, tuning.trained)
+        factory, tx = task.factory, optimizer.make(facts["optimizer"], facts["train"].steps, facts["adapter"])
+        against = facts["train"].task == "adversarial"
+        if against:
+            factory = Adversaries.of(factory, facts["discriminator"])
+            tx = adversarial.optimizers(facts["adversarial"], facts["input"].target_length)
+        abstract = abstract_state(factory, tx, mesh, facts["optimizer"].ema > 0, facts["train"].seed, tuning.trained)
         params = checkpoints.load_params(step, abstract)
         checkpoints.close()
+        params = params["generator"] if against else params
         if tuning.freezes:
             own = original(folder, facts, base).params(task.factory.base, mesh, facts["train"].seed)
             params = trees.join(params, trees.divide(own, tuning.trained)[1])

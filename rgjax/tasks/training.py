@@ -16,6 +16,7 @@ from rgjax.config import AdapterConfig, DecodeConfig, OptimizerConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.streams import number_of_streams
 from rgjax.data.teacher import TeacherLogits
+from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
@@ -61,10 +62,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     groups.check(sections["optimizer"], task.factory, Tuning(sections["adapter"]).trained)
     optimizer.make(sections["optimizer"], train.steps, sections["adapter"])  # for what it refuses, before anything is written
     how = tuning_of(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
-    facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
-    facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
-    facts |= {"counts": dataset.manifest["counts"]}
-    facts |= {"base_fingerprint": source.fingerprint} if source else {}
+    facts = facts_of(sections, dataset, tokenizer) | ({"base_fingerprint": source.fingerprint} if source else {})
     facts |= {"vectors_fingerprint": task.vectors.fingerprint()} if task.vectors else {}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
@@ -75,7 +73,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     data = pairs.training(train.seed, share) if pairs else task.training_data(dataset, train.seed, replay, teacher, share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
-    _write(facts if source or not stored else {**stored, **facts}, dataset)
+    write(facts if source or not stored else {**stored, **facts}, dataset)
     if jax.process_index() == 0 and (why := families.unexportable(sections["model"])):
         print(f"note: this model will not export to Hugging Face ({why})", file=sys.stderr)
     if pairs:
@@ -84,7 +82,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     def validation():  # never test: what chooses a checkpoint can't judge it
         return pairs.validation(train.eval_batches, share) if pairs else task.evaluation_data(dataset, "val", train.eval_batches, share=share)
 
-    sample = _sampler(task, dataset, sections)
+    sample = sampler(task, dataset, sections)
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
 
 
@@ -152,7 +150,15 @@ def _adapter_values(task: reason.ReasonTask, config: AdapterConfig, source) -> d
     return values
 
 
-def _write(facts: dict, dataset: Dataset) -> None:
+def facts_of(sections: dict, dataset: Dataset, tokenizer: Tokenizer) -> dict:
+    """What config.json tells of a run beside its options."""
+    facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
+    facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
+    return facts | {"counts": dataset.manifest["counts"]}
+
+
+def write(facts: dict, dataset: Dataset) -> None:
+    """Makes the workdir: its configuration, and the dataset's tokenizer."""
     mesh_lib.meet("workdir read")  # nobody writes into it before
     if jax.process_index() == 0:
         folder = facts["train"].workdir
@@ -161,7 +167,7 @@ def _write(facts: dict, dataset: Dataset) -> None:
     mesh_lib.meet("workdir written")
 
 
-def _sampler(task: reason.ReasonTask, dataset: Dataset, sections: dict):
+def sampler(task: reason.ReasonTask, dataset: Dataset, sections: dict):
     """`sample(params, step)`: rows of samples.jsonl for the first validation examples."""
     count = sections["train"].samples if dataset.count("val") else 0
     shown, writers = list(itertools.islice(dataset.examples("val"), count)) if count else [], []

@@ -6,8 +6,7 @@ also the `old` texts that are kept.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +21,41 @@ from rgjax.train.state import TrainState
 G, D = "generator", "discriminator"
 
 
-@dataclasses.dataclass(frozen=True)
-class Writing:
-    """How a generator writes B texts of T tokens.
+class Texts(NamedTuple):
+    """B texts of at most T tokens: ids int32 [B, T], and 1 at each of their tokens, the end token included, 0 beyond."""
 
-    sample(model, key) -> int32 [B, T]; relaxed(model, key, heat) -> straight-through one-hots float32 [B, T, V];
-    completions(model, key, tokens_BT, times) -> int32 [T - 1, times, B, T]; log_probs(model, tokens_BT) -> float32 [B, T].
-    """
+    tokens: jax.Array
+    mask: jax.Array
 
-    rows: int
-    length: int
-    sample: Callable
-    relaxed: Callable
-    completions: Callable
-    log_probs: Callable
+
+class Writing(Protocol):
+    """How a generator writes. `given` is what it writes for, a dict of arrays with B rows; the texts are of the model's own distribution."""
+
+    length: int  # T
+
+    def real(self, batch: dict) -> tuple[Texts, dict]:
+        """The real texts of a batch, and what they were written for."""
+
+    def read(self, given: dict) -> Texts | None:
+        """What a discriminator reads of `given` beside a text; None where there is nothing."""
+
+    def sample(self, model, key: jax.Array, given: dict) -> Texts:
+        """Texts drawn from the model."""
+
+    def relaxed(self, model, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(straight-through one-hot rows float32 [B, T, V] of drawn texts, their mask)."""
+
+    def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int) -> jax.Array:
+        """int32 [T - 1, times, B, T]: entry [t, n, b] keeps the first t + 1 tokens of text b and draws the others anew."""
+
+    def log_probs(self, model, given: dict, texts: Texts) -> jax.Array:
+        """log p(token | those before, given), float32 [B, T]; anything beyond a text."""
 
 
 def check(config: AdversarialConfig, rows: int) -> None:
-    """Raises UserError for options that contradict each other."""
+    """Raises UserError for options that contradict each other; `rows` are the texts of a step."""
+    if config.estimator == "none":
+        raise UserError("--estimator is none; give gumbel or reinforce.")
     if config.estimator == "gumbel" and config.reward != "discriminator":
         raise UserError(f"--reward={config.reward} is for --estimator=reinforce; gumbel has no reward.")
     if not config.d_steps and config.reward == "discriminator":
@@ -50,13 +66,13 @@ def check(config: AdversarialConfig, rows: int) -> None:
         raise UserError(f"--old_samples={config.old_samples} is no multiple of the {rows} texts of a step; change it.")
 
 
-def optimizers(config: AdversarialConfig, writing: Writing) -> optax.GradientTransformation:
-    """Makes the optimizer state of both sides; `make_round` updates it."""
+def optimizers(config: AdversarialConfig, length: int) -> optax.GradientTransformation:
+    """Makes the optimizer state of both sides, whose texts have at most `length` tokens; `make_round` updates it."""
     tx_g, tx_d = _sides(config)
 
     def init(params: dict) -> dict:
-        old_NT = jnp.zeros((config.old_samples, writing.length), jnp.int32)
-        return {G: tx_g.init({G: params[G]}), D: tx_d.init({D: params[D]}), "old": old_NT}
+        nothing_NT = jnp.zeros((config.old_samples, length), jnp.int32)
+        return {G: tx_g.init({G: params[G]}), D: tx_d.init({D: params[D]}), "old": Texts(nothing_NT, nothing_NT)}
 
     def update(*_):
         raise NotImplementedError("two optimizers take turns; make_round updates each")
@@ -79,38 +95,51 @@ def heat(config: AdversarialConfig, done: jax.Array) -> jax.Array:
 
 
 def make_round(generator: ModelFactory, discriminator: ModelFactory, writing: Writing, config: AdversarialConfig, rounds: int):
-    """`round(state, real_SBT) -> (state, metrics)`: `d_steps` steps of the discriminator, then `g_steps` of the generator, on the S = d_steps +
-    g_steps batches of real texts. In the first `d_warmup` rounds the generator rests."""
-    tx_g, tx_d = _sides(config)
-    loss_d, loss_g = _discriminator_loss(generator, discriminator, writing, config), _generator_loss(generator, discriminator, writing, config)
+    """`round(state, batch) -> (state, metrics)`: `d_steps` steps of the discriminator, then `g_steps` of the generator.
 
-    def one_d(state: TrainState, real_and_key):
-        real_BT, key = real_and_key
-        keys = jax.random.split(key, 3)
-        written_BT = _mixed(state, writing.sample(generator.model(state.params[G]), keys[0]), keys[1])
-        grads, found = jax.grad(loss_d, has_aux=True)(state.params[D], real_BT, written_BT, keys[2])
+    Leaves of `batch` are [d_steps + g_steps, B, ...], one slice a step, as `writing.real` takes it. In the first `d_warmup` of the `rounds` the
+    generator rests, and what is told of it is NaN; `loss` is always the real texts' negative log-likelihood per token.
+    """
+    tx_g, tx_d = _sides(config)
+    loss_d, loss_g = _discriminator_loss(discriminator, writing, config), _generator_loss(generator, discriminator, writing, config)
+    steps = config.d_steps + config.g_steps
+
+    def one_d(state: TrainState, batch_and_key):
+        (real, given), keys = writing.real(batch_and_key[0]), jax.random.split(batch_and_key[1], 3)
+        written = _mixed(state, writing.sample(generator.model(state.params[G]), keys[0], given), keys[1])
+        grads, found = jax.grad(loss_d, has_aux=True)(state.params[D], real, written, given, keys[2])
         return _stepped(state, D, tx_d, grads), found
 
-    def one_g(state: TrainState, real_and_key):
-        warm = heat(config, (state.step - config.d_warmup) / max(1, rounds))
-        (_, found), grads = jax.value_and_grad(loss_g, has_aux=True)(state.params[G], state.params[D], *real_and_key, warm)
-        written_BT = found.pop("written")
-        return _keep(_stepped(state, G, tx_g, grads), written_BT), found | {"g_norm": optax.global_norm(grads)}
+    def one_g(state: TrainState, batch_and_key):
+        (real, given), key = writing.real(batch_and_key[0]), batch_and_key[1]
+        warm = heat(config, (state.step - config.d_warmup) / max(1, rounds - config.d_warmup))
+        (_, found), grads = jax.value_and_grad(loss_g, has_aux=True)(state.params[G], state.params[D], real, given, key, warm)
+        written = found.pop("written")
+        return _keep(_stepped(state, G, tx_g, grads), written), found | {"grad_norm": optax.global_norm(grads)}
 
-    def round(state: TrainState, real_SBT: jax.Array) -> tuple[TrainState, dict]:
-        keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step), len(real_SBT))
-        found = {}
+    def round(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step), steps)
+        of_d, of_g = (jax.tree.map(lambda x, s=s: x[s], (batch, keys)) for s in (slice(config.d_steps), slice(config.d_steps, steps)))
+        found = likelihood(generator.model(state.params[G]), writing, jax.tree.map(lambda x: x[-1], batch))
         if config.d_steps:
-            state, found = jax.lax.scan(one_d, state, (real_SBT[: config.d_steps], keys[: config.d_steps]))
-        rest = (real_SBT[config.d_steps :], keys[config.d_steps :])
-        _, shapes = jax.eval_shape(lambda s: jax.lax.scan(one_g, s, rest), state)
-        nothing = jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
-        train = lambda s: jax.lax.scan(one_g, s, rest)
-        state, of_g = jax.lax.cond(state.step >= config.d_warmup, train, lambda s: (s, nothing), state)
-        metrics = jax.tree.map(jnp.mean, found | of_g)
-        return state._replace(step=state.step + 1), metrics
+            state, told = jax.lax.scan(one_d, state, of_d)
+            found |= told
+        train = lambda s: jax.lax.scan(one_g, s, of_g)
+        _, shapes = jax.eval_shape(train, state)
+        nothing = {name: jnp.full(x.shape, 0.0 if name == "grad_norm" else jnp.nan, x.dtype) for name, x in shapes.items()}
+        rest = lambda s: (s, nothing)
+        state, told = jax.lax.cond(state.step >= config.d_warmup, train, rest, state) if config.d_warmup else train(state)
+        return state._replace(step=state.step + 1), jax.tree.map(jnp.mean, found | told)
 
     return round
+
+
+def likelihood(model, writing: Writing, batch: dict) -> dict[str, jax.Array]:
+    """`loss` and `nll`, the real texts' negative log-likelihood per token (nats), and their tokens as `target_tokens`."""
+    real, given = writing.real(batch)
+    tokens = jnp.sum(real.mask, dtype=jnp.float32)
+    nll = -jnp.sum(writing.log_probs(model, given, real) * real.mask) / jnp.maximum(tokens, 1.0)
+    return {"loss": nll, "nll": nll, "target_tokens": tokens}
 
 
 def _stepped(state: TrainState, side: str, tx: optax.GradientTransformation, grads: dict) -> TrainState:
@@ -119,80 +148,84 @@ def _stepped(state: TrainState, side: str, tx: optax.GradientTransformation, gra
     return state._replace(params=state.params | params, opt_state=state.opt_state | {side: opt_state})
 
 
-def _mixed(state: TrainState, written_BT: jax.Array, key: jax.Array) -> jax.Array:
+def _mixed(state: TrainState, written: Texts, key: jax.Array) -> Texts:
     """Half of the texts replaced by old ones, once there are any (Shrivastava et al. 2017, arXiv:1612.07828, section 2.3)."""
-    old_NT, b = state.opt_state["old"], len(written_BT)
-    if not len(old_NT):
-        return written_BT
-    filled = jnp.sum(jnp.any(old_NT > 0, axis=1))  # from the front
-    chosen_BT = old_NT[jax.random.randint(key, (b,), 0, jnp.maximum(filled, 1))]
-    return jnp.where(((jnp.arange(b) < b // 2) & (filled > 0))[:, None], chosen_BT, written_BT)
+    old, b = state.opt_state["old"], len(written.tokens)
+    if not len(old.tokens):
+        return written
+    filled = jnp.sum(old.mask[:, 0])  # from the front
+    chosen, takes_B = jax.random.randint(key, (b,), 0, jnp.maximum(filled, 1)), (jnp.arange(b) < b // 2) & (filled > 0)
+    return jax.tree.map(lambda new, kept: jnp.where(takes_B[:, None], kept[chosen], new), written, old)
 
 
-def _keep(state: TrainState, written_BT: jax.Array) -> TrainState:
-    old_NT = state.opt_state["old"]
-    if not len(old_NT):
+def _keep(state: TrainState, written: Texts) -> TrainState:
+    """With the texts of a round among the old ones, the oldest of which they replace."""
+    old = state.opt_state["old"]
+    if not len(old.tokens):
         return state
-    old_NT = jax.lax.dynamic_update_slice(old_NT, written_BT, (state.step * len(written_BT) % len(old_NT), 0))
-    return state._replace(opt_state=state.opt_state | {"old": old_NT})
+    at = state.step * len(written.tokens) % len(old.tokens)
+    old = jax.tree.map(lambda kept, new: jax.lax.dynamic_update_slice(kept, new, (at, 0)), old, written)
+    return state._replace(opt_state=state.opt_state | {"old": old})
 
 
-def _discriminator_loss(generator, discriminator, writing: Writing, config: AdversarialConfig):
+def _discriminator_loss(discriminator: ModelFactory, writing: Writing, config: AdversarialConfig):
     losses = gan_loss.LOSSES[config.gan_loss]
 
-    def loss(params: dict, real_BT, written_BT, key):
-        model, keys = discriminator.model(params), jax.random.split(key, 3)
-        real_B, written_B = model(real_BT, key=keys[0]), model(written_BT, key=keys[1])
+    def loss(params: dict, real: Texts, written: Texts, given: dict, key):
+        model, keys, read = discriminator.model(params), jax.random.split(key, 3), writing.read(given)
+        real_B, written_B = model(*real, read, keys[0]), model(*written, read, keys[1])
         total = losses.discriminator(real_B, written_B)
         found = {"d_loss": total, "d_told_apart": gan_loss.told_apart(real_B, written_B), "d_gap": jnp.mean(real_B) - jnp.mean(written_B)}
         if config.gan_loss == "wasserstein":
-            mask_BT = jnp.ones(real_BT.shape, jnp.int32)
-            judge = lambda x_BTE: model.judge(x_BTE, mask_BT)
-            found["d_penalty"] = gan_loss.gradient_penalty(judge, model.embed(real_BT), model.embed(written_BT), keys[2])
+            mask_BT = jnp.maximum(real.mask, written.mask)
+            judge = lambda x_BTE: model.judge(x_BTE, mask_BT, read)
+            found["d_penalty"] = gan_loss.gradient_penalty(judge, model.embed(*real), model.embed(*written), keys[2])
             total += config.gradient_penalty * found["d_penalty"]
         return total, found
 
     return loss
 
 
-def _generator_loss(generator, discriminator, writing: Writing, config: AdversarialConfig):
-    """(params, the discriminator's, real_BT, key, heat) -> (loss, metrics with the texts as `written`)."""
+def _generator_loss(generator: ModelFactory, discriminator: ModelFactory, writing: Writing, config: AdversarialConfig):
+    """(params, the discriminator's, real, given, key, heat) -> (loss, metrics with the texts as `written`)."""
     losses = gan_loss.LOSSES[config.gan_loss]
 
-    def gumbel(model, judge, real_BT, key, warm):
-        written_BTV = writing.relaxed(model, key, warm)
-        return losses.generator(judge(real_BT), judge(written_BTV)), jnp.argmax(written_BTV, axis=-1), {}
+    def gumbel(model, judge, real: Texts, given, key, warm):
+        rows_BTV, mask_BT = writing.relaxed(model, key, given, warm)
+        return losses.generator(judge(*real), judge(rows_BTV, mask_BT)), Texts(jnp.argmax(rows_BTV, axis=-1).astype(jnp.int32), mask_BT), {}
 
-    def reinforced(model, judge, real_BT, key, warm):
-        keys = jax.random.split(key, 3)
-        fixed = jax.lax.stop_gradient(model)
-        written_BT = writing.sample(fixed, keys[0])
-        if config.reward == "discriminator":
-            real_B = judge(real_BT)
-            completed = writing.completions(fixed, keys[1], written_BT, config.completions)
-            rewards_BT = reinforce.token_rewards(lambda texts: losses.reward(judge(texts), real_B), written_BT, completed)
-        else:
-            rewards_BT = jnp.ones(written_BT.shape) if config.reward == "constant" else jax.random.uniform(keys[2], written_BT.shape)
-        log_probs_BT, mask_BT = writing.log_probs(model, written_BT), jnp.ones(written_BT.shape)
-        return reinforce.surrogate(log_probs_BT, rewards_BT, mask_BT, config.baseline), written_BT, {"reward": jnp.mean(rewards_BT)}
+    def reinforced(model, judge, real: Texts, given, key, warm):
+        keys, fixed = jax.random.split(key, 3), jax.lax.stop_gradient(model)
+        written = writing.sample(fixed, keys[0], given)
+        rewards_BT = jnp.ones(written.tokens.shape)
+        if config.reward == "random":
+            rewards_BT = jax.random.uniform(keys[2], written.tokens.shape)
+        elif config.reward == "discriminator":
+            real_B = judge(*real)
+            reward = lambda tokens_BT, mask_BT: losses.reward(judge(tokens_BT, mask_BT), real_B)
+            completed = writing.completions(fixed, keys[1], given, written, config.completions) if config.completions else None
+            rewards_BT = reinforce.token_rewards(reward, written, completed)
+        loss = reinforce.surrogate(writing.log_probs(model, given, written), rewards_BT, written.mask, config.baseline)
+        return loss, written, {"reward": jnp.sum(rewards_BT * written.mask) / jnp.maximum(jnp.sum(written.mask), 1)}
 
-    def loss(params: dict, d_params: dict, real_BT, key, warm):
-        model, judge = generator.model(params), discriminator.model(d_params)
-        adversary = gumbel if config.estimator == "gumbel" else reinforced
-        total, written_BT, found = adversary(model, judge, real_BT, key, warm)
-        found |= {"g_loss": total, "distinct_2": distinct_pairs(written_BT), "written": written_BT.astype(jnp.int32)}
+    def loss(params: dict, d_params: dict, real: Texts, given: dict, key, warm):
+        model, judged = generator.model(params), discriminator.model(d_params)
+        judge = lambda text, mask_BT: judged(text, mask_BT, writing.read(given))
+        total, written, found = (gumbel if config.estimator == "gumbel" else reinforced)(model, judge, real, given, key, warm)
+        found |= {"g_loss": total, "distinct_2": distinct_pairs(written), "written": jax.lax.stop_gradient(written)}
+        found["written_tokens"] = jnp.mean(jnp.sum(written.mask, axis=1, dtype=jnp.float32))
         if config.nll_weight:
-            found["nll"] = -jnp.mean(writing.log_probs(model, real_BT))
-            total += config.nll_weight * found["nll"]
+            total += config.nll_weight * -jnp.sum(writing.log_probs(model, given, real) * real.mask) / jnp.maximum(jnp.sum(real.mask), 1)
         return total, found
 
     return loss
 
 
-def distinct_pairs(tokens_BT: jax.Array) -> jax.Array:
+def distinct_pairs(texts: Texts) -> jax.Array:
     """Distinct pairs of neighbouring tokens over all pairs, float32 (distinct-2: Li et al. 2016)."""
-    first, second = tokens_BT[:, :-1].reshape(-1), tokens_BT[:, 1:].reshape(-1)
-    order = jnp.lexsort((second, first))
+    here = (texts.mask[:, 1:] > 0).reshape(-1)
+    first, second = (jnp.where(here, x.reshape(-1), -1) for x in (texts.tokens[:, :-1], texts.tokens[:, 1:]))
+    order = jnp.lexsort((second, first))  # what is beyond a text comes first, and counts as one
     first, second = first[order], second[order]
     new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return (1 + jnp.sum(new)) / len(first)
+    return (jnp.sum(new) + jnp.all(here)) / jnp.maximum(jnp.sum(here), 1)

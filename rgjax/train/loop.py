@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from rgjax import trees
 from rgjax.config import OptimizerConfig, TrainConfig
@@ -40,6 +41,16 @@ class Judge(NamedTuple):
 BY_LOSS = Judge()
 
 
+class Method(NamedTuple):
+    """How a step changes the state, where it is not by `make_train_step` and one optimizer."""
+
+    tx: optax.GradientTransformation  # makes the optimizer state
+    step: Callable[[TrainState], Callable]  # a state to lie like -> step(state, fixed, batch) -> (state, metrics)
+    rate: float  # the learning rate that is told
+    parts: int  # slices [parts, rows, ...] that a step's batch comes in
+    note: Callable[[int, dict[str, float]], None]  # sees every step's metrics, and raises UserError to end the run
+
+
 class Loop:
     """One training run of one task."""
 
@@ -56,6 +67,7 @@ class Loop:
         tuning: Tuning = ALL,
         measure: Callable[[dict], dict[str, float]] | None = None,
         judge: Judge = BY_LOSS,
+        method: Method | None = None,
     ):
         """`data` is a checkpointable iterator of this process's rows, closed at the end; `sample(params, step)` writes a few reasons.
 
@@ -64,18 +76,21 @@ class Loop:
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.measure, self.judge = measure, judge
-        self.schedule = optimizer.schedule(optimizer_config, config.steps)
-        tx = optimizer.make(optimizer_config, config.steps, tuning.config)
+        self.schedule = optax.constant_schedule(method.rate) if method else optimizer.schedule(optimizer_config, config.steps)
+        self.method, self.parts = method, method.parts if method else optimizer_config.accumulate
+        tx = method.tx if method else optimizer.make(optimizer_config, config.steps, tuning.config)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
         self.progress = {"best": math.inf, "stale": 0, "skipped": 0}
         self.state = self._begin(tx)
-        self.train_step = make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, config.nonfinite == "skip", self.state)
+        skip = config.nonfinite == "skip"
+        usual = lambda: make_train_step(factory, sums_fn, tx, optimizer_config, tuning.penalty, skip, self.state)
+        self.train_step = method.step(self.state) if method else usual()
         self.eval_step = make_eval_step(factory, sums_fn, self.state)
         self.watch = NonFinite(config, self.progress["skipped"], mesh_lib.share(mesh))
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)
         passes, shares = 2 if optimizer_config.rdrop else 1, mesh_lib.share(mesh)[1]
-        self.meter = Meter(factory, self.log, self.step, config, tuning.trained, passes, shares)
+        self.meter = Meter(getattr(factory, "generator", factory), self.log, self.step, config, tuning.trained, passes, shares)
         self.stop_requested = self.stop_agreed = False
 
     def _begin(self, tx) -> TrainState:
@@ -105,7 +120,7 @@ class Loop:
                 self.log.note(f"continuing at step {self.step}")
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
                 batch = self.meter.wait_for(self.data)
-                placed = sharding.put(batch, self.mesh, self.optimizer_config.accumulate)
+                placed = sharding.put(batch, self.mesh, self.parts)
                 with self.profile.step(self.step + 1, self.state), jax.transfer_guard("disallow"), self.meter.dispatching():
                     self.state, metrics = self.train_step(self.state, self.fixed, placed)
                 self.step += 1
@@ -146,6 +161,8 @@ class Loop:
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         if text := self.watch.note(step, values, batch):
             self.log.note(text)
+        if self.method:
+            self.method.note(step, values)
         self.meter.add(values, batch)
         return values
 

@@ -17,6 +17,8 @@ from rgjax.train.records import RunLog, memory_bytes
 from rgjax.train.state import everything
 from rgjax.train.stragglers import Stragglers
 
+TOLD = ("loss", "nll", "correct", "grad_norm", "tokens", "target_tokens")  # metrics that are told otherwise than as they are, or by name
+
 
 class Meter:
     """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
@@ -81,7 +83,7 @@ class Meter:
 
         `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, R-Drop's divergence, and the
         `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
-        none of those that are not finite. Pairs have a `margin` and no perplexity.
+        none of those that are not finite. Pairs have a `margin` and no perplexity; adversarial rounds tell of both sides.
         """
         now = time.perf_counter()
         seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
@@ -90,9 +92,9 @@ class Meter:
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
         found = {
             "loss": values["loss"],
-            **{name: values[name] for name in ("penalty", "margin", "skipped") if name in values},
+            **{name: value for name, value in values.items() if name not in TOLD},
             **({} if "margin" in values else {"perplexity": math.exp(min(values["nll"], 50))}),
-            "accuracy": values["correct"],
+            **({"accuracy": values["correct"]} if "correct" in values else {}),
             "grad_norm": values["grad_norm"],
             "learning_rate": learning_rate,
             "target_tokens_per_second": self.counts["target_tokens"] / seconds,

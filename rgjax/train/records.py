@@ -52,6 +52,8 @@ class RunLog:
     def _show(self, step: int, v: dict[str, float]) -> None:
         held = f" (penalty {v['penalty']:.4f})" if "penalty" in v else ""
         text = f"loss {v.get('loss', math.nan):.4f}{held}  |g| {v.get('grad_norm', math.nan):.2f}  lr {v['learning_rate']:.1e}"
+        if "d_told_apart" in v:
+            text += f"  told apart {v['d_told_apart']:.2f}  distinct-2 {v.get('distinct_2', math.nan):.2f}"
         text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
         text += f"  eta {v['eta_seconds'] / 60:.0f} min"
         if "val_loss" in v:

@@ -10,9 +10,11 @@ import pathlib
 from rgjax import config as config_lib
 from rgjax.config import (
     AdapterConfig,
+    AdversarialConfig,
     BehaviourConfig,
     BundleConfig,
     DecodeConfig,
+    DiscriminatorConfig,
     InputConfig,
     ModelConfig,
     OptimizerConfig,
@@ -24,6 +26,7 @@ from rgjax.errors import UserError
 SECTIONS = {
     "input": InputConfig, "model": ModelConfig, "adapter": AdapterConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
     "decode": DecodeConfig, "shop": ShopConfig, "behaviour": BehaviourConfig, "bundle": BundleConfig,
+    "adversarial": AdversarialConfig, "discriminator": DiscriminatorConfig,
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {

@@ -27,14 +27,21 @@ def test_only_the_text_counts_and_one_hot_rows_are_ids(changes):
     rng = np.random.default_rng(0)
     text, lengths = rng.integers(1, V, (4, 7)), np.array([7, 5, 4, 2])
     mask = (np.arange(7) < lengths[:, None]).astype(np.int32)
-    judge = jax.jit(lambda t, m: made.model(params)(t, m))
+    read = (jnp.asarray(rng.integers(1, V, (4, 5))), jnp.asarray(np.arange(5) >= np.array([0, 1, 2, 3])[:, None], jnp.int32))
+    judge = jax.jit(lambda t, m, r=read: made.model(params)(t, m, r))
     first = judge(jnp.asarray(text), mask)
     assert first.shape == (4,) and first.dtype == jnp.float32
     np.testing.assert_allclose(judge(jnp.where(mask, text, rng.integers(1, V, (4, 7))), mask), first, atol=1e-5)
     np.testing.assert_allclose(judge(jax.nn.one_hot(text, V), mask), first, atol=1e-5)
-    alone = [judge(jnp.asarray(row[None, :n]), np.ones((1, n), np.int32))[0] for row, n in zip(text, lengths, strict=True)]
-    np.testing.assert_allclose(alone, first, atol=1e-5)
+    other = (jnp.where(read[1] > 0, read[0], 1 + read[0] % 3), read[1])
+    np.testing.assert_allclose(judge(jnp.asarray(text), mask, other), first, atol=1e-5)
+    for b, n in ((1, 5), (3, 2)):  # each by itself, without any padding
+        own = tuple(jnp.asarray(x[b : b + 1, b:]) for x in read)
+        np.testing.assert_allclose(judge(jnp.asarray(text[b : b + 1, :n]), np.ones((1, n), np.int32), own)[0], first[b], atol=1e-5)
     assert np.ptp(first) > 1e-3
+    assert np.abs(judge(jnp.asarray(text), mask, (read[0] % (V - 1) + 1, read[1])) - first).max() > 1e-4
+    unconditional = made.model(params)(jnp.asarray(text), mask)
+    assert np.abs(unconditional - first).max() > 1e-4
 
 
 def test_the_cnn_is_each_filters_strongest_window():
@@ -49,14 +56,15 @@ def test_the_cnn_is_each_filters_strongest_window():
         places = [np.maximum(x[at : at + n].reshape(-1) @ w + np.asarray(params["b_in"][i]), 0) for at in range(5 - n + 1)]
         features.append(np.max(places, axis=0))
     expected = np.concatenate(features) @ np.asarray(params["w_verdict"])[:, 0]
-    np.testing.assert_allclose(made.model(params)(jnp.asarray(text[None]))[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(made.model(params)(jnp.asarray(text[None]), jnp.ones((1, 5), jnp.int32))[0], expected, rtol=1e-5)
 
 
 def test_dropout_needs_a_key():
     made = factory()
     model, text = made.model(made.fresh(jax.random.key(0))), jnp.arange(5)[None]
-    assert model(text) == model(text)
-    assert model(text, key=jax.random.key(1)) != model(text, key=jax.random.key(2))
+    judge = lambda key=None: model(text, jnp.ones((1, 5), jnp.int32), key=key)
+    assert judge() == judge()
+    assert judge(jax.random.key(1)) != judge(jax.random.key(2))
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_every_row_trains(bench, row):
     params = bench.factory.fresh(jax.random.key(0))
     tuned, noticed = bench.tuned(row, 0, params)
     assert all(np.isfinite(bench.measured(tuned, 0)[name]) for name in oracle_report.COLUMNS)
-    assert noticed["metrics"]["g_norm"] > 0 and ("d_loss" in noticed["metrics"]) == ("reward" not in row)
+    assert noticed["metrics"]["grad_norm"] > 0 and ("d_loss" in noticed["metrics"]) == ("reward" not in row)
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(tuned), jax.tree.leaves(params), strict=True))
 
 

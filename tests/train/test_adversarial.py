@@ -13,7 +13,7 @@ from rgjax.errors import UserError
 from rgjax.models import discriminator
 from rgjax.models.build import ModelFactory
 from rgjax.models.lstm import LSTM, LSTMConfig
-from rgjax.tasks.oracle import writing_of
+from rgjax.tasks.oracle import FixedLength
 from rgjax.train import adversarial
 from rgjax.train.adversarial import D, G
 from rgjax.train.collapse import Collapse
@@ -22,25 +22,25 @@ from rgjax.train.state import TrainState
 V, T, B = 7, 5, 4
 WRITER = ModelFactory(LSTMConfig(6, 6, 0.5), V, LSTM)
 JUDGE = ModelFactory(DiscriminatorConfig(d_width=8, d_filters=4, d_windows="1,2"), V, discriminator.build)
-WRITING = writing_of(T, B)
-QUICK = AdversarialConfig(d_steps=2, d_warmup=1, completions=2, g_learning_rate=0.05, d_learning_rate=0.05)
+WRITING = FixedLength(B, T)
+QUICK = AdversarialConfig(estimator="gumbel", d_steps=2, d_warmup=1, completions=2, g_learning_rate=0.05, d_learning_rate=0.05)
 
 
 def begin(config):
     params = {G: WRITER.fresh(jax.random.key(0)), D: JUDGE.fresh(jax.random.key(1))}
-    opt_state = adversarial.optimizers(config, WRITING).init(params)
+    opt_state = adversarial.optimizers(config, T).init(params)
     return TrainState(jnp.int32(0), params, opt_state, {}, jax.random.key_data(jax.random.key(2)))
 
 
 def real(steps, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, V, (steps, B, T)), jnp.int32)
+    return {"texts": jnp.asarray(np.random.default_rng(seed).integers(0, V, (steps, B, T)), jnp.int32)}
 
 
 def moved(before, after):
     return any((a != b).any() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
 
 
-def one(config, rounds=10):
+def one(config, rounds=11):
     return jax.jit(adversarial.make_round(WRITER, JUDGE, WRITING, config, rounds))
 
 
@@ -60,8 +60,8 @@ def test_sides_take_turns_and_a_round_repeats(changes):
     assert not moved(first, again)
     assert int(first.step) == 2
     if config.old_samples:
-        old = np.asarray(first.opt_state["old"])
-        assert (old[4:8].any(1)).all() and not old[:4].any()  # round 1 writes into the second place
+        old = np.asarray(first.opt_state["old"].mask)
+        assert old[4:8].all() and not old[:4].any()  # round 1 writes into the second place
 
 
 def test_a_constant_reward_needs_no_judge_and_is_its_own_gradient():
@@ -70,7 +70,7 @@ def test_a_constant_reward_needs_no_judge_and_is_its_own_gradient():
     state, texts = begin(config), real(1)
     after, told = one(config)(state, texts)
     key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), 0), 1)[0]
-    written = WRITING.sample(WRITER.model(state.params[G]), jax.random.split(key, 3)[0])
+    written = WRITING.sample(WRITER.model(state.params[G]), jax.random.split(key, 3)[0], {}).tokens
     grads = jax.grad(lambda p: -jnp.mean(WRITER.model(p).log_probs(written)))(state.params[G])
     tx = optax.chain(optax.clip_by_global_norm(config.g_clip), optax.adam(config.g_learning_rate))
     updates, _ = tx.update(grads, tx.init(state.params[G]))
@@ -84,10 +84,10 @@ def test_a_constant_reward_needs_no_judge_and_is_its_own_gradient():
 def test_a_generator_learns_what_the_real_texts_are_made_of(changes):
     """Real texts hold only one token, written at first as often as any other."""
     config = dataclasses.replace(QUICK, d_warmup=5, d_learning_rate=0.01, g_learning_rate=0.02, **changes)
-    step, state = one(config, 60), begin(config)
+    step, state = one(config, 65), begin(config)
     texts = jnp.full((3, B, T), 4, jnp.int32)
     for _ in range(65):
-        state, _ = step(state, texts)
+        state, _ = step(state, {"texts": texts})
     share = lambda s: float(jnp.mean(jnp.exp(WRITER.model(s.params[G]).log_probs(texts[0]))))
     assert share(begin(config)) < 0.25 and share(state) > 0.6
 
@@ -101,9 +101,12 @@ def test_the_heat_runs_from_start_to_end():
 
 
 def test_pairs_are_counted():
-    texts = np.random.default_rng(0).integers(0, 4, (6, 9))
-    pairs = [tuple(text[t : t + 2]) for text in texts for t in range(8)]
-    assert adversarial.distinct_pairs(jnp.asarray(texts)) == pytest.approx(len(set(pairs)) / len(pairs))
+    rng = np.random.default_rng(0)
+    texts, lengths = rng.integers(0, 4, (6, 9)), rng.integers(1, 10, 6)
+    for sizes in (lengths, np.full(6, 9)):
+        pairs = [tuple(text[t : t + 2]) for text, n in zip(texts, sizes, strict=True) for t in range(n - 1)]
+        found = adversarial.distinct_pairs(adversarial.Texts(jnp.asarray(texts), jnp.asarray(np.arange(9) < sizes[:, None], jnp.int32)))
+        assert found == pytest.approx(len(set(pairs)) / len(pairs))
 
 
 def test_a_collapse_is_noticed_when_it_lasts():
@@ -114,8 +117,8 @@ def test_a_collapse_is_noticed_when_it_lasts():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"reward": "constant"}, "--reward"), ({"d_steps": 0}, "--d_steps"), ({"old_samples": 5}, "--old_samples"),
-     ({"estimator": "reinforce", "reward": "constant"}, "--baseline")],
+    [({"estimator": "none"}, "--estimator"), ({"reward": "constant"}, "--reward"), ({"d_steps": 0}, "--d_steps"),
+     ({"old_samples": 5}, "--old_samples"), ({"estimator": "reinforce", "reward": "constant"}, "--baseline")],
 )  # fmt: skip
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(UserError, match=words):

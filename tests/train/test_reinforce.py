@@ -10,6 +10,7 @@ import pytest
 from rgjax.decode import recurrent
 from rgjax.models.build import ModelFactory
 from rgjax.models.lstm import LSTM, LSTMConfig
+from rgjax.train.adversarial import Texts
 from rgjax.train.reinforce import surrogate, token_rewards
 
 V, T = 3, 3
@@ -60,10 +61,12 @@ def test_rewards_belong_to_their_text_and_position():
     """A judge that tells from the text alone which it is: the reward of token t of text b is the mean over its own completions."""
     texts, times = TEXTS[jnp.asarray([1, 14, 25])], 5
     completed = recurrent.completions(FACTORY.model(PARAMS), jax.random.key(1), texts, times)
-    judge = lambda texts: texts[:, 0] * 100.0 + texts[:, 1] * 10.0 + texts[:, 2]
-    found = np.asarray(token_rewards(judge, texts, completed))
+    judge = lambda texts, mask=None: texts[:, 0] * 100.0 + texts[:, 1] * 10.0 + texts[:, 2]
+    whole = Texts(texts, jnp.ones(texts.shape, jnp.int32))
+    found = np.asarray(token_rewards(judge, whole, completed))
     assert found.shape == (3, T)
     for b in range(3):
         for t in range(T - 1):
             assert found[b, t] == pytest.approx(np.mean([float(judge(np.asarray(completed)[t, n, b][None])[0]) for n in range(times)]))
         assert found[b, T - 1] == pytest.approx(float(judge(texts[b][None])[0]))
+    np.testing.assert_array_equal(token_rewards(judge, whole, None), np.broadcast_to(judge(texts)[:, None], (3, T)))

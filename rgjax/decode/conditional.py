@@ -1,0 +1,77 @@
+"""Writing with a transformer as training by what was written needs it: inside one compiled step, from the model's own distribution, without
+any of the rules of `Writer`; and the same texts read at once for their log probabilities, or relaxed."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rgjax.decode import prompt
+from rgjax.decode.drawing import drawn
+
+
+def split(batch: dict[str, jax.Array], prompt_length: int, length: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """(prompts [B, S], their lengths [B], texts [B, T], their mask) of decoder-only rows with one example each, as pipelines make them.
+
+    Prompts are padded on the left, with 0, texts on the right. Rows without an example have a mask of zeros.
+    """
+    first_B, total_B = jnp.argmax(batch["weights"] > 0, axis=1), jnp.sum(batch["weights"] > 0, axis=1)
+    lengths_B = jnp.where(total_B > 0, first_B + 1, 0)  # the token at which the text's first is predicted ends the prompt
+    take = lambda x_BN, at_BM, there_BM: jnp.where(there_BM, jnp.take_along_axis(x_BN, jnp.clip(at_BM, 0, x_BN.shape[1] - 1), axis=1), 0)
+    at_BS = jnp.arange(prompt_length)[None] - (prompt_length - lengths_B[:, None])
+    mask_BT = jnp.arange(length)[None] < total_B[:, None]
+    texts_BT = take(batch["targets"], first_B[:, None] + jnp.arange(length)[None], mask_BT)
+    return take(batch["tokens"], at_BS, at_BS >= 0), lengths_B, texts_BT, mask_BT.astype(jnp.int32)
+
+
+def sample(model, key: jax.Array, prompts_BS: jax.Array, lengths_B: jax.Array, length: int, end_id: int) -> tuple[jax.Array, jax.Array]:
+    """(texts int32 [B, length], mask): drawn token by token until the end token, which belongs to the text; 0 beyond."""
+    filled, rows = prompt.prefill(model, prompts_BS, lengths_B), len(prompts_BS)
+    weights = lambda logits_BV: jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True))
+
+    def body(carry, i_and_uniform):
+        logits_BV, caches, live_B = carry
+        i, uniform_B = i_and_uniform
+        token_B = jnp.where(live_B, drawn(weights(logits_BV), uniform_B), 0)
+        logits_BV, caches = prompt.advance(model, filled, caches, token_B, i)
+        return (logits_BV, caches, live_B & (token_B != end_id)), (token_B, live_B)
+
+    begin = (filled.logits, prompt.empty_caches(model, rows, length), jnp.ones(rows, bool))
+    steps = (jnp.arange(length), jax.random.uniform(key, (length, rows)))
+    tokens_TB, live_TB = jax.lax.scan(body, begin, steps)[1]
+    return tokens_TB.T, live_TB.T.astype(jnp.int32)
+
+
+def logits(model, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """Float32 [B, T, V]: what each token of the texts was predicted by, all at once."""
+    s = prompts_BS.shape[1]
+    present_BN = jnp.concatenate([jnp.arange(s)[None] >= s - lengths_B[:, None], mask_BT > 0], axis=1).astype(jnp.int32)
+    batch = {"tokens": jnp.concatenate([prompts_BS, texts_BT], axis=1), "segment_ids": present_BN}
+    batch["positions"] = jnp.maximum(jnp.cumsum(present_BN, axis=1) - 1, 0)
+    return prompt.score(model, model(batch)[:, s - 1 : -1])
+
+
+def log_probs(model, prompts_BS, lengths_B, texts_BT, mask_BT) -> jax.Array:
+    """log p(token | prompt and those before) of texts, float32 [B, T], nats; 0 beyond them."""
+    logits_BTV = logits(model, prompts_BS, lengths_B, texts_BT, mask_BT)
+    picked_BT = jnp.take_along_axis(logits_BTV, texts_BT[..., None], axis=-1)[..., 0]
+    return jnp.where(mask_BT > 0, picked_BT - jax.nn.logsumexp(logits_BTV, axis=-1), 0.0)
+
+
+def relaxed(logits_BTV: jax.Array, texts_BT: jax.Array, key: jax.Array, heat: jax.Array | float) -> jax.Array:
+    """One-hot rows float32 [B, T, V] of texts that were drawn from `logits_BTV`, whose gradient is that of softmax((logits + noise) / heat).
+
+    Straight-through Gumbel-softmax (Jang et al. 2017, arXiv:1611.01144) after the draw: the noise is Gumbel noise given that the tokens drawn
+    are where it puts the maximum (Maddison et al. 2014, arXiv:1411.0030, section 3). What the text's later tokens are predicted by counts as given:
+    a transformer reads all of them at once, so no gradient goes through what was fed.
+    """
+    log_p_BTV = jax.nn.log_softmax(logits_BTV, axis=-1)
+    chosen_BTV = jax.nn.one_hot(texts_BT, logits_BTV.shape[-1])
+    keys, tiny = jax.random.split(key), jnp.finfo(jnp.float32).tiny
+    top_BT1 = jax.random.gumbel(keys[0], (*texts_BT.shape, 1))  # the maximum of log p + noise is a Gumbel variable at log 1
+    uniform_BTV = jax.random.uniform(keys[1], logits_BTV.shape, minval=tiny)
+    held_BTV = jax.lax.stop_gradient(log_p_BTV)
+    below_BTV = -jnp.log(jnp.exp(-top_BT1) - jnp.log(uniform_BTV) * jnp.exp(-held_BTV))  # Gumbel at log p, cut off at the maximum
+    noisy_BTV = log_p_BTV + jax.lax.stop_gradient(jnp.where(chosen_BTV > 0, top_BT1, below_BTV) - held_BTV)
+    soft_BTV = jax.nn.softmax(noisy_BTV / heat, axis=-1)
+    return jax.lax.stop_gradient(chosen_BTV - soft_BTV) + soft_BTV

@@ -1,0 +1,113 @@
+"""Adversarial training of a reason generator: it resumes exactly, its generator is used like any other, and mistakes are told."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from rgjax.config import AdversarialConfig, DiscriminatorConfig, InputConfig, ModelConfig, TrainConfig
+from rgjax.errors import UserError
+from rgjax.tasks import adversarial, training
+from rgjax.tasks.run import Run
+from rgjax.train import workdir
+from rgjax.train.collapse import Collapse
+
+INPUT = {"length": 112, "target_length": 32, "batch_size": 12, "packing": False, "buckets": "1"}
+
+
+def sections(dataset_folder, folder, **changes):
+    made = {name: cls() for name, cls in workdir.SECTIONS.items()}
+    made["input"] = InputConfig(dataset=str(dataset_folder), **INPUT)
+    made["model"] = ModelConfig(layers=1, width=16, heads=2, dropout=0.0, max_positions=128)
+    often = {"eval_every": 3, "save_every": 3, "log_every": 1, "samples": 1, "eval_batches": 1}
+    made["train"] = TrainConfig(workdir=str(folder), steps=6, compilation_cache="", **often)
+    made["discriminator"] = DiscriminatorConfig(d_width=8, d_filters=4, d_windows="2,3")
+    made["adversarial"] = AdversarialConfig(estimator="gumbel", d_steps=2, d_warmup=1, completions=0, old_samples=8, heat_schedule="constant")
+    for section, values in changes.items():
+        made[section] = dataclasses.replace(made[section], **values)
+    return made
+
+
+@pytest.fixture(scope="module")
+def begun(dataset_folder, tmp_path_factory):
+    """A generator of a few steps of maximum likelihood."""
+    folder = tmp_path_factory.mktemp("runs") / "mle"
+    made = sections(dataset_folder, folder, train={"steps": 4})
+    training.assemble(made | {"adversarial": AdversarialConfig()}, None, set()).run()
+    return folder
+
+
+def run(dataset_folder, begun, folder, steps=6, **changes):
+    stored = workdir.read(folder) if workdir.exists(folder) else None
+    given = {"task": "adversarial", "init_from": str(begun), "steps": steps}
+    return adversarial.assemble(sections(dataset_folder, folder, train=given, **changes), stored, set()).run()
+
+
+def logged(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {v["step"]: {name: v.get(name) for name in ("loss", "d_loss", "g_loss", "d_told_apart", "distinct_2")} for v in lines}
+
+
+def test_a_stopped_run_goes_on_exactly_and_its_generator_writes(dataset_folder, begun, tmp_path):
+    summary = run(dataset_folder, begun, tmp_path / "whole")
+    assert summary["finished"] and summary["best_step"] is not None
+    run(dataset_folder, begun, tmp_path / "parts", steps=3)
+    run(dataset_folder, begun, tmp_path / "parts")
+    whole, parts = logged(tmp_path / "whole"), logged(tmp_path / "parts")
+    assert whole[1]["g_loss"] is None and whole[1]["d_loss"] > 0  # the generator rests in the first round
+    assert whole[6]["g_loss"] is not None and parts.keys() == whole.keys()
+    for step in (4, 5, 6):
+        assert parts[step] == pytest.approx(whole[step], rel=1e-5)
+    opened, before = Run.open(tmp_path / "whole", "last"), Run.open(begun)
+    assert opened.params.keys() == before.params.keys()
+    moved = [np.abs(a - b).max() for a, b in zip(jax.tree.leaves(opened.params), jax.tree.leaves(before.params), strict=True)]
+    assert 0 < max(moved) < 0.1
+    examples = list(opened.dataset().examples("val"))[:2]
+    assert len(opened.task.writer(opened.params, opened.facts["decode"]).write(examples)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"input": {"batch_size": 13}}, "--batch_size=13"),
+        ({"input": {"packing": True}}, "--packing=True"),
+        ({"adversarial": {"estimator": "none"}}, "--estimator"),
+        ({"adversarial": {"estimator": "reinforce", "completions": 4}}, "--completions=4"),
+        ({"adversarial": {"old_samples": 7}}, "--old_samples"),
+        ({"optimizer": {"learning_rate": 0.5}}, "--learning_rate=0.5"),
+        ({"adapter": {"adapter": "lora"}}, "--adapter=lora"),
+        ({"train": {"nonfinite": "skip"}}, "--nonfinite=skip"),
+        ({"discriminator": {"d_windows": "x"}}, "--d_windows"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(dataset_folder, begun, tmp_path, changes, words):
+    made = sections(dataset_folder, tmp_path / "w", train={"task": "adversarial", "init_from": str(begun)})
+    for section, values in changes.items():
+        made[section] = dataclasses.replace(made[section], **values)
+    with pytest.raises(UserError, match=words):
+        adversarial.assemble(made, None, set())
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_generator_is_needed(dataset_folder, tmp_path):
+    with pytest.raises(UserError, match="--init_from"):
+        adversarial.assemble(sections(dataset_folder, tmp_path / "w", train={"task": "adversarial"}), None, set())
+
+
+def test_a_collapse_ends_the_run_and_keeps_what_was_saved(dataset_folder, begun, tmp_path, monkeypatch):
+    monkeypatch.setattr(adversarial, "Collapse", lambda: Collapse(0.99999, 1))
+    rate = {"g_learning_rate": 0.3, "d_warmup": 0, "d_steps": 2}
+    with pytest.raises(UserError, match="collapsed by round"):
+        run(dataset_folder, begun, tmp_path / "w", steps=30, adversarial=rate)
+    assert Run.open(tmp_path / "w", "last").step > 0
+
+
+def test_reinforce_and_the_transformer_judge(dataset_folder, begun, tmp_path):
+    how = {"estimator": "reinforce", "gan_loss": "bce", "nll_weight": 0.1}
+    run(dataset_folder, begun, tmp_path / "w", steps=3, adversarial=how, discriminator={"discriminator": "transformer", "d_heads": 2, "d_layers": 1})
+    told = logged(tmp_path / "w")
+    assert told[3]["g_loss"] is not None and told[3]["d_loss"] > 0
+    assert tiny.logged_losses(tmp_path / "w")[3] > 0
