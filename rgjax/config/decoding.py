@@ -27,6 +27,9 @@ class DecodeConfig:
     cite_once: bool = option(False, "A title of the history is named at most once in a reason.")
     no_repeat_ngram: int = option(0, "No token n-gram of this size appears twice; 0 allows it.", low=0)
     banned_words: str = option("", "Comma-separated words never written.")
+    required_words: str = option(
+        "", "Comma-separated words that stand in every reason, beside those of an input's own \"require\"; in any case, Latin ones as whole words."
+    )
     min_length: int = option(0, "Least length of a reason, in --length_unit.", low=0)
     max_length: int = option(0, "Hard upper length of a reason, in --length_unit; 0 has none but --max_new_tokens.", low=0)
     length_unit: str = option("tokens", "Unit of --min_length and --max_length.", choices=("tokens", "words", "characters"))
