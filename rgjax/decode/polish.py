@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rgjax.data.words import pattern
 from rgjax.decode.postprocess import shorten, tidy, whole_sentences
 from rgjax.decode.rules import length_of
-from rgjax.decode.words import pattern
 
 # Absolute claims that advertising law forbids or a shop can't prove: Art. 9 of China's Advertising Law names the first three Chinese ones.
 SUPERLATIVES = (  # words that state an absolute rank; "best" alone may be an award's name

@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 
 from rgjax.config import DecodeConfig
-from rgjax.data import slots
+from rgjax.data import slots, words
 from rgjax.data.tokenizer import Tokenizer
-from rgjax.decode import words
 from rgjax.decode.rules import length_of
 from rgjax.decode.writer import Hypothesis
 

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rgjax.data import words
 from rgjax.data.tokenizer import Tokenizer
-from rgjax.decode import words
 from rgjax.errors import UserError
 
 NEVER = -1e30  # finite, so that a row in which everything is banned still has an argmax

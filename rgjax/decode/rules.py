@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rgjax.config import DecodeConfig
+from rgjax.data import words
 from rgjax.data.cleaning import clean_text
 from rgjax.data.tokenizer import ITEM_SLOT, MARKERS, Tokenizer
-from rgjax.decode import required, words
+from rgjax.decode import required
 from rgjax.decode.required import NEVER, Progress, Spelling, Wanted
 from rgjax.errors import UserError
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
-from rgjax.data import pipeline
+from rgjax.data import pipeline, words
 from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
@@ -21,7 +21,7 @@ from rgjax.data.teacher import TeacherLogits
 from rgjax.data.template import Rendered, Template
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.data.vectors import Vectors
-from rgjax.decode import postprocess, rerank, words
+from rgjax.decode import postprocess, rerank
 from rgjax.decode.writer import Writer
 from rgjax.errors import UserError
 from rgjax.models import quantized

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator
 from rgjax.data.cleaning import clean_example
 from rgjax.data.readers import jsonl
 from rgjax.data.records import RecordError, check
-from rgjax.decode.words import missing
+from rgjax.data.words import missing
 from rgjax.errors import UserError
 
 WriteFn = Callable[[list[dict], int], list[list[str]]]  # (examples, number of the first) -> reasons per example

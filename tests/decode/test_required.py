@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgjax.config import DecodeConfig
-from rgjax.decode import required, words
+from rgjax.data import words
+from rgjax.decode import required
 from rgjax.decode.postprocess import finish
 from rgjax.decode.required import Spelling
 from rgjax.decode.rules import Rules, length_of

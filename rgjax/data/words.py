@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -15,6 +16,7 @@ def listed(text: str) -> list[str]:
     return list(dict.fromkeys(w.strip() for w in text.split(",") if w.strip()))
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def pattern(word: str) -> re.Pattern:
     """Finds `word` in any case: as a whole word, except that an end in a script without spaces matches anywhere."""
     left, right = edges(word)
