@@ -22,14 +22,14 @@ def finish(
 
     A text that ran out of tokens, or may have been ended by the hard limit in mid-sentence, is cut back to its last whole
     sentence; sentences with a banned word are dropped; a text above the hard limit loses whole sentences from its end,
-    and only if one sentence is already too long, words. No sentence goes with the only mention of a `required` word: it stays unfinished, and
-    a banned word in it goes alone.
+    and only if one sentence is already too long, words. No cut goes below the least length, and no sentence goes
+    with the only mention of a `required` word: it stays unfinished, and a banned word in it goes alone.
     """
     text = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
     text = tidy(slots.fill(text, surfaces))
     if not hypothesis.ended or config.max_length:
         whole = whole_sentences(text)
-        text = whole if whole and _keeps(whole, text, required) else text
+        text = whole if whole and _long_enough(whole, tokenizer, config) and _keeps(whole, text, required) else text
     patterns = [words.pattern(word) for word in words.listed(config.banned_words)]
     text = _without_any(text, patterns, required)
     if config.max_length and config.length_unit != "tokens":
@@ -67,6 +67,13 @@ def shorten(text: str, limit: int, unit: str) -> str:
     if text[limit : limit + 1].isalnum() and " " in cut and text[limit].isascii():
         cut = cut[: cut.rindex(" ")]
     return cut.strip()
+
+
+def _long_enough(text: str, tokenizer: Tokenizer, config: DecodeConfig) -> bool:
+    if not config.min_length:
+        return True
+    size = len(tokenizer.encode(text)) if config.length_unit == "tokens" else length_of(text, config.length_unit)
+    return size >= config.min_length
 
 
 def _keeps(shorter: str, text: str, required: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
-from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
+from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig, planned
 from rgjax.data import pipeline, words
 from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset, folders
@@ -147,7 +147,8 @@ class ReasonTask:
             yield pipeline.pad_rows(arrays, shape, rows)
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
-        """Writes reasons with these parameters."""
+        """Writes reasons with these parameters; raises UserError for decoding options that contradict each other."""
+        config = planned(config)
         writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
         return ReasonWriter(self.template, writer, config)
 
