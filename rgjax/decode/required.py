@@ -1,5 +1,7 @@
 """Words that a reason must hold. What is written is followed byte by byte, as the user will read it; a word that is still missing is begun
-where the model likes it well, in any case where the text would otherwise end, and while there is room for it; then its tokens follow.
+where the model likes it well, in any case where the sentence would otherwise end, and while there is room; then its tokens follow.
+
+Where a sentence would end, the missing words are put as the last of a list, and then it ends: "..., waterproof." or "……，防水。".
 
 Beginning it more readily where it is likely is the keyword bias of K2T (Pascual et al. 2021); not ending before all are there is the hard
 constraint of lexically constrained decoding (Hokamp & Liu 2017), without its search over states.
@@ -23,7 +25,9 @@ NEVER = -1e30  # finite, so that a row in which everything is banned still has a
 PULL = 2.0  # nats by which the first token of a missing word gains, where it spells at least half of the word
 ENDING = 12  # tokens left, if that is little of the room, to finish the sentence after the last word that had to be put in
 _LONGEST = 32  # bytes of a token that are followed, its last ones
-_FORMS = 3  # how a word is written: at the very start, in a sentence, after the end of one
+_START, _WITHIN, _AFTER, _LISTED = range(4)  # how a word is written: at the very start, in a sentence, after the end of one, at its end
+_FORMS = 4
+_STOPS, _COMMAS = ".!?。！？…", ",，、;；:：(（"
 
 
 class Wanted(NamedTuple):
@@ -32,8 +36,8 @@ class Wanted(NamedTuple):
     bytes_RWL: jax.Array  # int32: UTF-8, ASCII in lower case, -1 beyond
     size_RW: jax.Array  # int32: bytes, 0 where there is no word
     edges_RW2: jax.Array  # bool: whether a letter before or after it would make it another word
-    forms_RW3n: jax.Array  # int32: its tokens in each form, -1 beyond
-    begun_RW3: jax.Array  # bool: the first token spells at least half of it
+    forms_RWFn: jax.Array  # int32: its tokens in each form, -1 beyond
+    begun_RWF: jax.Array  # bool: the first token spells at least half of it
     tokens_RW: jax.Array  # int32: of the longest form
     units_RW: jax.Array  # int32: the most it adds to the length of a text
     held_RMW: jax.Array  # bool: slots whose text holds it
@@ -45,18 +49,18 @@ class Progress(NamedTuple):
     seen_RW: jax.Array  # bool: the word stands there
     open_RW: jax.Array  # bool: it does unless a letter follows
     prefix_RWL: jax.Array  # bool: the text ends with so many of its bytes, and one more
-    letter_R: jax.Array  # bool: the last character is a letter or digit of a script with spaces
+    last_R: jax.Array  # int32: the last whole character, 0 before the first
     inside_R: jax.Array  # int32: bytes that the character under way still lacks
-    wide_R: jax.Array  # bool: that one takes 3 or 4 bytes, so it is of no script with spaces (of those that matter here)
-    stop_R: jax.Array  # bool: it ends a sentence
-    form_R: jax.Array  # int32: which form (W * 3) is being written, -1 none
+    partial_R: jax.Array  # int32: its bits so far
+    form_R: jax.Array  # int32: which form (W * F) is being written, -1 none
     place_R: jax.Array  # int32: its next token; above 0 without a form: one has just been written
+    closing_R: jax.Array  # bool: that one was put where the sentence was to end, which it now does
 
 
 def begin(wanted: Wanted) -> Progress:
     """Nothing is written yet."""
     no, zeros = jnp.zeros(wanted.size_RW.shape, bool), jnp.zeros(len(wanted.size_RW), jnp.int32)
-    return Progress(no, no, jnp.zeros(wanted.bytes_RWL.shape, bool), zeros > 0, zeros, zeros > 0, zeros > 0, zeros - 1, zeros)
+    return Progress(no, no, jnp.zeros(wanted.bytes_RWL.shape, bool), zeros, zeros, zeros, zeros - 1, zeros, zeros > 0)
 
 
 def missing(progress: Progress, wanted: Wanted) -> jax.Array:
@@ -80,6 +84,7 @@ class Spelling:
     slot_of_V: np.ndarray
     slot_names: tuple[str, ...]
     ends_V: np.ndarray  # bool
+    stops_V: np.ndarray  # bool: begins with what ends a sentence
     bytes_VT: np.ndarray  # int32: ASCII in lower case, -1 beyond
     apart_V: np.ndarray  # bool: slots, and tokens with bytes before those above: nothing before them is continued
     joins_V: np.ndarray  # bool: does not begin with a whole character that parts a word before it from what follows
@@ -96,8 +101,10 @@ class Spelling:
         slot, ends = rules.slot_of_V >= 0, np.isin(np.arange(len(texts)), rules.end_ids)
         apart = slot | np.array([len(t) > _LONGEST for t in texts])
         plain = ~(rules.banned_V | slot | ends)
-        tables = (rules.units_V, rules.opening_V, plain, rules.slot_of_V, rules.slot_names, ends, table, apart)
-        return cls(tokenizer, *tables, ~ends & ~np.array([_parts(t) for t in texts]))
+        first = [_first(t.lstrip(b" ")) for t in texts]
+        stops = np.array([c in _STOPS and c != "" for c in first])
+        parts = np.array([bool(c := _first(t)) and not words.edges(c)[0] for t in texts])
+        return cls(tokenizer, rules.units_V, rules.opening_V, plain, rules.slot_of_V, rules.slot_names, ends, stops, table, apart, ~ends & ~parts)
 
     def check(self, wanted: Sequence[str], room: int, banned: Sequence[str] = (), longest: int = 0) -> None:
         """Raises UserError where the words can't all be written in `room` tokens and `longest` units (0: any), or hold a banned one."""
@@ -148,33 +155,39 @@ class Spelling:
         return tuple(1 << (size - 1).bit_length() for size in most)
 
     def steer(self, logits_RV, progress: Progress, wanted: Wanted, i_R: jax.Array, left_R: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Logits of step `i`, with `left` tokens still to write, and the form (W * 3) that each row begins if it takes that form's first token,
+        """Logits of step `i`, with `left` tokens still to write, and the form (W * F) that each row begins if it takes that form's first token,
         int32 [R], -1 none.
 
-        A row never ends without its words: what ending would weigh, beginning the likeliest missing word weighs at least.
+        No sentence ends without the words: what ending it would weigh, beginning the likeliest missing word weighs at least.
         """
-        rows, lacks = jnp.arange(len(logits_RV)), missing(progress, wanted)
+        rows, lacks, last = jnp.arange(len(logits_RV)), missing(progress, wanted), progress.last_R
         any_R, between = jnp.any(lacks, axis=1), progress.inside_R == 0
-        how = jnp.where(i_R == 0, 0, jnp.where(progress.stop_R, 2, 1))
-        first_RW = jnp.maximum(wanted.forms_RW3n[rows, :, how, 0], 0)
-        own_RW = jnp.take_along_axis(logits_RV, first_RW, axis=1)
-        best = jnp.argmax(jnp.where(lacks, own_RW, 2 * NEVER), axis=1)
-        first, own = first_RW[rows, best], own_RW[rows, best]
-        ends_V = jnp.asarray(self.ends_V)
-        end = jnp.max(jnp.where(ends_V, logits_RV, NEVER), axis=1)
-        lifted = jnp.maximum(jnp.where(wanted.begun_RW3[rows, best, how], own + PULL, NEVER), end)
+        barred = jnp.asarray(self.ends_V) | (jnp.asarray(self.stops_V) & ~((last >= 0x30) & (last <= 0x39))[:, None])  # no stop: 3.5
+        end = jnp.max(jnp.where(barred, logits_RV, NEVER), axis=1)
         need = 1 + jnp.sum(jnp.where(lacks, wanted.tokens_RW, 0), axis=1)
-        stuck = jnp.all(ends_V | (logits_RV <= NEVER / 2), axis=1)
-        must = any_R & ((between & ((left_R <= need + jnp.minimum(ENDING, (i_R + left_R) // 4)) | stuck)) | (left_R <= need))
-        offered = any_R & (must | (between & (lifted >= own) & (lifted > NEVER / 2)))
-        logits = jnp.where(any_R[:, None] & ends_V, NEVER, logits_RV)
+        stuck = jnp.all(barred | (logits_RV <= NEVER / 2), axis=1)
+        late = left_R <= need + jnp.minimum(ENDING, (i_R + left_R) // 4)
+        must = any_R & ((between & (late | stuck)) | (left_R <= need) | progress.closing_R)
+
+        here = jnp.where(i_R == 0, _START, jnp.where(_among(last, _STOPS), _AFTER, _WITHIN))
+        own_RW = jnp.take_along_axis(logits_RV, jnp.maximum(wanted.forms_RWFn[rows, :, here, 0], 0), axis=1)
+        best = jnp.argmax(jnp.where(lacks, own_RW, 2 * NEVER), axis=1)
+        likes = jnp.where(wanted.begun_RWF[rows, best, here], own_RW[rows, best] + PULL, NEVER)
+        listed = (here == _WITHIN) & ~_among(last, _COMMAS) & ((end > likes) | must)
+        how = jnp.where(listed, _LISTED, here)
+        first = jnp.maximum(wanted.forms_RWFn[rows, best, how, 0], 0)
+        lifted = jnp.maximum(likes, end)
+        offered = any_R & (must | (between & (lifted >= logits_RV[rows, first]) & (lifted > NEVER / 2)))
+
+        logits = jnp.where(any_R[:, None] & barred, NEVER, logits_RV)
         logits = logits.at[rows, first].set(jnp.where(offered, lifted, logits[rows, first]))
-        forced = jnp.where(must, first, -1)
         written = progress.form_R >= 0
-        now = wanted.forms_RW3n[rows, progress.form_R // _FORMS, progress.form_R % _FORMS, progress.place_R]
-        forced = jnp.where(written, now, forced)
+        now = wanted.forms_RWFn[rows, progress.form_R // _FORMS, progress.form_R % _FORMS, progress.place_R]
+        forced = jnp.where(written, now, jnp.where(must, first, -1))
         over = ~written & (progress.place_R > 0) & jnp.any(progress.open_RW, axis=1)  # it must not become another word
         logits = jnp.where(over[:, None] & jnp.asarray(self.joins_V), NEVER, logits)
+        closes = progress.closing_R & ~any_R & (end > NEVER / 2)
+        logits = jnp.where(closes[:, None] & ~barred, NEVER, logits)
         only = jnp.arange(logits.shape[1]) == forced[:, None]
         logits = jnp.where(forced[:, None] >= 0, jnp.where(only, 0.0, NEVER), logits)
         return logits, jnp.where(offered & ~written, best * _FORMS + how, -1)
@@ -186,61 +199,67 @@ class Spelling:
         held = (slot >= 0)[:, None] & wanted.held_RMW[rows, jnp.maximum(slot, 0)]
         p = progress._replace(
             seen_RW=progress.seen_RW | held, open_RW=progress.open_RW & ~apart[:, None], prefix_RWL=progress.prefix_RWL & ~apart[:, None, None],
-            letter_R=progress.letter_R | apart, inside_R=jnp.where(apart, 0, progress.inside_R), stop_R=progress.stop_R & ~apart,
+            last_R=jnp.where(apart, ord("x"), progress.last_R), inside_R=jnp.where(apart, 0, progress.inside_R),
         )  # fmt: skip
         bytes_TR = jnp.asarray(self.bytes_VT)[token_R].T
         p, _ = jax.lax.scan(lambda p, byte: (_read(p, wanted, byte), None), p, bytes_TR)
-        taken = (offer_R >= 0) & (token_R == wanted.forms_RW3n[rows, offer_R // _FORMS, offer_R % _FORMS, 0])
+        taken = (offer_R >= 0) & (token_R == wanted.forms_RWFn[rows, offer_R // _FORMS, offer_R % _FORMS, 0])
         form = jnp.where(taken, offer_R, progress.form_R)
         place = jnp.where(taken, 1, jnp.where(form >= 0, progress.place_R + 1, 0))
-        padded = jnp.pad(wanted.forms_RW3n, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=-1)
+        padded = jnp.pad(wanted.forms_RWFn, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=-1)
         whole = (form >= 0) & (padded[rows, form // _FORMS, form % _FORMS, place] < 0)
         mine = whole[:, None] & (jnp.arange(wanted.size_RW.shape[1]) == (form // _FORMS)[:, None])
         last = wanted.edges_RW2[..., 1]
         p = p._replace(seen_RW=p.seen_RW | (mine & ~last), open_RW=p.open_RW | (mine & last))
-        return p._replace(form_R=jnp.where(whole, -1, form), place_R=place)
+        return p._replace(form_R=jnp.where(whole, -1, form), place_R=place, closing_R=whole & (form % _FORMS == _LISTED))
 
 
 def _read(p: Progress, wanted: Wanted, byte_R: jax.Array) -> Progress:
     """After one more byte, none where it is -1. Characters count once they are whole: broken ones are not shown."""
     real, ascii, lead = byte_R >= 0, byte_R < 0x80, byte_R >= 0xC0
+    more = jnp.where(byte_R < 0xE0, 1, jnp.where(byte_R < 0xF0, 2, 3))
     whole = ascii | (~lead & (p.inside_R == 1))
-    letter = jnp.where(ascii, _alphanumeric(byte_R), ~p.wide_R)  # 2 bytes: Latin, Greek, Cyrillic and more
-    start = ~wanted.edges_RW2[..., 0] | ~p.letter_R[:, None]
+    partial = jnp.where(lead, byte_R & (0x3F >> more), (p.partial_R << 6) | (byte_R & 0x3F))
+    character = jnp.where(ascii, byte_R, partial)
+    start = ~wanted.edges_RW2[..., 0] | ~_spaced(p.last_R)[:, None]
     before = jnp.concatenate([start[..., None], p.prefix_RWL[..., :-1]], axis=-1)
     prefix = before & (wanted.bytes_RWL == byte_R[:, None, None])
     hit = jnp.take_along_axis(prefix, jnp.maximum(wanted.size_RW - 1, 0)[..., None], axis=-1)[..., 0] & (wanted.size_RW > 0)
-    last, length = wanted.edges_RW2[..., 1], jnp.where(byte_R < 0xE0, 1, jnp.where(byte_R < 0xF0, 2, 3))
+    edge = wanted.edges_RW2[..., 1]
     new = p._replace(
-        seen_RW=p.seen_RW | (p.open_RW & (whole & ~letter)[:, None]) | (hit & ~last),
-        open_RW=(p.open_RW & ~whole[:, None]) | (hit & last),
+        seen_RW=p.seen_RW | (p.open_RW & (whole & ~_spaced(character))[:, None]) | (hit & ~edge),
+        open_RW=(p.open_RW & ~whole[:, None]) | (hit & edge),
         prefix_RWL=prefix,
-        letter_R=jnp.where(whole, letter, p.letter_R),
-        inside_R=jnp.where(ascii, 0, jnp.where(lead, length, jnp.maximum(p.inside_R - 1, 0))),
-        wide_R=jnp.where(lead, byte_R >= 0xE0, p.wide_R),
-        stop_R=jnp.where(whole, jnp.isin(byte_R, jnp.array(list(b".!?"))), p.stop_R),
+        last_R=jnp.where(whole, character, p.last_R),
+        inside_R=jnp.where(ascii, 0, jnp.where(lead, more, jnp.maximum(p.inside_R - 1, 0))),
+        partial_R=partial,
     )
     return jax.tree.map(lambda a, b: jnp.where(real.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, p)
 
 
-def _parts(text: bytes) -> bool:
-    """Whether the bytes begin with a whole character that is no letter or digit of a script with spaces."""
+def _spaced(c: jax.Array) -> jax.Array:
+    """Whether characters (ASCII in lower case) are letters or digits of a script with spaces, as `words.edges` says, for all common ones."""
+    ascii = ((c >= 0x30) & (c <= 0x39)) | ((c >= 0x61) & (c <= 0x7A))
+    return ascii | ((c >= 0xC0) & (c < 0x2000)) | ((c >= 0xAC00) & (c < 0xD7A4))
+
+
+def _among(characters: jax.Array, listed: str) -> jax.Array:
+    return jnp.isin(characters, jnp.array([ord(c) for c in listed]))
+
+
+def _first(text: bytes) -> str:
+    """The first character of UTF-8, '' where it is not whole."""
     for size in range(1, 5):
         try:
-            return bool(text) and not words.edges(text[:size].decode())[0]
+            return text[:size].decode()
         except UnicodeDecodeError:
             continue
-    return False
-
-
-def _alphanumeric(byte):
-    """Whether bytes are ASCII letters (in lower case) or digits."""
-    return ((byte >= 0x30) & (byte <= 0x39)) | ((byte >= 0x61) & (byte <= 0x7A))
+    return ""
 
 
 def _forms(word: str) -> list[str]:
-    """The word at the very start, in a sentence and after the end of one."""
+    """The word at the very start, in a sentence, after the end of one, and at its end."""
     if not words.edges(word)[0]:
-        return [word] * _FORMS
+        return [word, word, word, "，" + word]
     capital = word[:1].upper() + word[1:]
-    return [capital, " " + word, " " + capital]
+    return [capital, " " + word, " " + capital, ", " + word]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,13 @@ def test_lengths_hold_beside_required_words(unit, low, high, writer, prompts, to
             size = len(h.ids) if unit == "tokens" else length_of(text, unit)
             assert size <= high and (size >= low or not h.ended), text
             assert not words.missing(text, WORDS), text
+
+
+def test_a_word_put_at_the_end_of_a_sentence_ends_it(writer, prompts, tokenizer):
+    made = writer(max_new_tokens=24, required_words="oak,灯很亮", method="greedy")
+    texts = [tokenizer.decode(h.ids).replace("\ufffd", "") for found in made.write(prompts(4)) for h in found]
+    listed = [m[1] for text in texts for m in re.finditer(r"(?:, oak|，灯很亮)(.?)", text)]
+    assert listed and all(after in (*",，.!?。！？…", "") for after in listed), texts
 
 
 @functools.cache
