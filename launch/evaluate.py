@@ -3,6 +3,7 @@
     python -m launch.evaluate --workdir=W --split=val
     python -m launch.evaluate --workdir=W --split=val --outputs=MINE.jsonl --against=THEIRS.jsonl
     python -m launch.evaluate --workdir=W --ablate_vectors    (whether precomputed vectors help: writes ablation.json)
+    python -m launch.evaluate --workdir=W --split=val --report=control    (whether control codes are obeyed: writes control.json and control.html)
     python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
     python -m launch.evaluate --workdir=W --split=test --models=popularity,markov --hybrid    (a run of --task=behaviour)
@@ -20,7 +21,7 @@ from rgjax.config import AdversarialConfig, DecodeConfig, DiscriminatorConfig, E
 from rgjax.errors import UserError
 
 OF_ORACLE = (OracleConfig, AdversarialConfig, DiscriminatorConfig)
-OF_TEXTS = {"weights", "limit", "base", "outputs", "ablate_vectors", "against", "earlier", "before", "max_words"}
+OF_TEXTS = {"report", "judge_split", "weights", "limit", "base", "outputs", "ablate_vectors", "against", "earlier", "before", "max_words"}
 
 
 def check(config: EvaluateConfig, measure: str, ranks: bool, writes: bool) -> None:
@@ -68,7 +69,8 @@ def main() -> dict:
     if not on_the_spot:
         app.require(workdir=config.workdir)
 
-    from rgjax.tasks import ablation, bundle_report, forgetting, measure, ranking, shop_report
+    from rgjax.report import control as control_page
+    from rgjax.tasks import ablation, bundle_report, control, forgetting, measure, ranking, shop_report
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
@@ -92,14 +94,19 @@ def main() -> dict:
             result, table = ranking.evaluate(config, shop, ranks, show)
         print(table)
         return result
-    if config.ablate_vectors:
+    if config.report != "control":
+        _refuse(app.given(EvaluateConfig) & {"judge_split"}, "is for --report=control; add that, or leave it out.")
+    if config.ablate_vectors and config.report != "control":
         with app.progress("measuring") as show:
             result, table = ablation.vectors(config, show)
         print(table)
         return result
     decode = run_lib.decode_config(workdir.read(config.workdir), given, app.given(DecodeConfig))
     with app.progress("writing") as show:
-        result, table = (forgetting.report if config.earlier else measure.evaluate)(config, decode, show)
+        job = control.report if config.report == "control" else forgetting.report if config.earlier else measure.evaluate
+        result, table = job(config, decode, show)
+    if config.report == "control":
+        result |= {"page": control_page.write(result)}
     if result["synthetic"]:
         print("The data is synthetic: the scores show that the machinery works, not how well it would write for real shoppers.")
     print(table)

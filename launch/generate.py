@@ -29,7 +29,7 @@ def main() -> dict:
     with app.progress("writing") as show:
         return streaming.generate_file(
             config.input, config.output, writer.write, settings=settings, controls=run.controls, override=override,
-            chunk=max(256, 4 * writer.rows), overwrite=config.overwrite, progress=show, adapters=writer.names,
+            chunk=max(256, 4 * writer.rows), overwrite=config.overwrite, progress=show, adapters=writer.names, required=writer.required,
         )  # fmt: skip
 
 

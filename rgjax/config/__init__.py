@@ -8,7 +8,7 @@ from rgjax.config.adversarial import AdversarialConfig, DiscriminatorConfig, Ora
 from rgjax.config.behaviour import BehaviourConfig, RankingConfig, RecommendConfig, ShopConfig
 from rgjax.config.bundle import BundleConfig, OfferConfig
 from rgjax.config.data import InputConfig, PrepareConfig
-from rgjax.config.decoding import DecodeConfig
+from rgjax.config.decoding import DecodeConfig, planned
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
 from rgjax.config.model import MOST_PACKED, NO_ADAPTER, AdapterConfig, ModelConfig
 from rgjax.config.options import check, from_json, option, to_json
@@ -44,5 +44,6 @@ __all__ = [
     "check",
     "from_json",
     "option",
+    "planned",
     "to_json",
 ]

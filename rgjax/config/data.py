@@ -36,6 +36,11 @@ class PrepareConfig:
     length_bands: str = option(
         "", "Adds the control code 'length', measured on each reason: 'words:30,60' (or characters:) gives under30, 30to59 and from60."
     )
+    derive_words: str = option(
+        "",
+        "Adds control codes by the words of each reason: a JSON file of code -> value -> words, or 'builtin' (emotion and topic, English and "
+        "Chinese); the value most of whose words are named wins. A code that an example has of its own stays, and the words are measured on it.",
+    )
     tokenizer: str = option("", "Local Hugging Face folder whose tokenizer to use; empty trains a byte-level BPE on the train split.")
     tokenizer_with: str = option(
         "",

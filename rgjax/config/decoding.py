@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from rgjax.config.options import option
+from rgjax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,16 @@ class DecodeConfig:
     cite_once: bool = option(False, "A title of the history is named at most once in a reason.")
     no_repeat_ngram: int = option(0, "No token n-gram of this size appears twice; 0 allows it.", low=0)
     banned_words: str = option("", "Comma-separated words never written.")
+    required_words: str = option(
+        "", "Comma-separated words that stand in every reason, beside those of an input's own \"require\"; in any case, Latin ones as whole words."
+    )
     min_length: int = option(0, "Least length of a reason, in --length_unit.", low=0)
     max_length: int = option(0, "Hard upper length of a reason, in --length_unit; 0 has none but --max_new_tokens.", low=0)
-    length_unit: str = option("tokens", "Unit of --min_length and --max_length.", choices=("tokens", "words", "characters"))
+    plan_length: int = option(
+        0, "Length of every reason, in --length_unit, give or take --plan_tolerance; 0 plans none. Sets --min_length and --max_length.", low=0
+    )
+    plan_tolerance: int = option(2, "How far a reason may be off --plan_length.", low=0)
+    length_unit: str = option("tokens", "Unit of --min_length, --max_length and --plan_length.", choices=("tokens", "words", "characters"))
     max_new_tokens: int = option(128, "Most tokens decoded.", low=1)
     guidance: float = option(
         1.0,
@@ -39,3 +47,15 @@ class DecodeConfig:
     )
     decode_batch: int = option(64, "Rows decoded together.", low=1)
     decode_seed: int = option(0, "Seed of sampling.", low=0)
+
+
+def planned(config: DecodeConfig) -> DecodeConfig:
+    """With the lengths that --plan_length stands for; raises UserError where they are given too, or --max_new_tokens leaves no room."""
+    n, off = config.plan_length, config.plan_tolerance
+    if not n:
+        return config
+    if config.min_length or config.max_length:
+        raise UserError(f"--plan_length={n} sets --min_length and --max_length, of which one is given; leave it or --plan_length out.")
+    if config.length_unit == "tokens" and n + off > config.max_new_tokens:
+        raise UserError(f"--plan_length={n} and its tolerance exceed --max_new_tokens={config.max_new_tokens}; raise that.")
+    return dataclasses.replace(config, min_length=max(n - off, 1), max_length=n + off, plan_length=0)

@@ -49,6 +49,15 @@ class EvaluateConfig:
     ablate_vectors: bool = option(
         False, "Instead of all else: how much the loss on the references grows when the run's vectors are zeroed, shuffled or random."
     )
+    report: str = option(
+        "scores",
+        "What is reported: scores against the references beside floors, or 'control': how far each declared control code is obeyed when it is asked "
+        "for, by an independent judge, and what that costs, beside the model without codes.",
+        choices=("scores", "control"),
+    )
+    judge_split: str = option(
+        "train", "Split whose references, with their codes, teach the judge of --report=control; not --split.", choices=("train", "val", "test")
+    )
     against: str = option("", "Another system's outputs file for a paired bootstrap.")
     earlier: str = option(
         "",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from rgjax.config import PrepareConfig
 from rgjax.data import cleaning, length_bands, records
+from rgjax.data.derived import WordCodes
 from rgjax.data.length_bands import LengthBands
 from rgjax.data.readers import Source
 from rgjax.data.splits import Splitter, hash64
@@ -38,6 +39,8 @@ class Digest(NamedTuple):
     self_reference: bool = False  # the candidate is in its own history
     trouble: bool = False  # signs of a wrong encoding
     shown: str = ""  # a few words for the report
+    derived: dict[str, str] = {}  # what its words say, and
+    own: dict[str, str] = {}  # its own control codes
 
     def record(self) -> bytes:
         """The bytes kept on disk."""
@@ -52,6 +55,7 @@ class Job:
     controls: dict[str, list[str]]
     splitter: Splitter
     bands: LengthBands | None = None  # of the reasons' lengths, which become a control code
+    word_codes: WordCodes | None = None
 
     def digest(self, row: records.Row) -> Digest:
         """One row worked off."""
@@ -68,8 +72,9 @@ class Job:
         reason, item, user = example["reason"], example["item"], example["user"].get("id")
         if unwanted := self._unwanted(reason) or ("rejected" in example and self._unwanted(example["rejected"])):
             return Digest(row.where, row.size, None, unwanted, shown=reason[:80])
-        control = example.pop("control")
-        control = records.encode(control | {length_bands.NAME: self.bands.of(reason)} if self.bands else control)
+        own = example.pop("control")
+        derived = self.word_codes.of(reason) if self.word_codes else {}
+        control = records.encode(derived | own | ({length_bands.NAME: self.bands.of(reason)} if self.bands else {}))
         text = records.encode(example)
         name = item.get("id") or item.get("title") or ""
         return Digest(
@@ -85,6 +90,8 @@ class Job:
             self_reference=_in_history(item, example["history"]),
             trouble=cleaning.has_trouble(text),
             shown=f"user {user}, item {name}"[:120] if user else f"item {name}"[:120],
+            derived=derived,
+            own=own,
         )
 
     def _unwanted(self, reason: str) -> str:

@@ -16,6 +16,7 @@ from rgjax.config import InputConfig, PrepareConfig
 from rgjax.data import digest as digest_lib
 from rgjax.data import length_bands, progress, readers, records, shards, validation
 from rgjax.data.dataset import FORMAT, Dataset, folders
+from rgjax.data.derived import Agreement, WordCodes
 from rgjax.data.length_bands import LengthBands
 from rgjax.data.splits import SPLITS, Splitter, hash64
 from rgjax.data.staging import staging, tempfolder, write_json
@@ -67,9 +68,14 @@ class _Run:
         self.controls = {name: list(values) for name, values in source.controls.items()}
         if bands and length_bands.NAME in self.controls:
             raise UserError(f"--length_bands={config.length_bands} derives the control code 'length', which the data declares; leave one out.")
-        self.job = digest_lib.Job(config, dict(source.controls), Splitter(config, set(source.splits), source.split_key), bands)
+        self.agreement = Agreement(WordCodes.open(config.derive_words, self.controls)) if config.derive_words else None
+        codes = self.agreement and self.agreement.codes
+        if bands and codes and length_bands.NAME in codes.lists:
+            raise UserError(f"--length_bands={config.length_bands} and --derive_words={config.derive_words} both give 'length'; leave one out.")
+        self.job = digest_lib.Job(config, dict(source.controls), Splitter(config, set(source.splits), source.split_key), bands, codes)
         self.derived = {length_bands.NAME: {"how": "measured", "unit": bands.unit, "bounds": list(bands.bounds)}} if bands else {}
         self.controls |= {length_bands.NAME: bands.values} if bands else {}
+        self.controls = (codes.controls if codes else {}) | self.controls
         self.report = validation.Validation()
         self.writers = {split: shards.ShardWriter(folder, split, config.shard_examples) for split in SPLITS}
         self.for_tokenizer = validation.Sample(*_TOKENIZER_SAMPLE)
@@ -102,6 +108,8 @@ class _Run:
             report.dropped.add("duplicate", f"{digest.where}: {digest.shown}")
         else:
             report.keep(digest)
+            if self.agreement:
+                self.agreement.add(digest.derived, digest.own)
             record = digest.record()
             self.writers[digest.split].write(record)
             self.for_lengths[digest.split].offer(digest.key, record)
@@ -141,7 +149,8 @@ class _Run:
             "config": _config(self.config),
             "report": self.report.to_json() | {"tokens": self._lengths(tokenizer)},
         }
-        manifest |= {"derived_controls": self.derived} if self.derived else {}
+        derived = self.derived | (self.agreement.to_json() if self.agreement else {})
+        manifest |= {"derived_controls": derived} if derived else {}
         write_json(self.folder / "dataset.json", manifest)
         return manifest
 
@@ -186,7 +195,8 @@ def _name(config: PrepareConfig) -> str:
 def _config(config: PrepareConfig) -> dict:
     kept = {name: value for name, value in config_lib.to_json(config).items() if name not in _RUN_ONLY}
     names = ",".join(pathlib.Path(folder).name for folder in folders(config.tokenizer_with))
-    return kept | {"tokenizer": pathlib.Path(config.tokenizer).name, "tokenizer_with": names}
+    lists = {"derive_words": pathlib.Path(config.derive_words).name}
+    return kept | lists | {"tokenizer": pathlib.Path(config.tokenizer).name, "tokenizer_with": names}
 
 
 def _others(config: PrepareConfig) -> list[Dataset]:

@@ -20,8 +20,7 @@ _DEMO = ("demo_users", "demo_items", "seed")
 def prepare_shop(config: PrepareConfig) -> dict:
     """Writes the folder `config.output`; returns its summary. Raises UserError, and then leaves nothing behind."""
     start, demo = time.monotonic(), config.layout == "demo_shop"
-    if config.controls or config.length_bands:
-        flag = "controls" if config.controls else "length_bands"
+    if flag := next((name for name in ("controls", "length_bands", "derive_words") if getattr(config, name)), ""):
         raise UserError(f"--{flag}={getattr(config, flag)} is about reasons, and --layout={config.layout} holds none; leave it out.")
     with staging(pathlib.Path(config.output), config.overwrite) as folder:
         told = shops.options(config.now, config.max_duplicate_share)

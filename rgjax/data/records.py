@@ -5,12 +5,13 @@
      "item": {"id", "title", "attributes", "description", "vectors"},
      "control": {name: value},
      "reason": text,
-     "rejected": text}
+     "rejected": text,
+     "require": [word, ...]}
 
 Only `item` is required, and `reason` for training; `rejected` is another reason for the same, liked less than `reason`. Ids are strings or
 whole numbers; `attributes` map names to a string, number, truth value or a list of these; `rating` and `time` are numbers; `vectors` map
-names to lists of numbers. A top-level `id` is allowed and not kept. On disk every example has all fields but `rejected`, which some have;
-ids and control values are strings, and history is oldest first.
+names to lists of numbers. `require` lists words that a reason to be written must hold. A top-level `id` is allowed; neither is kept. On
+disk every example has all fields but `rejected`, which some have; ids and control values are strings, and history is oldest first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 from rgjax.errors import UserError
 
-_FIELDS = frozenset(("user", "history", "item", "control", "reason", "rejected", "id", "adapter"))
+_FIELDS = frozenset(("user", "history", "item", "control", "reason", "rejected", "id", "adapter", "require"))
 _USER = frozenset(("id", "profile", "attributes"))
 _EVENT = frozenset(("item", "title", "attributes", "event", "rating", "time"))
 _ITEM = frozenset(("id", "title", "attributes", "description", "vectors"))
@@ -71,6 +72,9 @@ def check(example: Any, controls: Controls | None = None, require_reason: bool =
     if controls is not None:
         _control(example.get("control"), controls)
     _expect(example, "adapter", _TEXT, "", "text")
+    required = example.get("require")
+    if required is not None and not (type(required) is list and all(type(word) is str and word.strip() for word in required)):
+        raise RecordError("'require' must be a list of words that are not empty")
     reason = example.get("reason")
     if type(reason) not in _TEXT:
         raise RecordError(f"'reason' must be text, not {_kind(reason)}")

@@ -34,6 +34,7 @@ class Rendered:
     truncated: bool
     vector: np.ndarray | None = None  # float32 [Z], where the model reads precomputed vectors
     plain_ids: list[int] | None = None  # the prompt without control codes, where decoding is guided by what these add
+    required: tuple[str, ...] = ()  # words that the reason must hold
 
 
 def attribute_values(attributes: dict | None) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rgjax.config import DecodeConfig
 from rgjax.decode import guidance, prompt
+from rgjax.decode.required import Progress
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
 
@@ -22,6 +23,7 @@ class _Carry(NamedTuple):
     open: jax.Array  # bool [B]: a live beam may still beat a finished one; once closed, whatever the batch does, it stays so
     caches: list
     lines: jax.Array  # int32 [B * K, N]: which of an input's K beams wrote the keys that a live beam reads at each position
+    progress: Progress | None  # of required words, [B * K, ...]
 
 
 def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config: DecodeConfig, start_id: int):
@@ -39,16 +41,16 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
 
     def expand(c: _Carry, logits) -> _Carry:
         flat_tokens = c.tokens.reshape(b * k, n)
-        logits = rules.apply(logits, flat_tokens, c.i, c.lengths.reshape(-1), rows)
+        logits, offer = rules.apply(logits, flat_tokens, c.i, c.lengths.reshape(-1), rows, c.progress)
         gains = jax.nn.log_softmax(logits, axis=-1).reshape(b, k, -1)
         v = gains.shape[-1]
         scores, flat = jax.lax.top_k((c.scores[..., None] + gains).reshape(b, k * v), tries)
         beam, token = flat // v, (flat % v).astype(jnp.int32)
         grown = jnp.take_along_axis(c.tokens, beam[..., None], axis=1)
         grown = jax.lax.dynamic_update_index_in_dim(grown, token, c.i, axis=2)
-        return _select(c, grown, scores, beam, token)
+        return _select(c, grown, scores, beam, token, offer)
 
-    def _select(c, grown, scores, beam, token) -> _Carry:
+    def _select(c, grown, scores, beam, token, offer) -> _Carry:
         ended, length = rules.ended(token), c.i + 1.0
         # As in transformers, an end counts only among the best K continuations.
         counted = ended & (jnp.arange(tries) < k) & c.open[:, None]
@@ -64,7 +66,9 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
         lengths = jnp.take_along_axis(c.lengths, parent, axis=1) + rules.length(new, c.i, rows).reshape(b, k)
         # The best a live beam can still reach, as if it kept its probability (transformers' early_stopping=False).
         still_open = c.open & (live_scores[:, 0] / length**config.length_penalty > done_scores[:, -1])
-        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, still_open, c.caches, c.lines[index])
+        before, offer = jax.tree.map(lambda x: x[index], (c.progress, offer))
+        progress = rules.grown(before, rows, new, offer)
+        return _Carry(c.i + 1, tokens, live_scores, lengths, done_tokens, done_scores, still_open, c.caches, c.lines[index], progress)
 
     def body(c: _Carry) -> _Carry:
         last = jax.lax.dynamic_index_in_dim(c.tokens, jnp.maximum(c.i - 1, 0), axis=2, keepdims=False).reshape(-1)
@@ -77,7 +81,7 @@ def decode(model, filled: prompt.Prefilled, rows: RowRules, rules: Rules, config
     tokens = jnp.full((b, k, n), -1, jnp.int32)
     lengths, nothing = jnp.zeros((b, k), jnp.int32), jnp.full((b, k), NEVER)
     caches, lines = prompt.empty_caches(model, sides * b * k, n, together=k), jnp.zeros((b * k, n), jnp.int32)
-    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), caches, lines)
+    start = _Carry(jnp.int32(0), tokens, first_live, lengths, tokens, nothing, jnp.ones(b, bool), caches, lines, rules.begun(rows))
     if filled.logits is not None:
         start = expand(start, prompt.repeat(filled.logits, k))
     out = jax.lax.while_loop(lambda c: (c.i < n) & jnp.any(c.open), body, start)

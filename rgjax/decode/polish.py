@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rgjax.data.words import pattern
 from rgjax.decode.postprocess import shorten, tidy, whole_sentences
-from rgjax.decode.rules import banned_pattern, length_of
+from rgjax.decode.rules import length_of
 
 # Absolute claims that advertising law forbids or a shop can't prove: Art. 9 of China's Advertising Law names the first three Chinese ones.
 SUPERLATIVES = (  # words that state an absolute rank; "best" alone may be an award's name
@@ -34,7 +35,7 @@ def polish(text: str, banned: Sequence[str] = (), max_words: int = 0, titles: Se
     text = whole_sentences(text) or text
     while (plainer := _unrepeated("".join(_once(_sentences(text))))) != text:  # without a repetition two sentences may be the same
         text = plainer
-    patterns = [banned_pattern(word) for word in (*SUPERLATIVES, *banned)]
+    patterns = [pattern(word) for word in (*SUPERLATIVES, *banned)]
     kept = [s for s in _sentences(text) if not any(p.search(shown(s)) for p in patterns)]
     if any(p.search(shown("".join(kept))) for p in patterns):  # one that reaches over a full stop, as "no. 1"
         return ""

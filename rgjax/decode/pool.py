@@ -27,7 +27,9 @@ def empty(model, sampler: Sampler, inputs: int, copies: int, rules: RowRules, ke
     caches, zeros = prompt.empty_caches(model, r, n), jnp.zeros(r, jnp.int32)
     prefixes = [type(c)(*(x[: r // copies, :, :0] for x in c)) for c in caches]
     filled = prompt.Prefilled(prefixes, jnp.zeros((inputs, 0), bool), jnp.zeros(inputs, jnp.int32), jnp.zeros(0), None, None)
-    rows = Rows(jnp.full((r, n), -1), zeros, zeros, jnp.ones(r, bool), zeros, zeros.astype(jnp.float32), jax.tree.map(spread, rules), spread(keys))
+    rules, done = jax.tree.map(spread, rules), jnp.ones(r, bool)
+    begun = sampler.rules.begun(rules)
+    rows = Rows(jnp.full((r, n), -1), zeros, zeros, done, zeros, zeros.astype(jnp.float32), rules, spread(keys), begun)
     return Pool(jnp.int32(0), filled, rows, caches)
 
 

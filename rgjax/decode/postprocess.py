@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rgjax.config import DecodeConfig
-from rgjax.data import slots
+from rgjax.data import slots, words
 from rgjax.data.tokenizer import Tokenizer
-from rgjax.decode.rules import banned_pattern, banned_words, length_of
+from rgjax.decode.rules import length_of
 from rgjax.decode.writer import Hypothesis
 
 _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’》)]*\s*")
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 
 
-def finish(hypothesis: Hypothesis, surfaces: dict[str, str], tokenizer: Tokenizer, config: DecodeConfig) -> str:
+def finish(
+    hypothesis: Hypothesis, surfaces: dict[str, str], tokenizer: Tokenizer, config: DecodeConfig, required: Sequence[str] = ()
+) -> str:
     """The reason as the shopper sees it.
 
     A text that ran out of tokens, or may have been ended by the hard limit in mid-sentence, is cut back to its last whole
     sentence; sentences with a banned word are dropped; a text above the hard limit loses whole sentences from its end,
-    and only if one sentence is already too long, words.
+    and only if one sentence is already too long, words. No cut goes below the least length, and no sentence goes
+    with the only mention of a `required` word: it stays unfinished, and a banned word in it goes alone.
     """
     text = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
     text = tidy(slots.fill(text, surfaces))
     if not hypothesis.ended or config.max_length:
-        text = whole_sentences(text) or text
-    patterns = [banned_pattern(word) for word in banned_words(config)]
-    text = _without_any(text, patterns)
+        whole = whole_sentences(text)
+        text = whole if whole and _long_enough(whole, tokenizer, config) and _keeps(whole, text, required) else text
+    patterns = [words.pattern(word) for word in words.listed(config.banned_words)]
+    text = _without_any(text, patterns, required)
     if config.max_length and config.length_unit != "tokens":
         # A cut may leave a banned word of what was a longer one.
-        text = _without_any(shorten(text, config.max_length, config.length_unit), patterns)
+        text = _without_any(shorten(text, config.max_length, config.length_unit), patterns, required)
     return text
 
 
@@ -64,21 +69,33 @@ def shorten(text: str, limit: int, unit: str) -> str:
     return cut.strip()
 
 
-def _without_any(text: str, patterns: list[re.Pattern]) -> str:
+def _long_enough(text: str, tokenizer: Tokenizer, config: DecodeConfig) -> bool:
+    if not config.min_length:
+        return True
+    size = len(tokenizer.encode(text)) if config.length_unit == "tokens" else length_of(text, config.length_unit)
+    return size >= config.min_length
+
+
+def _keeps(shorter: str, text: str, required: Sequence[str]) -> bool:
+    return len(words.missing(shorter, required)) == len(words.missing(text, required))
+
+
+def _without_any(text: str, patterns: list[re.Pattern], required: Sequence[str] = ()) -> str:
     before = None
     while text != before:  # what is left may form a banned word anew
         before = text
         for pattern in patterns:
-            text = _without(text, pattern)
+            text = _without(text, pattern, required)
     return text
 
 
-def _without(text: str, pattern: re.Pattern) -> str:
+def _without(text: str, pattern: re.Pattern, required: Sequence[str]) -> str:
     if not pattern.search(text):
         return text
     sentences = [m[0] for m in _SENTENCE.finditer(text)]
     rest = text[sum(map(len, sentences)) :]
     kept = "".join(s for s in [*sentences, rest] if not pattern.search(s)).strip()
-    if kept and not pattern.search(kept):
+    whole = kept and _keeps(kept, text, required)
+    if whole and not pattern.search(kept):
         return kept
-    return tidy(pattern.sub("", kept or text))  # the only sentence, or a word that reaches over a full stop
+    return tidy(pattern.sub("", kept if whole else text))  # the only sentence, or a word that reaches over a full stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,22 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from rgjax.config import DecodeConfig
+from rgjax.data import words
+from rgjax.data.cleaning import clean_text
 from rgjax.data.tokenizer import ITEM_SLOT, MARKERS, Tokenizer
+from rgjax.decode import required
+from rgjax.decode.required import NEVER, Progress, Spelling, Wanted
 from rgjax.errors import UserError
 
-NEVER = -1e30  # finite, so that a row in which everything is banned still has an argmax
 _SLOT = re.compile(rf"{ITEM_SLOT}|<[ha]\d+>")
-
-# Letters of scripts that put spaces between words: only among them does a word have edges.
-_UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
-_SPACED = rf"[^\W_{_UNSPACED}]"
 
 
 class RowRules(NamedTuple):
-    """Per row: which slots have a referent, and how long each filled slot is. bool and int32 [R, M]."""
+    """Per row: which slots have a referent, and how long each filled slot is, bool and int32 [R, M]; and the words that it must hold."""
 
     slot_allowed: jax.Array
     slot_units: jax.Array
+    wanted: Wanted | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Rules:
     max_length: int
     no_repeat: int
     once_M: np.ndarray  # bool: slots that may be written only once
+    spelling: Spelling | None = None  # where words are required
 
     @classmethod
     def of(
@@ -52,7 +54,8 @@ class Rules:
         """For logits over `rows` ids (0: the vocabulary), of which those that are no token are never written.
 
         `ends` are the ids that end a reason (empty: the end token alone), `written` further special tokens that it may hold.
-        Raises UserError when the least length exceeds the greatest, or more reasons are asked for than are decoded.
+        Raises UserError when the least length exceeds the greatest, more reasons are asked for than are decoded, or required words can't be
+        written.
         """
         _check(config)
         size, ends = tokenizer.vocab_size, ends or (tokenizer.eos_id,)
@@ -64,7 +67,7 @@ class Rules:
         for i, token in tokenizer.backend.get_added_tokens_decoder().items():
             banned[i] |= token.special and not _SLOT.fullmatch(token.content) and i not in ends + written
         sequences = []
-        for word in banned_words(config):
+        for word in words.listed(config.banned_words):
             for form in _certain({word, " " + word, word.capitalize(), " " + word.capitalize()}):
                 ids = tokenizer.encode(form)
                 if len(ids) == 1:
@@ -86,10 +89,19 @@ class Rules:
         once = np.array([config.cite_once and n.startswith("<h") for n in names] or [False])
         widen = lambda x, fill: np.pad(x, (0, max(rows - size, 0)), constant_values=fill)
         per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
-        return cls(ends, *per_token, tuple(names), table, *limits, once)
+        found = cls(ends, *per_token, tuple(names), table, *limits, once)
+        return found.spelled(config, tokenizer, [()]) if config.required_words else found
 
-    def rows(self, surfaces: list[dict[str, str]], unit: str) -> RowRules:
-        """The slots of each row's input; at least one column, so that shapes stay valid without slots.
+    def spelled(self, config: DecodeConfig, tokenizer: Tokenizer, further: Sequence[Sequence[str]]) -> Rules:
+        """With tables to follow words by; raises UserError for the first row of `further` words that can't be written."""
+        spelling, banned = self.spelling or Spelling.of(tokenizer, self), words.listed(config.banned_words)
+        for row in dict.fromkeys(map(tuple, further)):
+            spelling.check(required_words(config, row), config.max_new_tokens, banned, config.max_length)
+        return dataclasses.replace(self, spelling=spelling)
+
+    def rows(self, surfaces: list[dict[str, str]], unit: str, further: Sequence[Sequence[str]] = (), shape: tuple[int, int, int] = ()) -> RowRules:
+        """The slots of each row's input; at least one column, so that shapes stay valid without slots. With a `shape` of `Spelling`, all
+        the words of each row, in `further`, too.
 
         Of several slots with one text only the first may be written: training texts point at no other.
         """
@@ -101,7 +113,8 @@ class Rules:
                 if (text := filled.get(name)) and first[text] == name:
                     allowed[r, i] = True
                     units[r, i] = {"tokens": 0, "words": max(length_of(text, "words") - 1, 0), "characters": len(text)}[unit]
-        return RowRules(jnp.asarray(allowed), jnp.asarray(units))
+        wanted = self.spelling.wanted(further, surfaces, shape) if shape else None
+        return RowRules(jnp.asarray(allowed), jnp.asarray(units), wanted)
 
     def ended(self, tokens: jax.Array) -> jax.Array:
         """Which of `tokens` end a reason: bool of their shape."""
@@ -119,8 +132,19 @@ class Rules:
         slot_RN = jnp.where(tokens_RN >= 0, jnp.asarray(self.slot_of_V)[jnp.maximum(tokens_RN, 0)], -1)
         return jnp.any(slot_RN[:, :, None] == jnp.arange(len(self.slot_names)), axis=1)
 
-    def apply(self, logits_RV, tokens_RN, i, length_R, row: RowRules) -> jax.Array:
-        """Logits with everything forbidden at step `i` (of all, or [R]) set to NEVER; `tokens_RN` are the tokens so far, -1 beyond."""
+    def begun(self, row: RowRules) -> Progress | None:
+        """How far the required words of each row are before its first token; None where no row has any."""
+        return None if row.wanted is None else required.begin(row.wanted)
+
+    def grown(self, progress: Progress | None, row: RowRules, token_R: jax.Array, offer_R: jax.Array | None) -> Progress | None:
+        """The same after a further token, of logits that came with the offer."""
+        return None if progress is None else self.spelling.grown(progress, row.wanted, token_R, offer_R)
+
+    def apply(self, logits_RV, tokens_RN, i, length_R, row: RowRules, progress: Progress | None) -> tuple[jax.Array, jax.Array | None]:
+        """Logits with everything forbidden at step `i` (of all, or [R]) set to NEVER, and the offer of required words (`Spelling.steer`).
+
+        `tokens_RN` are the tokens so far, -1 beyond.
+        """
         i = jnp.broadcast_to(i, len(tokens_RN))
         logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits_RV)
         if self.slot_names:
@@ -139,8 +163,11 @@ class Rules:
             every = jnp.asarray(self.units_V) + jnp.where(i[:, None] == 0, jnp.asarray(self.opening_V), 0)
             if self.slot_names:
                 every = every + jnp.where(slot >= 0, row.slot_units[:, jnp.maximum(slot, 0)], 0)
-            logits = jnp.where(~eos & (length_R[:, None] + every > self.max_length), NEVER, logits)
-        return logits
+            reserved = 0 if progress is None else required.units(progress, row.wanted)[:, None]
+            logits = jnp.where(~eos & (length_R[:, None] + every + reserved > self.max_length), NEVER, logits)
+        if progress is None:
+            return logits, None
+        return self.spelling.steer(logits, progress, row.wanted, i, tokens_RN.shape[1] - i)
 
 
 def _check(config: DecodeConfig) -> None:
@@ -153,16 +180,9 @@ def _check(config: DecodeConfig) -> None:
         raise UserError(f"--n_best={config.n_best} is above --{flag}={getattr(config, flag)}; raise --{flag} or lower --n_best.")
 
 
-def banned_words(config: DecodeConfig) -> list[str]:
-    """The words of --banned_words."""
-    return [w.strip() for w in config.banned_words.split(",") if w.strip()]
-
-
-def banned_pattern(word: str) -> re.Pattern:
-    """Finds `word` in any case: as a whole word, except that an end in a script without spaces matches anywhere."""
-    left = rf"(?<!{_SPACED})" if re.match(_SPACED, word) else ""
-    right = rf"(?!{_SPACED})" if re.match(_SPACED, word[-1]) else ""
-    return re.compile(left + re.escape(word) + right, re.IGNORECASE)
+def required_words(config: DecodeConfig, further: Sequence[str] = ()) -> list[str]:
+    """The words of --required_words and those of one input, each once."""
+    return list(dict.fromkeys(filter(None, map(clean_text, [*words.listed(config.required_words), *further]))))
 
 
 def _certain(forms: set[str]) -> list[str]:
@@ -170,7 +190,7 @@ def _certain(forms: set[str]) -> list[str]:
 
     After " art" may come "ist": a Latin word is known only once it is over, so it is left to post-processing.
     """
-    return [f for f in sorted(forms) if not re.match(_SPACED, f) and not re.match(_SPACED, f[-1])]
+    return [f for f in sorted(forms) if not any(words.edges(f))]
 
 
 def length_of(text: str, unit: str) -> int:

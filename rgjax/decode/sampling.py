@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rgjax.config import DecodeConfig
 from rgjax.decode import guidance, prompt
+from rgjax.decode.required import Progress
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
 PART = 128  # tokens of a row looked at together by `likeliest`
@@ -61,6 +62,7 @@ class Rows(NamedTuple):
     total: jax.Array  # float32 [R]: summed log-probabilities
     rules: RowRules
     keys: jax.Array  # [R]: random keys
+    progress: Progress | None  # of required words
 
 
 class Sampler(NamedTuple):
@@ -74,13 +76,14 @@ class Sampler(NamedTuple):
         """Rows after their prompts: with a first token, where the prompt's logits give one."""
         count, n = len(keys_R), self.config.max_new_tokens
         zeros, tokens = jnp.zeros(count, jnp.int32), jnp.full((count, n), -1, jnp.int32)
-        rows = Rows(tokens, zeros + self.start_id, zeros, jnp.zeros(count, bool), zeros, jnp.zeros(count, jnp.float32), rules, keys_R)
+        still, total = (jnp.zeros(count, bool), zeros), jnp.zeros(count, jnp.float32)
+        rows = Rows(tokens, zeros + self.start_id, zeros, *still, total, rules, keys_R, self.rules.begun(rules))
         return rows if filled.logits is None else self.grown(rows, prompt.repeat(filled.logits, count // len(filled.logits)))
 
     def grown(self, rows: Rows, logits_RV: jax.Array) -> Rows:
         """With a further token each, but for those that are done."""
         i, live = rows.count, ~rows.done
-        logits = self.rules.apply(logits_RV, rows.tokens, i, rows.length, rows.rules)
+        logits, offer = self.rules.apply(logits_RV, rows.tokens, i, rows.length, rows.rules, rows.progress)
         new = choose(logits, rows.keys, i, self.config)
         gain = jnp.take_along_axis(logits, new[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
         here = (jnp.arange(rows.tokens.shape[1]) == i[:, None]) & live[:, None]
@@ -89,6 +92,7 @@ class Sampler(NamedTuple):
             tokens=jnp.where(here, new[:, None], rows.tokens), latest=new, count=count,
             done=rows.done | self.rules.ended(new) | (count == rows.tokens.shape[1]),
             length=rows.length + jnp.where(live, self.rules.length(new, i, rows.rules), 0), total=rows.total + jnp.where(live, gain, 0.0),
+            progress=self.rules.grown(rows.progress, rows.rules, new, offer),
         )  # fmt: skip
 
     def step(self, model, filled: prompt.Prefilled, rows: Rows, caches: list, at: jax.Array) -> tuple[Rows, list]:

@@ -14,7 +14,7 @@ from rgjax.config import DecodeConfig
 from rgjax.data.template import Rendered
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import beam, guidance, pool, prompt, sampling
-from rgjax.decode.rules import NEVER, Rules
+from rgjax.decode.rules import NEVER, Rules, required_words
 from rgjax.decode.sampling import Sampler
 from rgjax.decode.unrolled import Unrolled, columns
 from rgjax.models.build import ModelFactory
@@ -45,6 +45,7 @@ class Writer:
         self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
         self.sides = guidance.sides(config.guidance)
         self.rows = max(1, config.decode_batch // (self.copies * self.sides))
+        self.shape: tuple[int, ...] = ()  # of required words, where any input has some
         self._made_of, self._made, self._columns = None, None, jax.jit(lambda params: columns(factory.model(params)))
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
         self._put, self._go = jax.jit(self._taken_in, static_argnums=0), jax.jit(self._gone_on, donate_argnums=1)
@@ -85,14 +86,23 @@ class Writer:
 
         A prompt's randomness depends on its number alone: first_row + r, or rows[r] where they do not follow each other.
 
-        There are fewer than asked for where the rules leave fewer sequences, but always one.
+        There are fewer than asked for where the rules leave fewer sequences, but always one. Raises UserError for required words that can't be
+        written.
         """
+        wanted = [self.required(r.required) for r in rendered]
+        self.shape = self.rules.spelling.shape(wanted) if any(wanted) else ()
         numbers = range(first_row, first_row + len(rendered)) if rows is None else rows
         order, results = sorted(range(len(rendered)), key=lambda r: len(rendered[r].prompt_ids)), {}
         for r, row_tokens, row_scores in (self._pooled if self._refills(len(rendered)) else self._batches)(rendered, numbers, order):
             found = [self._hypothesis(t, s) for t, s in zip(row_tokens, row_scores, strict=True)]
             results[r] = [h for h in found if h.score > POSSIBLE] or found[:1]
         return [results[r] for r in range(len(rendered))]
+
+    def required(self, further: Sequence[str] = ()) -> list[str]:
+        """The words that a reason must hold, with those of its input; raises UserError where they can't all be written."""
+        if further:
+            self.rules = self.rules.spelled(self.config, self.tokenizer, [further])
+        return required_words(self.config, further)
 
     def _refills(self, inputs: int) -> bool:
         """Whether inputs take the places of others: there are more than places, each has one prompt, and only its tokens tell a row's positions."""
@@ -131,7 +141,8 @@ class Writer:
         chosen = [rendered[r] for r in members]
         prompts = [ids for r in chosen for ids in (r.prompt_ids, r.plain_ids)[: self.sides]]
         tokens, lengths = prompt.pad_left(prompts, -(-max(map(len, prompts)) // BUCKET) * BUCKET, self.tokenizer.pad_id)
-        rows = self.rules.rows([r.surfaces for r in chosen], self.config.length_unit)
+        required = [required_words(self.config, r.required) for r in chosen]
+        rows = self.rules.rows([r.surfaces for r in chosen], self.config.length_unit, required, self.shape)
         vectors = None if chosen[0].vector is None else jnp.asarray(np.repeat([r.vector for r in chosen], self.sides, axis=0)[:, None])
         return jnp.asarray(tokens), jnp.asarray(lengths), rows, jnp.asarray([numbers[r] for r in members], jnp.uint32), vectors
 

@@ -12,7 +12,7 @@ from rgjax.metrics import bootstrap, diversity, features, fields, floors, ground
 from rgjax.metrics.bootstrap import Metric
 from rgjax.metrics.definitions import definitions, needs_reference
 
-__all__ = ["definitions", "detect_language", "evaluate_reasons", "measure", "paired", "table", "with_floors"]
+__all__ = ["align", "definitions", "detect_language", "evaluate_reasons", "measure", "paired", "table", "with_floors"]
 
 
 LANGUAGES = {"en": "English", "zh": "Chinese"}
@@ -140,15 +140,15 @@ def table(results: dict) -> str:
         for name, score in results["system"].items():
             others = [_number(name, (floor.get(name) or {}).get("value")) for floor in floors_by_name.values()]
             rows.append([name, _number(name, score["value"]), _interval(name, score), *others])
-        return _align(rows)
+        return align(rows)
     if any("p" in score for score in results.values()):
         rows = [["metric", "a", "b", "a - b", "95 % interval", "p"]]
         for name, score in results.items():
             numbers = [_number(name, score[key]) for key in ("a", "b", "difference")]
             rows.append([name, *numbers, _interval(name, score), _p(score["p"])])
-        return _align(rows)
+        return align(rows)
     rows = [["metric", "value", "95 % interval"]]
-    return _align(rows + [[name, _number(name, score["value"]), _interval(name, score)] for name, score in results.items()])
+    return align(rows + [[name, _number(name, score["value"]), _interval(name, score)] for name, score in results.items()])
 
 
 def _number(name: str, value: float | None) -> str:
@@ -165,7 +165,8 @@ def _interval(name: str, score: dict) -> str:
     return "-" if score["low"] is None else f"[{_number(name, score['low'])}, {_number(name, score['high'])}]"
 
 
-def _align(rows: list[list[str]]) -> str:
+def align(rows: list[list[str]]) -> str:
+    """Rows of cells as aligned text, the first as its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=False))]) for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -47,6 +47,10 @@ class Writers:
         """Inputs decoded together."""
         return self._writers[""].writer.rows
 
+    def required(self, example: dict) -> list[str]:
+        """As ReasonWriter's."""
+        return self._writers[""].required(example)
+
     def write(self, examples: list[dict], first_row: int = 0) -> list[list[str]]:
         """As ReasonWriter's; an example's "adapter" chooses."""
         reasons: list[list[str]] = [[]] * len(examples)

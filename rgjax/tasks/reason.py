@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
-from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig
-from rgjax.data import pipeline
+from rgjax.config import NO_ADAPTER, AdapterConfig, DecodeConfig, InputConfig, ModelConfig, planned
+from rgjax.data import pipeline, words
 from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
@@ -147,7 +147,8 @@ class ReasonTask:
             yield pipeline.pad_rows(arrays, shape, rows)
 
     def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
-        """Writes reasons with these parameters."""
+        """Writes reasons with these parameters; raises UserError for decoding options that contradict each other."""
+        config = planned(config)
         writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
         return ReasonWriter(self.template, writer, config)
 
@@ -178,20 +179,26 @@ class ReasonWriter:
         return self
 
     def write(self, examples: list[dict], first_row: int = 0, rows: Sequence[int] | None = None) -> list[list[str]]:
-        """For each example its reasons, best first: one, or `n_best`. `first_row` numbers the examples within the whole input, or `rows`
-        where they do not follow each other."""
+        """For each example its reasons, best first: one, or `n_best`; they hold the words of its "require". `first_row` numbers the examples
+        within the whole input, or `rows` where they do not follow each other."""
         rendered = [self._rendered({**example, "reason": ""}) for example in examples]
         out = []
         for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row, rows), strict=True):
             spoken = [h._replace(ids=self.template.spoken(h.ids)) for h in hypotheses]
-            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config) for h in spoken]
+            required = self.required(example)
+            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config, required) for h in spoken]
             if self.config.method == "mbr":
                 texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
+            texts.sort(key=lambda text: len(words.missing(text, required)))  # stable, and 0 for nearly all
             out.append(_distinct(texts)[: self.config.n_best])
         return out
 
+    def required(self, example: dict) -> list[str]:
+        """The words that a reason for this example must hold; raises UserError where they can't all be written."""
+        return self.writer.required(tuple(example.get("require") or ()))
+
     def _rendered(self, example: dict) -> Rendered:
-        found = self.template.render(example)
+        found = dataclasses.replace(self.template.render(example), required=tuple(example.get("require") or ()))
         if self.config.guidance == 1.0:
             return found
         return dataclasses.replace(found, plain_ids=self.template.render(example, with_control=False).prompt_ids)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Iterator
 from rgjax.data.cleaning import clean_example
 from rgjax.data.readers import jsonl
 from rgjax.data.records import RecordError, check
+from rgjax.data.words import missing
 from rgjax.errors import UserError
 
 WriteFn = Callable[[list[dict], int], list[list[str]]]  # (examples, number of the first) -> reasons per example
@@ -36,17 +37,20 @@ def read_examples(path: str | pathlib.Path, controls: dict, override: dict, star
                 known = ", ".join(filter(None, adapters)) or "none are given"
                 raise UserError(f"{path}, line {number}: 'adapter' is {name!r}, which --adapters does not name; its adapters: {known}.")
             # Cleaned as launch.prepare cleans, so that the model reads what it learnt to read.
-            yield clean_example(example | {"control": {**(example.get("control") or {}), **override}}) | ({"adapter": name} if name else {})
+            more = {"adapter": name, "require": example.get("require")}
+            cleaned = clean_example(example | {"control": {**(example.get("control") or {}), **override}})
+            yield cleaned | {key: value for key, value in more.items() if value}
 
 
 def generate_file(
     input: str, output: str, write: WriteFn, *, settings: dict, controls: dict, override: dict, chunk: int, overwrite: bool,
-    progress: Callable[[int, int], None], adapters: Container[str] = ("",),
+    progress: Callable[[int, int], None], adapters: Container[str] = ("",), required: Callable[[dict], list[str]] = lambda example: [],
 ) -> dict:  # fmt: skip
     """Writes one line per input line to `output`, through `output`.partial, which a later call with the same settings continues.
 
     `settings` says what determines the reasons (run, step, decoding); a partial file of other settings or of another input
-    is refused. Every line is checked before the first reason is written. Returns counts and seconds.
+    is refused. Every line is checked before the first reason is written; `required` gives the words that a reason for it must hold, and raises
+    UserError where they can't be written. Returns counts and seconds.
     """
     target, partial = pathlib.Path(output), pathlib.Path(output + ".partial")
     if not pathlib.Path(input).is_file():
@@ -59,15 +63,20 @@ def generate_file(
     for example in read_examples(input, controls, override, 0, adapters):
         total += 1
         digest.update(json.dumps(example, sort_keys=True).encode())
+        try:
+            required(example)
+        except UserError as error:
+            raise UserError(f"{input}, line {total}: {error}") from None
     if not total:
         raise UserError(f"--input={input} is empty; give JSON lines of examples.")
     done = _resume(partial, settings | {"input_sha256": digest.hexdigest()})
-    started, resumed = time.perf_counter(), done
+    started, resumed, asked, absent = time.perf_counter(), done, 0, 0
     with partial.open("a", encoding="utf-8") as file:
         examples = read_examples(input, controls, override, done, adapters)
         while batch := list(itertools.islice(examples, chunk)):
             for example, reasons in zip(batch, write(batch, done), strict=True):
                 file.write(json.dumps(output_row(example, reasons), ensure_ascii=False) + "\n")
+                asked, absent = asked + len(required(example)), absent + len(missing(reasons[0], required(example)))
             file.flush()
             os.fsync(file.fileno())
             done += len(batch)
@@ -75,7 +84,8 @@ def generate_file(
     os.replace(partial, target)
     _settings_path(partial).unlink(missing_ok=True)
     seconds = time.perf_counter() - started
-    return {"output": str(target), "reasons": total, "continued_at": resumed, "seconds": seconds, "reasons_per_second": (total - resumed) / seconds}
+    result = {"output": str(target), "reasons": total, "continued_at": resumed, "seconds": seconds, "reasons_per_second": (total - resumed) / seconds}
+    return result | ({"required_words": {"asked": asked, "written": asked - absent}} if asked else {})
 
 
 def output_row(example: dict, reasons: list[str]) -> dict:

@@ -19,7 +19,7 @@ CONTROLS = {"style": ["concise", "detailed"], "max_words": ["30"]}
 
 def test_the_documented_example_passes():
     records.check(GOOD, CONTROLS)
-    records.check({"item": {"title": "Heat"}}, {}, require_reason=False)
+    records.check({"item": {"title": "Heat"}, "require": ["war"]}, {}, require_reason=False)
     records.check({"item": {"id": 4}, "history": [{"item": 3}], "reason": "x"}, None)
 
 
@@ -43,6 +43,8 @@ def test_the_documented_example_passes():
         ({"reason": "  "}, "'reason' is empty"),
         ({"reason": None}, "'reason' is missing"),
         ({"reason": 3}, "'reason' must be text"),
+        ({"require": "oak"}, "'require' must be a list of words"),
+        ({"require": ["oak", " "]}, "'require' must be a list of words"),
     ],
 )
 def test_the_faulty_field_is_named(change, named):

@@ -72,6 +72,23 @@ def test_several_reasons_are_all_written(source, tmp_path):
     }
 
 
+def test_required_words_are_counted_and_those_that_cannot_be_written_refused_first(tmp_path):
+    rows = [row | {"require": [word]} for row, word in zip(lines(3), ["书", "short", "gold"], strict=True)]
+    ask = {"settings": {}, "controls": CONTROLS, "override": {"style": "short"}, "chunk": 2, "overwrite": False, "progress": lambda *a: None}
+    source = put(tmp_path / "in.jsonl", rows)
+    result = streaming.generate_file(source, str(tmp_path / "out.jsonl"), write, required=lambda e: e["require"], **ask)
+    assert result["required_words"] == {"asked": 3, "written": 2}
+
+    def refused(example):
+        if example["require"] == ["gold"]:
+            raise UserError("The required word 'gold' can't be written.")
+        return []
+
+    with pytest.raises(UserError, match="in.jsonl, line 3: The required word 'gold'"):
+        streaming.generate_file(source, str(tmp_path / "other.jsonl"), write, required=refused, **ask)
+    assert not list(tmp_path.glob("other*"))
+
+
 @pytest.mark.parametrize("half", ["", '{"item": "i6", "rea', "书"[0]])
 def test_an_interrupted_file_is_continued_and_equals_the_unbroken_one(source, tmp_path, half):
     run(source, tmp_path / "whole.jsonl")

@@ -1,0 +1,47 @@
+"""Texts written on request: how usual and how varied they are, and how often what was asked for was judged to be there."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from nltk.translate import bleu_score
+
+from rgjax.metrics import diversity
+from rgjax.metrics.judge import confusion
+from rgjax.metrics.outside import Ngrams
+
+MOST_SELF = 50  # texts of a class that self-BLEU compares; more would take minutes
+COLUMNS = {
+    "perplexity": "under trigrams fitted on reference reasons, per token, less is more usual",
+    "distinct_1": "distinct tokens over all tokens, 0..1 (Li et al. 2016)",
+    "distinct_2": "distinct token pairs over all token pairs, 0..1",
+    "distinct_3": "distinct token triples over all token triples, 0..1",
+    "self_bleu": "mean BLEU-4 of each text with the others as references, x100, less is more varied (Zhu et al. 2018, Texygen)",
+}
+
+
+def described(texts: Sequence[Sequence[str]], outside: Ngrams) -> dict[str, float]:
+    """The `COLUMNS` of tokenized texts, and `texts`, how many they are."""
+    found = {"texts": len(texts), "perplexity": outside.perplexity(texts)}
+    found |= {f"distinct_{n}": diversity.distinct(texts, n).value for n in (1, 2, 3)}
+    return found | {"self_bleu": self_bleu(texts)}
+
+
+def self_bleu(texts: Sequence[Sequence[str]]) -> float:
+    """Over the first `MOST_SELF` texts; 0 for fewer than two. Smoothed as NLTK's method 1, or a short text would count 0."""
+    texts = [list(text) for text in texts[:MOST_SELF]]
+    if len(texts) < 2:
+        return 0.0
+    smooth = bleu_score.SmoothingFunction().method1
+    each = (bleu_score.sentence_bleu(texts[:i] + texts[i + 1 :], text, smoothing_function=smooth) for i, text in enumerate(texts))
+    return 100 * statistics.fmean(each)
+
+
+def agreement(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]) -> dict:
+    """{"share", "recall", "confusion"}: of all texts, per class (of what was asked, how much was judged so), and counts [asked][judged] over
+    `labels`; a class that nobody asked for has the recall None."""
+    table = confusion(asked, judged, labels)
+    right = [row[i] for i, row in enumerate(table)]
+    recall = {label: hit / sum(row) if sum(row) else None for label, hit, row in zip(labels, right, table, strict=True)}
+    return {"share": sum(right) / len(asked) if asked else None, "recall": recall, "confusion": table}

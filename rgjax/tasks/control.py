@@ -1,0 +1,189 @@
+"""The control report: what a run writes when each declared code is asked for, judged by a classifier that had no part in its training."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from rgjax.config import DecodeConfig, EvaluateConfig
+from rgjax.data import length_bands
+from rgjax.data.dataset import Dataset
+from rgjax.data.length_bands import LengthBands
+from rgjax.data.words import missing
+from rgjax.decode.rules import length_of, required_words
+from rgjax.errors import UserError
+from rgjax.metrics import control, features, suite
+from rgjax.metrics.judge import Judge
+from rgjax.metrics.outside import Ngrams
+from rgjax.tasks import measure
+from rgjax.tasks.run import Run
+from rgjax.train.workdir import replace_text
+
+LEAST_TEXTS = 20  # references that a value needs for its judge to learn it
+FILE = "control.json"
+AIMS = {  # of the anchors in the literature: CTRL's level for codes, Diffusion-LM's for lengths
+    "compliance": ("at least", 0.88), "least_class": ("at least", 0.80), "perplexity_ratio": ("at most", 1.2),
+    "distinct_2_ratio": ("at least", 0.95), "length": ("at least", 0.98),
+}  # fmt: skip
+_NOT_HERE = ("outputs", "against", "earlier", "before", "ablate_vectors")
+
+
+@dataclasses.dataclass
+class Code:
+    """A code that is asked for: the values that can be judged, those that can't, and who judges."""
+
+    name: str
+    values: list[str]
+    left_out: list[str]
+    judge: Callable[[Sequence[str]], list[str]]
+    how: dict
+
+
+def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict, str]:
+    """(what control.json holds, a table for the terminal).
+
+    Raises UserError for a run without codes, a split that teaches the judge and is measured too, one that is empty, and flags of other reports.
+    """
+    if surplus := [name for name in _NOT_HERE if getattr(config, name)]:
+        raise UserError(f"--{surplus[0]} is for --report=scores, and --report=control has another task; leave one of them out.")
+    if config.split == config.judge_split:
+        raise UserError(f"--judge_split={config.judge_split} would judge what it learned from; give another than --split={config.split}.")
+    run = Run.open(config.workdir, config.checkpoint, config.base)
+    if not run.controls:
+        raise UserError(f"{config.workdir} was trained without control codes, so there is nothing to ask for; prepare data with --controls.")
+    dataset, run = run.dataset(config.dataset), run.kept(config.weights)
+    held_out, learned = (list(dataset.examples(split)) for split in (config.split, config.judge_split))
+    for split, examples in ((config.split, held_out), (config.judge_split, learned)):
+        if not examples:
+            raise UserError(f"The split '{split}' of {dataset.folder} is empty; choose others with --split and --judge_split.")
+    codes = _codes(dataset, run.controls, learned, held_out)
+    asked = held_out[: config.limit or None]
+    texts = _written(run, decode, codes, asked, progress)
+    cut = features.tokenizer(suite.detect_language(held_out))
+    outside = Ngrams.fit([cut(e["reason"]) for e in learned])
+    describe = lambda found: control.described([cut(text) for text in found], outside)
+    result = {
+        "split": config.split, "judge_split": config.judge_split, "examples": len(asked), "checkpoint": run.step, "weights": config.weights,
+        "synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"], "method": decode.method, "guidance": decode.guidance,
+        "control_dropout": run.facts["input"].control_dropout, "columns": control.COLUMNS,
+        "uncontrolled": describe(texts["", ""]), "references": describe([e["reason"] for e in asked]),
+    }  # fmt: skip
+    result["not_judged"] = [name for name in run.controls if name not in {code.name for code in codes}]
+    result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"]) for code in codes}
+    every = [(example, text) for found in texts.values() for example, text in zip(asked, found, strict=True)]
+    result |= _lengths(run, decode, every) | _required(decode, [text for _, text in every])
+    result["aims"] = _aims(result)
+    folder = pathlib.Path(config.output or config.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    return result | {"output": str(folder / FILE)}, table(result)
+
+
+def _codes(dataset: Dataset, declared: dict[str, list[str]], learned: list[dict], held_out: list[dict]) -> list[Code]:
+    derived, codes = dataset.manifest.get("derived_controls") or {}, []
+    for name, values in declared.items():
+        if (derived.get(name) or {}).get("how") == "measured":
+            bands = LengthBands(derived[name]["unit"], tuple(derived[name]["bounds"]))
+            codes.append(Code(name, values, [], lambda texts, bands=bands: [bands.of(t) for t in texts], {"how": f"{length_bands.NAME}, measured"}))
+            continue
+        labelled = [(e["reason"], e["control"][name]) for e in learned if e["control"].get(name)]
+        counts = Counter(value for _, value in labelled)
+        known = [value for value in values if counts[value] >= LEAST_TEXTS]
+        left_out = [value for value in values if value not in known]
+        if len(known) < 2:
+            continue
+        judge = Judge.fit(*zip(*[pair for pair in labelled if pair[1] in known], strict=True))
+        own = [(e["reason"], e["control"][name]) for e in held_out if e["control"].get(name) in known]
+        right = control.agreement([label for _, label in own], judge.judge([text for text, _ in own]), known)
+        how = {"how": "n-gram classifier", "learned_from": sum(counts[v] for v in known), "held_out": len(own)}
+        codes.append(Code(name, known, left_out, judge.judge, how | {"accuracy": right["share"], "recall": right["recall"]}))
+    if not codes:
+        raise UserError(f"No control code has two values with {LEAST_TEXTS} references each in the judge's split; give another --judge_split.")
+    return codes
+
+
+def _written(run: Run, decode: DecodeConfig, codes: list[Code], asked: list[dict], progress) -> dict[tuple[str, str], list[str]]:
+    """(code, value) -> a text for each input, with that value in place of its own; ("", "") without any code."""
+    wanted = [("", ""), *((code.name, value) for code in codes for value in code.values)]
+    forced = [e | {"control": {**e["control"], name: value} if name else {}} for name, value in wanted for e in asked]
+    texts = iter(measure.write(run, decode, forced, progress))
+    return {what: list(itertools.islice(texts, len(asked))) for what in wanted}
+
+
+def _code(code: Code, texts: dict, describe, uncontrolled: dict) -> dict:
+    labels = [value for value in code.values for _ in texts[code.name, value]]
+    written = [text for value in code.values for text in texts[code.name, value]]
+    found = control.agreement(labels, code.judge(written), code.values)
+    values = {value: describe(texts[code.name, value]) | {"compliance": found["recall"][value]} for value in code.values}
+    mean = lambda column: statistics.fmean(value[column] for value in values.values())
+    plain = Counter(code.judge(texts["", ""]))
+    return {
+        "compliance": found["share"], "least_class": min(found["recall"].values()),
+        "perplexity_ratio": mean("perplexity") / uncontrolled["perplexity"], "distinct_2_ratio": mean("distinct_2") / uncontrolled["distinct_2"],
+        "judge": code.how, "labels": code.values, "left_out": code.left_out, "confusion": found["confusion"],
+        "uncontrolled_judged": [plain[value] for value in code.values], "values": values,
+    }  # fmt: skip
+
+
+def _lengths(run: Run, decode: DecodeConfig, every: list[tuple[dict, str]]) -> dict:
+    """How many texts have the planned length, counted on what is shown (a slot as one token, as it was written)."""
+    if not decode.plan_length:
+        return {}
+    if decode.length_unit == "tokens":
+        lengths = [len(run.task.template.render(example | {"reason": text}).target_ids) - 1 for example, text in every]
+    else:
+        lengths = [length_of(text, decode.length_unit) for _, text in every]
+    within = [abs(n - decode.plan_length) <= decode.plan_tolerance for n in lengths]
+    plan = {"planned": decode.plan_length, "tolerance": decode.plan_tolerance, "unit": decode.length_unit}
+    return {"length": plan | {"share": statistics.fmean(within), "mean": statistics.fmean(lengths)}}
+
+
+def _required(decode: DecodeConfig, texts: list[str]) -> dict:
+    words = required_words(decode)
+    if not words:
+        return {}
+    return {"required_words": {"words": words, "share": statistics.fmean(1 - len(missing(text, words)) / len(words) for text in texts)}}
+
+
+def _aims(result: dict) -> list[dict]:
+    """[{"what", "value", "aim", "met"}] of every code, and of the planned length."""
+    named = [(name, key, code[key]) for name, code in result["codes"].items() for key in AIMS if key in code]
+    named += [("", "length", result["length"]["share"])] if "length" in result else []
+    found = []
+    for name, key, value in named:
+        bound, aim = AIMS[key]
+        met = value >= aim if bound == "at least" else value <= aim
+        found.append({"what": f"{name} {key}".strip(), "value": float(value), "aim": f"{bound} {aim:g}", "met": bool(met)})
+    return found
+
+
+def table(result: dict) -> str:
+    """The report as aligned text: without codes, the references, and each value of each code; then what the aims say."""
+    columns = list(control.COLUMNS)
+    cells = lambda row: [f"{row[c]:.3f}" if c.startswith("distinct") else f"{row[c]:.1f}" for c in columns]
+    rows = [["asked for", "texts", "judged so", "judge", *columns]]
+    for name in ("uncontrolled", "references"):
+        rows.append([name, str(result[name]["texts"]), "-", "-", *cells(result[name])])
+    for name, code in result["codes"].items():
+        recall = code["judge"].get("recall", {})
+        for value, row in code["values"].items():
+            rows.append([f"{name}={value}", str(row["texts"]), f"{row['compliance']:.1%}", _share(recall.get(value)), *cells(row)])
+        rows.append([f"{name}, all", "", f"{code['compliance']:.1%}", _share(code["judge"].get("accuracy")), *[""] * len(columns)])
+    lines = [suite.align(rows), ""]
+    lines += [f"{'met  ' if aim['met'] else 'short'} {aim['what']}: {aim['value']:.3f}, aim {aim['aim']}" for aim in result["aims"]]
+    if "required_words" in result:
+        lines.append(f"required words that stand in the texts: {result['required_words']['share']:.1%}")
+    lines += [f"not asked for, too few references: {n}={', '.join(c['left_out'])}" for n, c in result["codes"].items() if c["left_out"]]
+    lines += [f"not asked for, too few references of two values: {name}" for name in result["not_judged"]]
+    if not result["control_dropout"]:
+        lines.append("the run had no --control_dropout: it never learned to write without codes, so 'uncontrolled' is no fair comparison")
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
