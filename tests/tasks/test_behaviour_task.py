@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import launched
 import pytest
 import ring
-from environment import QUICK, ROOT
+from environment import ROOT
 
 SMALL = {
     "task": "behaviour", "layout": "ml1m", "window": 16, "batch_size": 8, "layers": 1, "width": 32, "heads": 2, "dropout": 0, "learning_rate": 0.01,
@@ -17,10 +18,7 @@ SMALL = {
 
 
 def _start(program, devices=1, folder="launch", **flags):
-    env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", f"{folder}.{program}", *(f"--{k}={v}" for k, v in flags.items())]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    return done
+    return launched.run(f"{folder}.{program}", flags, devices)
 
 
 def _run(program, devices=1, **flags):
