@@ -80,6 +80,11 @@ def unbroken_run(start_training, tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
+def pytest_collection_modifyitems(items):
+    """Files that start launchers take longest, and come first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("parallel", "profiling", "tasks", "train"))
+
+
 def pytest_sessionfinish(session):
     """`make parity` must compare: there a library that is not installed is a failure, not a skip."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
