@@ -37,7 +37,7 @@ demo: $(VENV)/.base
 		--output=$(DEMO)-behaviour/recommended.jsonl --overwrite
 
 test: $(VENV)/.test
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 parity: $(VENV)/.test
 	$(RUN) -m pip install -q 'torch==2.13.0' -e '.[parity]'

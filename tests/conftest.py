@@ -1,9 +1,11 @@
 """What the suites share: the CPU by default, one tiny dataset, and launchers run as a user runs them."""
 
+import atexit
 import os
 import pathlib
-import subprocess
+import shutil
 import sys
+import tempfile
 
 import pytest
 
@@ -11,9 +13,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tolerances are those of full fl
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests share tiny.py and environment.py
 
-from environment import QUICK, ROOT  # noqa: E402
+from environment import QUICK  # noqa: E402
+from launched import Launched  # noqa: E402
 
 os.environ.setdefault("XLA_FLAGS", QUICK)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers of xdist and launchers inherit it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rgjax-xla-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -45,23 +52,20 @@ def tokenizer(dataset):
 
 
 @pytest.fixture(scope="session")
-def compilation_cache(tmp_path_factory) -> str:
-    """A folder of compiled programs that all subprocesses of the session share."""
-    return str(tmp_path_factory.mktemp("xla"))
+def compilation_cache() -> str:
+    """A folder of compiled programs that all tests and all processes they start share."""
+    return os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 
 @pytest.fixture(scope="session")
 def start_training(dataset_folder, compilation_cache):
     """start_training(workdir, devices=1, **flags) -> a running `launch.train` of a small model on the tiny dataset."""
 
-    def start(workdir, devices: int = 1, **flags) -> subprocess.Popen:
+    def start(workdir, devices: int = 1, **flags) -> Launched:
         usual = {"dataset": dataset_folder, "workdir": workdir, "compilation_cache": compilation_cache, "samples": 0}
         usual |= {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "length": 192, "target_length": 64, "batch_size": 4}
         usual |= {"steps": 12, "log_every": 1, "eval_every": 100, "save_every": 100, "warmup_steps": 3, "dropout": 0.1}
-        env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-        env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in (usual | flags).items())]
-        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return Launched("launch.train", usual | flags, devices)
 
     return start
 
@@ -74,6 +78,11 @@ def unbroken_run(start_training, tmp_path_factory) -> pathlib.Path:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return workdir
+
+
+def pytest_collection_modifyitems(items):
+    """Files that start launchers take longest, and come first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("parallel", "profiling", "tasks", "train"))
 
 
 def pytest_sessionfinish(session):

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 
+import launched
 import pytest
 import yaml
 from environment import ROOT
@@ -52,9 +53,7 @@ def check(value, schema, where="manifest"):
 
 def understood(arguments):
     """launch.train takes every flag: it goes on to miss the dataset."""
-    done = subprocess.run(
-        [sys.executable, "-m", "launch.train", *arguments], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True
-    )
+    done = launched.run("launch.train", arguments)
     assert done.returncode == 2 and "is not a dataset folder" in done.stderr, done.stderr
 
 

@@ -1,17 +1,15 @@
 """Training in two real processes: the same losses as in one, one log, and no process left waiting."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
+import launched
 import numpy as np
 import pytest
 import tiny
-from environment import QUICK, ROOT
+from launched import Launched
 from safetensors.numpy import load_file
 
 from rgjax.hf import export
@@ -30,13 +28,9 @@ def begin(flags, devices, processes=1):
         port = free.getsockname()[1]
     started = []
     for process in range(processes):
-        env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        env |= {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}"}
-        if processes > 1:
-            env |= {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(processes), "RGJAX_PROCESS": str(process)}
+        place = {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(processes), "RGJAX_PROCESS": str(process)}
         own = flags[process] if isinstance(flags, list) else flags
-        command = [sys.executable, "-m", "launch.train", *(f"--{k}={v}" for k, v in own.items())]
-        started.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(Launched("launch.train", own, devices, **(place if processes > 1 else {})))
     return started
 
 
@@ -103,8 +97,7 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(usual, tmp_path):
 
 
 def test_two_processes_learn_from_a_teacher_as_one_does(usual, alone, tmp_path):
-    command = [sys.executable, "-m", "launch.distill", f"--workdir={alone}", f"--output={tmp_path / 'logits'}", "--logits=4"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=240)
+    done = launched.run("launch.distill", {"workdir": alone, "output": tmp_path / "logits", "logits": 4})
     assert done.returncode == 0, done.stderr
     flags = usual | {"distill": tmp_path / "logits", "samples": 0, "steps": 2}
     end(begin(flags | {"workdir": tmp_path / "one"}, devices=4))
@@ -120,8 +113,7 @@ def test_two_processes_begin_with_the_same_folder(usual, tokenizer, tmp_path):
     export.write(tmp_path / "hf", tiny.params(made, noise=0.02), made.config, tokenizer)
     flags = {"workdir": tmp_path / "run", "init_from": tmp_path / "hf", "mesh": "data:1,fsdp:4", "learning_rate": 0, "samples": 0, "steps": 2}
     end(begin(usual | flags, devices=2, processes=2))
-    exported = [sys.executable, "-m", "launch.export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
-    done = subprocess.run(exported, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=240)
+    done = launched.run("launch.export", {"workdir": tmp_path / "run", "output": tmp_path / "out"})
     assert done.returncode == 0, done.stderr
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("hf", "out"))
     assert set(before) == set(after) and all((before[name] == after[name]).all() for name in before)

@@ -2,22 +2,17 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 
+import launched
 import pytest
-from environment import ROOT
 
 
 @pytest.fixture(scope="session")
-def benchmark(compilation_cache):
+def benchmark():
     """benchmark(module, *flags, code=0) -> (last line as an object, all output); with another code, (None, errors)."""
 
     def run(module: str, *flags, code: int = 0):
-        env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": compilation_cache}
-        command = [sys.executable, "-m", f"profiling.{module}", *flags]
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+        done = launched.run(f"profiling.{module}", flags)
         assert done.returncode == code, done.stdout + done.stderr
         return (json.loads(done.stdout.splitlines()[-1]), done.stdout) if code == 0 else (None, done.stderr)
 

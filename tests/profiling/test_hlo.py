@@ -1,15 +1,12 @@
 """profiling.hlo: a moved step compares equal and a changed one does not; what compiles again or transfers is named."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
+import launched
 import numpy as np
 import pytest
-from environment import QUICK, ROOT
 
 from profiling import difference, watch
 from profiling.program import Program
@@ -121,9 +118,7 @@ def test_dumps_of_a_run(dataset_folder, tmp_path):
     small = "--layers=1 --width=32 --heads=4 --length=96 --target_length=32 --batch_size=4 --scan=false".split()
 
     def call(*flags, devices=1):
-        command = [sys.executable, "-m", "profiling.hlo", *small, f"--dataset={dataset_folder}", *flags]
-        env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}"}
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+        return launched.run("profiling.hlo", [*small, f"--dataset={dataset_folder}", *flags], devices)
 
     first = call(f"--output={tmp_path}/a", "--watch=3", "--packing=false", "--buckets=0.5,1")
     assert first.returncode == 0, first.stderr

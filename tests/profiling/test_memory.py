@@ -1,16 +1,13 @@
 """profiling.memory: bytes against closed forms, and the search for the largest batch against counting."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 import types
 
 import jax
 import jax.numpy as jnp
+import launched
 import pytest
-from environment import QUICK, ROOT
 
 from profiling import footprint
 
@@ -41,8 +38,7 @@ def test_activations_are_what_the_backward_pass_reads():
 
 def run(dataset, *flags):
     small = "--layers=1 --width=32 --heads=4 --mlp_width=48 --length=96 --target_length=32 --batch_size=4 --scan=true --attention=plain".split()
-    command = [sys.executable, "-m", "profiling.memory", *small, f"--dataset={dataset}", *flags]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"XLA_FLAGS": QUICK}, capture_output=True, text=True, timeout=200)
+    return launched.run("profiling.memory", [*small, f"--dataset={dataset}", *flags])
 
 
 def test_figures_of_a_small_model(dataset_folder):

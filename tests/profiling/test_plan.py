@@ -6,9 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import launched
 import numpy as np
 import pytest
-from environment import QUICK, ROOT
+from environment import ROOT
 
 from profiling import collectives
 from profiling.program import Program
@@ -109,8 +110,9 @@ SMALL = {"layers": 2, "width": 32, "heads": 4, "mlp_width": 48, "length": 32, "t
 
 
 def plan(**flags) -> dict:
-    out = run("-m", "profiling.plan", *(f"--{k}={v}" for k, v in (SMALL | {"vocab_size": 96} | flags).items()), XLA_FLAGS=QUICK)
-    return json.loads(out.splitlines()[-1])
+    done = launched.run("profiling.plan", SMALL | {"vocab_size": 96} | flags)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("length", (32, 160))  # one and five pieces of the loss
@@ -158,6 +160,5 @@ def test_meshes_are_compared_and_one_machine_is_left():
     ],
 )
 def test_what_means_nothing_is_refused(flags, words):
-    command = [sys.executable, "-m", "profiling.plan", *(f"--{k}={v}" for k, v in (SMALL | flags).items())]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = launched.run("profiling.plan", SMALL | flags)
     assert done.returncode == 2 and words in done.stderr and done.stderr.count("error:") == 1

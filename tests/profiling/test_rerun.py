@@ -2,16 +2,13 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 import types
 
 import jax
 import jax.numpy as jnp
+import launched
 import pytest
 import tiny
-from environment import ROOT
 
 from profiling import replay
 from rgjax import trees
@@ -77,8 +74,7 @@ def test_a_run_that_stopped_is_rerun(more, tokenizer, dataset_folder, start_trai
     process = start_training(tmp_path / "run", **flags, **more)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 2 and "10 in a row" in errors, errors
-    command = [sys.executable, "-m", "profiling.replay", f"--workdir={tmp_path / 'run'}"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=240)
+    done = launched.run("profiling.replay", {"workdir": tmp_path / "run"})
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["first"]["where"] in ("activations", "loss", "gradients") and told["first"]["module"]

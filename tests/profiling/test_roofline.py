@@ -1,14 +1,11 @@
 """profiling.roofline: its figures agree with the formula and each other, and the picture shows them where they belong."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 
+import launched
 import pytest
-from environment import QUICK, ROOT
 
 from profiling import roofchart
 
@@ -16,8 +13,7 @@ from profiling import roofchart
 def test_figures_of_a_small_model(dataset_folder, tmp_path):
     d, f, v, layers, rows, t = 32, 48, 600, 1, 4, 96
     shape = f"--layers={layers} --width={d} --heads=4 --mlp_width={f} --length={t} --target_length=32 --batch_size={rows} --attention=plain"
-    command = [sys.executable, "-m", "profiling.roofline", *shape.split(), "--size=256", f"--dataset={dataset_folder}", f"--output={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"XLA_FLAGS": QUICK}, capture_output=True, text=True, timeout=200)
+    done = launched.run("profiling.roofline", [*shape.split(), "--size=256", f"--dataset={dataset_folder}", f"--output={tmp_path}"])
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     found, tokens = told["modules"], rows * t

@@ -2,15 +2,12 @@
 
 import itertools
 import json
-import os
 import random
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
+import launched
 import pytest
-from environment import QUICK, ROOT
 
 from profiling import xplane
 from rgjax.errors import UserError
@@ -95,7 +92,7 @@ def test_a_run_is_traced_and_resumed_with_other_steps(start_training, tmp_path):
         assert process.returncode == 0 and json.loads(out.splitlines()[-1])["step"] == steps, errors
         first, last = flags["profile_steps"].split(":")
         assert f"traced steps {first} to {last} into {workdir}/profile" in errors
-    shown = subprocess.run([sys.executable, "-m", "profiling.trace", f"--read={workdir}/profile"], cwd=ROOT, capture_output=True, text=True)
+    shown = launched.run("profiling.trace", {"read": workdir / "profile"})
     told = json.loads(shown.stdout.splitlines()[-1])
     assert shown.returncode == 0 and told["steps"] == [6, 7], shown.stderr
     assert {"attention", "feed-forward"} <= set(told["modules"]) and sum(told["modules"].values()) == pytest.approx(1)
@@ -105,9 +102,7 @@ def test_a_run_is_traced_and_resumed_with_other_steps(start_training, tmp_path):
 def test_the_command_traces_on_a_mesh(dataset_folder, tmp_path):
     """On two devices, where a step may give its state back placed otherwise than it got it."""
     small = "--layers=1 --width=32 --heads=4 --length=64 --target_length=32 --batch_size=4 --mesh=fsdp:2 --profile_steps=2:3".split()
-    command = [sys.executable, "-m", "profiling.trace", *small, f"--dataset={dataset_folder}", f"--output={tmp_path}"]
-    env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=2"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    done = launched.run("profiling.trace", [*small, f"--dataset={dataset_folder}", f"--output={tmp_path}"], devices=2)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["steps"] == [2, 3] and len(told["rounds"]) == 2 and min(told["rounds"]) > 0

@@ -1,14 +1,11 @@
 """The task of behaviour through its launchers: trained, continued, measured, used; and what it refuses."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
+import launched
 import pytest
 import ring
-from environment import QUICK, ROOT
 
 SMALL = {
     "task": "behaviour", "layout": "ml1m", "window": 16, "batch_size": 8, "layers": 1, "width": 32, "heads": 2, "dropout": 0, "learning_rate": 0.01,
@@ -17,10 +14,7 @@ SMALL = {
 
 
 def _start(program, devices=1, folder="launch", **flags):
-    env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", f"{folder}.{program}", *(f"--{k}={v}" for k, v in flags.items())]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    return done
+    return launched.run(f"{folder}.{program}", flags, devices)
 
 
 def _run(program, devices=1, **flags):
@@ -173,34 +167,6 @@ def test_what_is_refused(run, source, tmp_path):
     assert "--init_from" in _refused("train", **SMALL, source=source, workdir=tmp_path / "w", init_from="x")
 
 
-# Several command lines of one launcher in one process: most of the time goes to imports.
-ASKED = """
-import importlib, json, sys
-from launch import app
-module = importlib.import_module(f"launch.{sys.argv[1]}")
-source = open(module.__file__).read().split('if __name__ == "__main__":')[1]
-exec("\\n".join(line.strip() for line in source.splitlines() if "app.define" in line), vars(module))
-for flags in json.loads(sys.argv[2]):
-    app.FLAGS.unparse_flags()
-    for name in app.FLAGS:
-        app.FLAGS[name].unparse()
-    app.FLAGS([sys.argv[1], *flags])
-    try:
-        print("done", module.main())
-    except app.UserError as error:
-        print(error)
-"""
-
-
-def _answers(program, *lines):
-    """What a launcher says to each of several sets of flags."""
-    asked = json.dumps([[f"--{k}={v}" for k, v in flags.items()] for flags in lines])
-    env = os.environ | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", ASKED, program, asked], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def test_what_evaluate_refuses(run, source):
     mine, shop = {"workdir": run[0]}, {"source": source, "layout": "ml1m"}
     asked = [
@@ -218,8 +184,8 @@ def test_what_evaluate_refuses(run, source):
     ]
     of_texts = {"outputs": "x", "against": "x", "earlier": "x", "ablate_vectors": True, "weights": "int8", "max_words": 9, "method": "beam"}
     asked += [(mine | {name: value}, f"--{name} is for written reasons") for name, value in of_texts.items()]
-    for answer, (_, said) in zip(_answers("evaluate", *(flags for flags, _ in asked)), asked, strict=True):
-        assert said in answer
+    for flags, said in asked:
+        assert said in _refused("evaluate", **flags)
 
 
 @pytest.mark.parametrize(
@@ -233,4 +199,4 @@ def test_what_evaluate_refuses(run, source):
 def test_programs_of_reasons_refuse_a_run_of_behaviour(run, tmp_path, program, flags, said):
     folder = {"inspect": "path", "embed": "init_from"}.get(program, "workdir")
     output = {} if program in ("inspect", "show") else {"output": tmp_path / "o"}
-    assert said in _answers(program, {folder: run[0]} | output | flags)[0]
+    assert said in _refused(program, **{folder: run[0]} | output | flags)

@@ -2,14 +2,11 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import bundle_shop
+import launched
 import numpy as np
 import pytest
-from environment import QUICK, ROOT
 
 from rgjax.config import DecodeConfig, EvaluateConfig, OfferConfig, RankingConfig, RecommendConfig
 from rgjax.data import bundles as bundles_lib
@@ -24,10 +21,7 @@ SMALL = {
 
 
 def _start(program, devices=1, **flags):
-    env = os.environ | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command = [sys.executable, "-m", f"launch.{program}", *(f"--{k}={v}" for k, v in flags.items())]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    return launched.run(f"launch.{program}", flags, devices)
 
 
 def _run(program, devices=1, **flags):

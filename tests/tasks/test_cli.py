@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import launched
 import pytest
 
 from rgjax.config import DecodeConfig
@@ -21,9 +22,13 @@ LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "sh
 
 def launch(name, **flags):
     """Runs launch.NAME; flags with a dash for an underscore in their value stay as given."""
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return launched.run(f"launch.{name}", flags)
+
+
+def alone(name, **flags):
+    """The same as a user runs it, with an interpreter of its own."""
     command = [sys.executable, "-m", f"launch.{name}", *(f"--{k}={v}" for k, v in flags.items())]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=300)
 
 
 def result(done):
@@ -78,7 +83,7 @@ def test_training_leaves_a_run(trained):
 def test_a_run_goes_on_or_begins_anew_by_its_own_flagfile(trained, tmp_path):
     """Its options mean the same to the launcher; the run has ended, so nothing more is trained. Another workdir repeats it."""
     workdir, _ = trained
-    fresh = result(launch("train", flagfile=workdir / "flags.cfg", workdir=tmp_path / "again"))
+    fresh = result(alone("train", flagfile=workdir / "flags.cfg", workdir=tmp_path / "again"))
     assert fresh["finished"] and fresh["loss"] == pytest.approx(trained[1]["loss"])
     before = (workdir / "config.json").read_text()
     again = result(launch("train", flagfile=workdir / "flags.cfg"))
@@ -87,18 +92,18 @@ def test_a_run_goes_on_or_begins_anew_by_its_own_flagfile(trained, tmp_path):
 
 def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
     workdir, _ = trained
-    measured = result(launch("evaluate", workdir=workdir, split="val", resamples=100, limit=8))
+    measured = result(alone("evaluate", workdir=workdir, split="val", resamples=100, limit=8))
     assert measured == json.loads((workdir / "evaluation.json").read_text()) | {"output": str(workdir / "evaluation.json")}
     assert measured["references"]["perplexity"] > 1
     assert len(reasons(workdir / "outputs.jsonl")) == 8
-    exported = result(launch("export", workdir=workdir, output=tmp_path / "hf"))
+    exported = result(alone("export", workdir=workdir, output=tmp_path / "hf"))
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in pathlib.Path(exported["output"]).iterdir()}
-    page = pathlib.Path(result(launch("report", workdir=workdir))["report"])
+    page = pathlib.Path(result(alone("report", workdir=workdir))["report"])
     assert "<html" in page.read_text(encoding="utf-8")[:300]
-    shown = launch("show", workdir=workdir, count=2)
+    shown = alone("show", workdir=workdir, count=2)
     result(shown)
     assert len(shown.stdout.splitlines()) > 4
-    inspected = launch("inspect", path=workdir, samples=2)
+    inspected = alone("inspect", path=workdir, samples=2)
     told = result(inspected)
     assert (told["kind"], told["checkpoints"]["latest"], len(told["samples"])) == ("run", 6, 2) and inspected.stdout.count("[[") >= 2
 
@@ -127,10 +132,10 @@ def test_reasons_are_written_in_order_within_their_limits(trained, inputs, tmp_p
 
 def test_mistakes_before_training(dataset_folder, tmp_path):
     new = tmp_path / "run"
-    refused(launch("train", dataset=tmp_path / "none", workdir=new), "none", "launch.prepare")
+    refused(alone("train", dataset=tmp_path / "none", workdir=new), "none", "launch.prepare")
     refused(launch("train", dataset=dataset_folder, workdir=new, mesh="data:3"), "--mesh=data:3")
     refused(launch("train", dataset=dataset_folder, workdir=new, batch_size=5000), "--batch_size=5000", "larger")
-    refused(launch("train", dataset=dataset_folder, workdir=new, lenght=64), "lenght")
+    refused(alone("train", dataset=dataset_folder, workdir=new, lenght=64), "lenght")
     refused(launch("train", dataset=dataset_folder, workdir=new, lr_groups="atention=0"), "--lr_groups", "atention", "such as")
     refused(launch("train", dataset=dataset_folder, workdir=new, steps="many"), "steps", "many")
     refused(launch("train", dataset=dataset_folder), "--workdir is missing")
@@ -141,7 +146,7 @@ def test_mistakes_with_a_run(trained, inputs, dataset, tmp_path):
     workdir, out = trained[0], tmp_path / "out.jsonl"
     refused(launch("generate", workdir=tmp_path, input=inputs, output=out), "holds no run")
     codes = {"workdir": workdir, "input": inputs, "output": out}
-    refused(launch("generate", **codes, control="mood=x"), "mood", *dataset.controls)
+    refused(alone("generate", **codes, control="mood=x"), "mood", *dataset.controls)
     name, values = next(iter(dataset.controls.items()))
     refused(launch("generate", **codes, control=f"{name}=loudest"), "loudest", *values)
     refused(launch("evaluate", workdir=workdir, split="nonsense"), "split", "train|val|test")

@@ -1,15 +1,12 @@
 """--init_from as a user gives it: training that begins with a Hugging Face folder, and export that only reads and writes one."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
+import launched
 import numpy as np
 import pytest
 import tiny
-from environment import ROOT
 from safetensors.numpy import load_file
 
 from rgjax.data.tokenizer import Tokenizer
@@ -17,8 +14,7 @@ from rgjax.hf import export
 
 
 def launch(name, **flags):
-    command = [sys.executable, "-m", f"launch.{name}", *(f"--{k}={v}" for k, v in flags.items())]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=300)
+    return launched.run(f"launch.{name}", flags)
 
 
 def finished(process):

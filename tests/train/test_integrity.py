@@ -4,12 +4,10 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
+import launched
 import pytest
 import tiny
-from environment import ROOT
 
 from rgjax.errors import UserError
 from rgjax.train import integrity
@@ -121,11 +119,10 @@ def test_a_run_whose_only_checkpoint_was_set_aside_does_not_begin_anew(copy, sta
 def test_readers_refuse_a_damaged_checkpoint(copy, tmp_path):
     HOW["flipped"](largest(copy / "checkpoints/12"))
     (tmp_path / "in.jsonl").write_text('{"item": {"id": "i1", "title": "x"}}\n')
-    jobs = {"evaluate": [], "export": [f"--output={tmp_path / 'hf'}"]}
-    jobs["generate"] = [f"--input={tmp_path / 'in.jsonl'}", f"--output={tmp_path / 'out.jsonl'}"]
+    jobs = {"evaluate": {}, "export": {"output": tmp_path / "hf"}}
+    jobs["generate"] = {"input": tmp_path / "in.jsonl", "output": tmp_path / "out.jsonl"}
     for name, more in jobs.items():
-        command = [sys.executable, "-m", f"launch.{name}", f"--workdir={copy}", *more]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=120)
+        done = launched.run(f"launch.{name}", {"workdir": copy} | more)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert "checkpoints/12 is damaged" in done.stderr and "--checkpoint" in done.stderr
     assert not (tmp_path / "hf").exists() and not (tmp_path / "out.jsonl").exists()
