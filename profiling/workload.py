@@ -89,7 +89,7 @@ class Workload:
             raise UserError(f"--{missing} can't be looked at without data; give --dataset too.")
         factory = ModelFactory(model, model.embeddings or vocab_size)
         factory = factory if adapter.adapter == "none" else AdaptedFactory(factory, adapter)
-        loss = functools.partial(reason.sums, smoothing=optimizer.label_smoothing, rdrop=optimizer.rdrop)
+        loss = functools.partial(reason.sums, smoothing=optimizer.label_smoothing, rdrop=optimizer.rdrop, fgm=optimizer.fgm)
         return cls(sections, factory, loss, mesh, None)
 
     @property

@@ -39,6 +39,12 @@ class OptimizerConfig:
         "of both cross entropies and it, and a step costs twice as much; 0 makes one pass.",
         low=0.0,
     )
+    fgm: float = option(
+        0.0,
+        "Adversarial perturbation (FGM): length of the step by which an example's token vectors are moved to where its loss grows fastest; the "
+        "loss there is added to that of the example, and a step costs about three times as much; 0 moves nothing.",
+        low=0.0,
+    )
     distill_weight: float = option(
         0.5, "Weight of the divergence from the teacher of --distill; the cross entropy has the rest of 1.", low=0.0, high=1.0
     )

@@ -22,9 +22,9 @@ class CausalLM(nnx.Module):
         self.decoder = Stack(config, keys[1], config.layers)
 
     def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
-        """batch: `tokens`, `segment_ids` (0 = padding), `positions`, all int32 [B, T] -> hidden [B, T, D]."""
+        """batch: `tokens`, `segment_ids` (0 = padding), `positions`, all int32 [B, T] -> hidden [B, T, D]; `shift` [B, T, D] moves token vectors."""
         keys = (None, None) if key is None else jax.random.split(key)
-        x = self.embedding(batch["tokens"], batch["positions"], keys[0])
+        x = self.embedding(batch["tokens"], batch["positions"], keys[0], batch.get("shift"))
         seen = Segments.of(batch, causal=True)
         return self.decoder(x, seen, batch["positions"], key=keys[1])
 

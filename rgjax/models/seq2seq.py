@@ -25,23 +25,26 @@ class Seq2Seq(nnx.Module):
         self.decoder = Stack(config, keys[2], config.layers, cross=True)
 
     def encode(self, batch: dict[str, jax.Array], key=None) -> jax.Array:
-        """batch: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`, int32 [B, S] -> [B, S, D]."""
+        """batch: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`, int32 [B, S] -> [B, S, D].
+
+        `encoder_shift` [B, S, D], where there is one, moves the token vectors.
+        """
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-        x = self.embedding(batch["encoder_tokens"], batch["encoder_positions"], keys[0])
+        x = self.embedding(batch["encoder_tokens"], batch["encoder_positions"], keys[0], batch.get("encoder_shift"))
         seen = Segments.of(batch, causal=False, queries="encoder_", keys="encoder_")
         return dropout(self.encoder(x, seen, batch["encoder_positions"], key=keys[1]), self.config.dropout, keys[2])
 
     def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
-        """batch: the encoder's fields, and `tokens`, `segment_ids`, `positions` int32 [B, T] -> hidden [B, T, D]."""
+        """batch: the encoder's fields, and `tokens`, `segment_ids`, `positions` int32 [B, T] -> hidden [B, T, D]; `shift` as in `encode`."""
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
         source = self.encode(batch, keys[0])
-        x = self._enter(batch["tokens"], batch["positions"], keys[1])
+        x = self._enter(batch["tokens"], batch["positions"], keys[1], batch.get("shift"))
         seen = Segments.of(batch, causal=True)
         cross = Segments.of(batch, causal=False, keys="encoder_")
         return self.decoder(x, seen, batch["positions"], source, cross, key=keys[2])
 
-    def _enter(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
-        return self.entrance.enter(self.embedding.tokens[...][tokens_BT], positions_BT, key)
+    def _enter(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None, shift_BTD: jax.Array | None = None) -> jax.Array:
+        return self.entrance.enter(self.embedding.vectors(tokens_BT, shift_BTD), positions_BT, key)
 
     def cross_caches(self, source_BSD: jax.Array) -> list[LayerCache]:
         """Each decoder layer's keys and values of the encoder's output, computed once per input."""

@@ -182,9 +182,14 @@ class Embedding(Entrance):
         self.tokens = param.normal(keys[0], (vocab_size, config.width), ("vocab", "embed"), std)
         self.output = None if config.tied else param.fan_in(keys[2], (vocab_size, config.width), ("vocab", "embed"), config.width)
 
-    def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
-        """Embeddings [B, T, D] in the compute type."""
-        return self.enter(self.tokens[...][tokens_BT], positions_BT, key)
+    def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None, shift_BTD: jax.Array | None = None) -> jax.Array:
+        """Embeddings [B, T, D] in the compute type; `shift_BTD` is added to the token vectors."""
+        return self.enter(self.vectors(tokens_BT, shift_BTD), positions_BT, key)
+
+    def vectors(self, tokens_BT: jax.Array, shift_BTD: jax.Array | None = None) -> jax.Array:
+        """The tokens' rows of the table, float32 [B, T, D], moved by `shift_BTD`."""
+        x_BTD = self.tokens[...][tokens_BT]
+        return x_BTD if shift_BTD is None else x_BTD + shift_BTD
 
     def head(self) -> tuple[jax.Array, float]:
         """The output matrix [V, D] and the factor on hidden states before it."""

@@ -46,8 +46,9 @@ def check(sections: dict, shares: int) -> None:
     if inputs.batch_size % (2 * optimizer.accumulate * shares):
         parts = f"--batch_size={inputs.batch_size} in --accumulate={optimizer.accumulate} parts" + (f" of {shares} processes" if shares > 1 else "")
         raise UserError(f"{parts} splits pairs; take parts of an even number of rows.")
-    others = {"rdrop": optimizer.rdrop, "distill": inputs.distill, "replay": inputs.replay, "ewc": train.ewc, "item_vectors": inputs.item_vectors}
-    others |= {"user_vectors": inputs.user_vectors, "loss_on": "" if inputs.loss_on == "reason" else inputs.loss_on}
+    others = {"rdrop": optimizer.rdrop, "fgm": optimizer.fgm, "distill": inputs.distill, "replay": inputs.replay, "ewc": train.ewc}
+    others |= {"item_vectors": inputs.item_vectors, "user_vectors": inputs.user_vectors}
+    others |= {"loss_on": "" if inputs.loss_on == "reason" else inputs.loss_on}
     others |= {"control_dropout": inputs.control_dropout, "row_length": inputs.row_length, "row_examples": inputs.row_examples}
     if odd := next((name for name, value in others.items() if value), ""):
         raise UserError(f"--{odd}={others[odd]} has no place in --preference={optimizer.preference}, where a reason stands alone; leave one out.")

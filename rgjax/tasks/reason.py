@@ -27,6 +27,7 @@ from rgjax.errors import UserError
 from rgjax.models import quantized
 from rgjax.models.adapted import PREPENDED, AdaptedFactory
 from rgjax.models.build import ModelFactory
+from rgjax.train import perturbation
 from rgjax.train.distillation import Distillation, distillation_sums
 from rgjax.train.loss import cross_entropy_sums, rdrop_sums
 
@@ -35,11 +36,13 @@ PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
 def sums(
-    model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0, distill: Distillation | None = None
-) -> dict[str, jax.Array]:
+    model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0, distill: Distillation | None = None,
+    fgm: float = 0.0,
+) -> dict[str, jax.Array]:  # fmt: skip
     """Float32 sums over target tokens: `loss`, `nll`, `correct` and `tokens`.
 
-    In training the loss is smoothed, with R-Drop that of two passes, and with a teacher in the batch in part the divergence from it.
+    In training the loss is smoothed, with R-Drop that of two passes, with a teacher in the batch in part the divergence from it, and with FGM
+    also that of the examples moved against it (`nll` and `correct` are then those of the examples as they are).
     """
     head, shrink = model.head()
     smoothing = smoothing if key is not None else 0.0
@@ -51,7 +54,10 @@ def sums(
         taught = (batch["teacher_ids"], batch["teacher_logits"])
         found = distillation_sums(model(batch, key), *what, *taught, distill, shrink, smoothing)
     else:
-        found = cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
+        plain = lambda batch: cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
+        found = plain(batch)
+        if fgm and key is not None:
+            found = (found[0] + plain(batch | perturbation.shifts(model, batch, key, fgm, smoothing))[0], *found[1:])
     return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True))
 
 
@@ -81,13 +87,15 @@ class ReasonTask:
         if adapter.adapter != "none":
             self.factory = AdaptedFactory(self.factory, adapter, self.vectors.width if self.vectors else 0)
 
-    def loss(self, smoothing: float, rdrop: float = 0.0, distill: Distillation | None = None):
-        """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one, or with a teacher."""
+    def loss(self, smoothing: float, rdrop: float = 0.0, distill: Distillation | None = None, fgm: float = 0.0):
+        """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one, and for two that can't be joined."""
+        if fgm and (rdrop or distill):
+            raise UserError(f"--fgm={fgm:g} and --{'rdrop' if rdrop else 'distill'} are both given, and no loss joins them; leave one out.")
         if rdrop and distill:
             raise UserError(f"--rdrop={rdrop:g} and --distill are both given, and no loss joins them; leave one out.")
         if rdrop and not self.factory.config.dropout:
             raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
-        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill)
+        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill, fgm=fgm)
 
     def replayed(self, dataset: Dataset) -> list[Dataset]:
         """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""

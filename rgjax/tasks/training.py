@@ -91,7 +91,7 @@ def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLo
     if config.preference != "none":
         return preference.loss(config)
     distill = Distillation(config.distill_weight, config.distill_temperature) if teacher else None
-    return task.loss(config.label_smoothing, config.rdrop, distill)
+    return task.loss(config.label_smoothing, config.rdrop, distill, config.fgm)
 
 
 def _source(sections: dict, stored: dict | None):
