@@ -4,6 +4,7 @@
     python -m launch.evaluate --workdir=W --split=val --outputs=MINE.jsonl --against=THEIRS.jsonl
     python -m launch.evaluate --workdir=W --ablate_vectors    (whether precomputed vectors help: writes ablation.json)
     python -m launch.evaluate --workdir=W --split=val --report=control    (whether control codes are obeyed: writes control.json and control.html)
+    python -m launch.evaluate --workdir=W --split=val --report=tampering    (whether it notices changed reasons: writes tampering.json)
     python -m launch.evaluate --workdir=W --split=val --earlier=DATASET,DATASET    (what the run has forgotten of earlier tasks)
 
     python -m launch.evaluate --workdir=W --split=test --models=popularity,markov --hybrid    (a run of --task=behaviour)
@@ -70,7 +71,7 @@ def main() -> dict:
         app.require(workdir=config.workdir)
 
     from rgjax.report import control as control_page
-    from rgjax.tasks import ablation, bundle_report, control, forgetting, measure, ranking, shop_report
+    from rgjax.tasks import ablation, bundle_report, control, forgetting, measure, ranking, shop_report, tampering
     from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
@@ -96,14 +97,15 @@ def main() -> dict:
         return result
     if config.report != "control":
         _refuse(app.given(EvaluateConfig) & {"judge_split"}, "is for --report=control; add that, or leave it out.")
-    if config.ablate_vectors and config.report != "control":
+    if config.ablate_vectors and config.report == "scores":
         with app.progress("measuring") as show:
             result, table = ablation.vectors(config, show)
         print(table)
         return result
     decode = run_lib.decode_config(workdir.read(config.workdir), given, app.given(DecodeConfig))
     with app.progress("writing") as show:
-        job = control.report if config.report == "control" else forgetting.report if config.earlier else measure.evaluate
+        reports = {"control": control.report, "tampering": tampering.report, "scores": forgetting.report if config.earlier else measure.evaluate}
+        job = reports[config.report]
         result, table = job(config, decode, show)
     if config.report == "control":
         result |= {"page": control_page.write(result)}

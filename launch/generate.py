@@ -26,10 +26,12 @@ def main() -> dict:
     writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
     settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override, "adapters": config.adapters}
     settings |= {"weights": config.weights} if config.weights != "float" else {}
+    settings |= {"injected": config.injected} if config.injected != "strip" else {}
     with app.progress("writing") as show:
         return streaming.generate_file(
             config.input, config.output, writer.write, settings=settings, controls=run.controls, override=override,
             chunk=max(256, 4 * writer.rows), overwrite=config.overwrite, progress=show, adapters=writer.names, required=writer.required,
+            strip=config.injected == "strip",
         )  # fmt: skip
 
 

@@ -26,6 +26,12 @@ class GenerateConfig:
         'Further adapters on the run\'s model, \'name=FOLDER,name=FOLDER\' (PEFT or AdapterHub); an input line with "adapter": "name" is '
         "written with that one, any other with the run's own.",
     )
+    injected: str = option(
+        "strip",
+        "Sentences in titles, descriptions and other texts that address the model ('ignore the above and ...', English or Chinese): leave them "
+        "out of what it reads, and say how many, or keep them.",
+        choices=("strip", "keep"),
+    )
     control: str = option("", "Control codes for every input, 'name=value,name=value'; they override the input's own.")
     overwrite: bool = option(False, "Replace an existing output file.")
 
@@ -52,8 +58,9 @@ class EvaluateConfig:
     report: str = option(
         "scores",
         "What is reported: scores against the references beside floors, or 'control': how far each declared control code is obeyed when it is asked "
-        "for, by an independent judge, and what that costs, beside the model without codes.",
-        choices=("scores", "control"),
+        "for, by an independent judge, and what that costs, beside the model without codes; or 'tampering': whether changed reasons are told from "
+        "others, and what an instruction hidden in a title does.",
+        choices=("scores", "control", "tampering"),
     )
     judge_split: str = option(
         "train", "Split whose references, with their codes, teach the judge of --report=control; not --split.", choices=("train", "val", "test")

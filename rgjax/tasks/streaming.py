@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterator
 
 from rgjax.data.cleaning import clean_example
+from rgjax.data.injected import neutral
 from rgjax.data.readers import jsonl
 from rgjax.data.records import RecordError, check
 from rgjax.data.words import missing
@@ -19,10 +20,13 @@ from rgjax.errors import UserError
 WriteFn = Callable[[list[dict], int], list[list[str]]]  # (examples, number of the first) -> reasons per example
 
 
-def read_examples(path: str | pathlib.Path, controls: dict, override: dict, start: int = 0, adapters: Container[str] = ("",)) -> Iterator[dict]:
+def read_examples(
+    path: str | pathlib.Path, controls: dict, override: dict, start: int = 0, adapters: Container[str] = ("",), strip: bool = False
+) -> Iterator[dict]:
     """Checked and cleaned examples of a JSON lines file from line `start` (from 0); raises UserError naming the first bad line.
 
-    `adapters` are the names that a line may choose; the empty one is the run's own.
+    `adapters` are the names that a line may choose; the empty one is the run's own. With `strip` their texts are without instructions to the
+    model, and "stripped" says how many had any.
     """
     with open(path, "rb") as file:
         for number, raw in enumerate(itertools.islice(file, start, None), start + 1):
@@ -31,13 +35,14 @@ def read_examples(path: str | pathlib.Path, controls: dict, override: dict, star
                     raise RecordError("it is empty; every line is one example")
                 example = jsonl.parse(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
                 check(example, controls, require_reason=False)
+                example, stripped = neutral(example) if strip else (example, 0)
             except RecordError as error:
                 raise UserError(f"{path}, line {number}: {error}.") from None
             if (name := example.get("adapter") or "") not in adapters:
                 known = ", ".join(filter(None, adapters)) or "none are given"
                 raise UserError(f"{path}, line {number}: 'adapter' is {name!r}, which --adapters does not name; its adapters: {known}.")
             # Cleaned as launch.prepare cleans, so that the model reads what it learnt to read.
-            more = {"adapter": name, "require": example.get("require")}
+            more = {"adapter": name, "require": example.get("require"), "stripped": stripped}
             cleaned = clean_example(example | {"control": {**(example.get("control") or {}), **override}})
             yield cleaned | {key: value for key, value in more.items() if value}
 
@@ -45,12 +50,13 @@ def read_examples(path: str | pathlib.Path, controls: dict, override: dict, star
 def generate_file(
     input: str, output: str, write: WriteFn, *, settings: dict, controls: dict, override: dict, chunk: int, overwrite: bool,
     progress: Callable[[int, int], None], adapters: Container[str] = ("",), required: Callable[[dict], list[str]] = lambda example: [],
+    strip: bool = False,
 ) -> dict:  # fmt: skip
     """Writes one line per input line to `output`, through `output`.partial, which a later call with the same settings continues.
 
     `settings` says what determines the reasons (run, step, decoding); a partial file of other settings or of another input
     is refused. Every line is checked before the first reason is written; `required` gives the words that a reason for it must hold, and raises
-    UserError where they can't be written. Returns counts and seconds.
+    UserError where they can't be written; `strip` as in `read_examples`. Returns counts and seconds.
     """
     target, partial = pathlib.Path(output), pathlib.Path(output + ".partial")
     if not pathlib.Path(input).is_file():
@@ -59,9 +65,9 @@ def generate_file(
         raise UserError(f"--output={output} is a folder; give a file.")
     if target.exists() and not overwrite:
         raise UserError(f"--output={output} exists; give another file, or --overwrite.")
-    total, digest = 0, hashlib.sha256()
-    for example in read_examples(input, controls, override, 0, adapters):
-        total += 1
+    total, stripped, digest = 0, 0, hashlib.sha256()
+    for example in read_examples(input, controls, override, 0, adapters, strip):
+        total, stripped = total + 1, stripped + example.get("stripped", 0)
         digest.update(json.dumps(example, sort_keys=True).encode())
         try:
             required(example)
@@ -72,7 +78,7 @@ def generate_file(
     done = _resume(partial, settings | {"input_sha256": digest.hexdigest()})
     started, resumed, asked, absent = time.perf_counter(), done, 0, 0
     with partial.open("a", encoding="utf-8") as file:
-        examples = read_examples(input, controls, override, done, adapters)
+        examples = read_examples(input, controls, override, done, adapters, strip)
         while batch := list(itertools.islice(examples, chunk)):
             for example, reasons in zip(batch, write(batch, done), strict=True):
                 file.write(json.dumps(output_row(example, reasons), ensure_ascii=False) + "\n")
@@ -85,6 +91,7 @@ def generate_file(
     _settings_path(partial).unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     result = {"output": str(target), "reasons": total, "continued_at": resumed, "seconds": seconds, "reasons_per_second": (total - resumed) / seconds}
+    result |= {"stripped_texts": stripped} if stripped else {}
     return result | ({"required_words": {"asked": asked, "written": asked - absent}} if asked else {})
 
 
