@@ -52,6 +52,7 @@ def benchmark(config: EvaluateConfig) -> dict:
     """The oracle benchmark, which needs no run and no data; raises UserError for flags that are for those."""
     others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig)
     _refuse(others, "has no place in the oracle benchmark; leave it out, or --oracle.")
+    _refuse(app.given(AdversarialConfig) & {"estimator", "gan_loss", "reward"}, "is what a row's name decides; choose --rows, and leave it out.")
     from rgjax.tasks import oracle_report
 
     with app.progress("measured") as show:

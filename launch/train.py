@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import InputConfig, ModelConfig, OptimizerConfig
+from rgjax.config import AdversarialConfig, DiscriminatorConfig, InputConfig, ModelConfig, OptimizerConfig
+from rgjax.errors import UserError
 from rgjax.train import workdir
 
 
@@ -25,6 +26,10 @@ def configs() -> tuple[dict, dict | None]:
     from rgjax.data import choices
 
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
+    mine = app.given(AdversarialConfig) | app.given(DiscriminatorConfig)
+    stray = mine if given["train"].task != "adversarial" else mine & idle(given["adversarial"], given["discriminator"])
+    if stray and not workdir.exists(given["train"].workdir or "."):
+        raise UserError(f"--{min(stray)} does nothing here; leave it out, or add what it is for (see --help; all need --task=adversarial).")
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
         if given["train"].task in ("reason", "adversarial") or not given["shop"].source:
@@ -35,6 +40,13 @@ def configs() -> tuple[dict, dict | None]:
         explicit = {f: getattr(given[name], f) for f in app.given(cls)}
         given[name] = dataclasses.replace(stored[name], **explicit)
     return given, stored
+
+
+def idle(gan: AdversarialConfig, judge: DiscriminatorConfig) -> set[str]:
+    """Options of adversarial training that do nothing beside these others."""
+    names = {"reward", "completions", "baseline"} if gan.estimator == "gumbel" else {"heat", "heat_end", "heat_schedule"}
+    names |= set() if gan.gan_loss == "wasserstein" else {"gradient_penalty"}
+    return names | ({"d_layers", "d_heads"} if judge.discriminator == "cnn" else {"d_windows", "d_filters", "d_highway", "d_norm"})
 
 
 def main() -> dict | None:

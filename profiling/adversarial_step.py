@@ -34,6 +34,8 @@ def sizes() -> tuple[AdversarialConfig, DiscriminatorConfig]:
     if judge.discriminator != "cnn" or judge.d_spectral or judge.d_norm or gan.nll_weight:
         odd = "--discriminator, --d_spectral, --d_norm and --nll_weight"
         raise UserError(f"The torch side is a plain CNN and has no likelihood in its loss; leave out {odd}.")
+    if not gan.completions or not gan.d_steps:
+        raise UserError("What is timed are completions and steps of both sides; give --completions and --d_steps of at least 1.")
     return gan, judge
 
 
@@ -55,7 +57,7 @@ class Ours:
         self.writer = ModelFactory(LSTMConfig(f.hidden, f.hidden), f.vocab_size, LSTM)
         self.judge = ModelFactory(judge, f.vocab_size, discriminator.build)
         params = {adversarial.G: self.writer.fresh(jax.random.key(0)), adversarial.D: self.judge.fresh(jax.random.key(1))}
-        opt_state = adversarial.optimizers(gan, f.length).init(params)
+        opt_state = adversarial.optimizers(gan, writing).init(params)
         self.state = TrainState(jnp.int32(0), params, opt_state, {}, jax.random.key_data(jax.random.key(2)))
         self.params, self.real = jax.tree.map(np.asarray, params), {"texts": jnp.asarray(real_SBT)}
         self.run = jax.jit(adversarial.make_round(self.writer, self.judge, writing, gan, 1), donate_argnums=0)

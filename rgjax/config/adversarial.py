@@ -84,4 +84,5 @@ class OracleConfig:
     oracle_texts: int = option(10_000, "Training texts, and fresh ones that are measured on.", low=64)
     oracle_vocabulary: int = option(5000, "Tokens of a drawn oracle.", low=2)
     mle_epochs: int = option(60, "Most epochs of maximum likelihood; it stops when fresh texts get less likely.", low=1)
+    reinforce_learning_rate: float = option(1e-2, "Adam's learning rate of the generator in rows that use REINFORCE (SeqGAN's).", low=0.0)
     mle_learning_rate: float = option(1e-2, "Adam's learning rate of maximum likelihood.", low=0.0)

@@ -6,6 +6,11 @@ import dataclasses
 
 from rgjax.config.options import option
 
+CHECKPOINT = (
+    "Which checkpoint: the best on validation, or the last; 'auto' takes the best, and of adversarial training, which likelihood can't judge, "
+    "the last."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class GenerateConfig:
@@ -14,7 +19,7 @@ class GenerateConfig:
     workdir: str = option("", "Folder of a training run.")
     input: str = option("", "JSON lines of examples without reasons.")
     output: str = option("", "JSON lines to write, one per input line, in input order.")
-    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    checkpoint: str = option("auto", CHECKPOINT, choices=("auto", "best", "last"))
     weights: str = option(
         "float",
         "How the model is kept: as it was trained, or its matrices and tables in int8 (a quarter of the memory, rounded weights).",
@@ -43,7 +48,7 @@ class EvaluateConfig:
     workdir: str = option("", "Folder of a training run.")
     dataset: str = option("", "Folder of the run's dataset, if it was moved.")
     split: str = option("val", "Split to measure.", choices=("train", "val", "test"))
-    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    checkpoint: str = option("auto", CHECKPOINT, choices=("auto", "best", "last"))
     weights: str = option(
         "float",
         "How the model is kept: as it was trained, or its matrices and tables in int8; the loss with floats then stands beside.",
@@ -87,7 +92,7 @@ class ExportConfig:
     adapter_only: bool = option(False, "Write a run's adapter alone, in PEFT's or AdapterHub's format; otherwise it is merged into its model.")
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     output: str = option("", "Folder to write.")
-    checkpoint: str = option("best", "Which checkpoint of the workdir: the best on validation, or the last.", choices=("best", "last"))
+    checkpoint: str = option("auto", CHECKPOINT, choices=("auto", "best", "last"))
     family: str = option(
         "auto",
         "Hugging Face architecture to write.",
@@ -140,7 +145,7 @@ class DistillConfig:
         low=0, high=1024,
     )  # fmt: skip
     temperatures: str = option("1,2,4", "Temperatures that a student of --logits may choose among.")
-    checkpoint: str = option("best", "Which checkpoint: the best on validation, or the last.", choices=("best", "last"))
+    checkpoint: str = option("auto", CHECKPOINT, choices=("auto", "best", "last"))
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
     overwrite: bool = option(False, "Replace an existing folder of the same kind.")
 

@@ -28,7 +28,7 @@ def _reached(weights_RN: jax.Array, uniform_R: jax.Array | None, target_R: jax.A
     The target is `uniform_R` of the whole. Rounding may put it beyond the end; then it is the last entry that has any weight.
     """
     mass_RN = jnp.cumsum(weights_RN, axis=-1)
-    target_R = uniform_R * mass_RN[:, -1] if target_R is None else target_R
+    target_R = uniform_R * mass_RN[:, -1] if target_R is None else jnp.maximum(target_R, 0.0)  # rounding; below 0 it would take what has no weight
     last_R = jnp.max(jnp.where(weights_RN > 0, jnp.arange(weights_RN.shape[1]), 0), axis=-1)
     found_R = jnp.minimum(jnp.sum(mass_RN <= target_R[:, None], axis=-1), last_R)
     before_R = jnp.take_along_axis(mass_RN - weights_RN, found_R[:, None], axis=-1)[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from functools import partial
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ PARTS = {
     "tokens": ("embedding",), "w_in": ("Wi", "Wf", "Wo_gate", "Wc"), "w_hidden": ("Ui", "Uf", "Uo_gate", "Uc"),
     "b_in": ("bi", "bf", "bo_gate", "bc"), "output": ("W_out",), "b_vocab": ("b_out",),
 }  # fmt: skip
-_reinforce = {"estimator": "reinforce", "gan_loss": "bce", "g_learning_rate": 1e-2}  # SeqGAN's rate
+_reinforce = {"estimator": "reinforce", "gan_loss": "bce"}
 ROWS = {
     "constant_reward": {**_reinforce, "reward": "constant", "baseline": "none", "d_steps": 0, "d_warmup": 0},
     "random_reward": {**_reinforce, "reward": "random", "baseline": "none", "d_steps": 0, "d_warmup": 0},
@@ -70,9 +71,20 @@ def read(path: str) -> dict:
     try:
         with np.load(path, allow_pickle=False) as found:
             joined = {name: np.concatenate([found[part] for part in parts], axis=-1) for name, parts in PARTS.items()}
-    except (OSError, ValueError, KeyError) as error:
+            shapes = {name: a.shape for name, a in joined.items()}
+            (size, width), hidden = shapes["tokens"], shapes["w_hidden"][0]
+            wanted = {"w_in": (width, 4 * hidden), "w_hidden": (hidden, 4 * hidden), "b_in": (4 * hidden,), "output": (hidden, size)}
+            if odd := next((name for name, shape in wanted.items() if shapes[name] != shape), ""):
+                raise ValueError(f"{' and '.join(PARTS[odd])} have other shapes than an LSTM's")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
         raise UserError(f"--oracle={path} is no .npz file of an oracle ({error}); give one with the arrays of SeqGAN's, or 'drawn'.") from None
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), joined)
+
+
+def options(row: str, config: OracleConfig, gan: AdversarialConfig) -> AdversarialConfig:
+    """What a row's name decides, and of the rest what the flags say."""
+    rate = config.reinforce_learning_rate if ROWS[row]["estimator"] == "reinforce" else gan.g_learning_rate
+    return dataclasses.replace(gan, **ROWS[row], g_learning_rate=rate)
 
 
 def writer(factory: ModelFactory):
@@ -135,44 +147,43 @@ class Bench:
 
         return jax.lax.scan(body, (params, opt_state), batches)[0]
 
-    def mle(self, seed: int) -> dict[str, tuple[dict, int]]:
-        """Generators of maximum likelihood with their epochs: `mle`, that of the epoch that finds fresh texts likeliest (two worse ones end the
-        search), and `mle_published`, that of epoch `PUBLISHED`, for figures of papers."""
-        params, found = self.factory.fresh(jax.random.key(seed)), {}
+    def learned(self, seed: int, published: bool) -> tuple[dict, int]:
+        """(a generator of maximum likelihood, its epoch): that of the epoch which finds fresh texts likeliest, where two worse ones end the
+        search; or that of epoch `PUBLISHED`, for figures of papers."""
+        params = self.factory.fresh(jax.random.key(seed))
         opt_state, best = self.tx.init(params), (np.inf, params, 0)
-        for epoch in range(1, max(PUBLISHED, self.config.mle_epochs) + 1):
+        for epoch in range(1, (PUBLISHED if published else self.config.mle_epochs) + 1):
             params, opt_state = self.epoch(params, opt_state, jax.random.fold_in(jax.random.key(seed), epoch))
-            if epoch == min(PUBLISHED, self.config.mle_epochs):
-                found["mle_published"] = (params, epoch)
-            if epoch <= self.config.mle_epochs and epoch < best[2] + 3:
+            if not published:
                 best = min(best, (self.score(params, self.truth.val), params, epoch), key=lambda one: one[0])
-            elif "mle_published" in found:
-                break
-        return found | {"mle": best[1:]}
+                if epoch >= best[2] + 2:
+                    break
+        return (params, PUBLISHED) if published else best[1:]
 
     def tuned(self, row: str, seed: int, params: dict) -> tuple[dict, dict]:
         """(the generator after a row's rounds from `params`, what was noticed: the last metrics, and a collapse)."""
-        config = dataclasses.replace(self.gan, **ROWS[row])
+        config = options(row, self.config, self.gan)
         adversarial.check(config, BATCH)
         writing = FixedLength(BATCH, LENGTH)
         both = {G: params, D: self.judges.fresh(jax.random.key(1000 + seed))}
         key = jax.random.key_data(jax.random.key(2000 + seed))
-        state = TrainState(jnp.int32(0), both, adversarial.optimizers(config, LENGTH).init(both), {}, key)
-        steps, rounds, watch = config.d_steps + config.g_steps, config.d_warmup + self.config.rounds, Collapse()
+        state = TrainState(jnp.int32(0), both, adversarial.optimizers(config, writing).init(both), {}, key)
+        steps, rounds, watch = config.d_steps + config.g_steps, config.d_warmup + self.config.rounds, Collapse({})
         one = adversarial.make_round(self.factory, self.judges, writing, config, rounds)
 
-        @jax.jit
-        def some(state: TrainState):
+        @partial(jax.jit, static_argnums=1)
+        def some(state: TrainState, count: int):
             def body(state, key):
                 return one(state, {"texts": self.truth.train[jax.random.randint(key, (steps, BATCH), 0, len(self.truth.train))]})
 
-            state, found = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(jax.random.key(3000 + seed), state.step), CHECKED))
+            state, found = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(jax.random.key(3000 + seed), state.step), count))
             return state, jax.tree.map(jnp.nanmean, found)
 
         found = {}
         while int(state.step) < rounds:
-            state, found = some(state)
-            if text := watch.note(int(state.step), float(found["distinct_2"]), CHECKED):
+            count = min(CHECKED, rounds - int(state.step))
+            state, found = some(state, count)
+            if text := watch.note(int(state.step), float(found["distinct_2"]), count):
                 return state.params[G], {"note": text, "metrics": _plain(found)}
         return state.params[G], {"metrics": _plain(found)}
 
@@ -185,6 +196,8 @@ class Bench:
         texts = self.write(params, jax.random.key(4000 + seed), len(self.truth.test), temperature)
         found = {"nll_oracle": self.score_oracle(self.truth.params, texts), "nll_test": self.score(at_T, self.truth.test)}
         found["nll_div"] = self.score(at_T, texts)
+        if odd := next((name for name, value in found.items() if not np.isfinite(value)), ""):
+            raise UserError(f"A generator of seed {seed} diverged: its {odd} is {found[odd]}; lower the learning rates, or leave its row out.")
         return found | {"j": found["nll_oracle"] - found["nll_div"] + found["nll_test"] - self.truth.entropy}
 
 
@@ -194,6 +207,9 @@ class FixedLength:
 
     rows: int
     length: int
+
+    def blank(self, rows: int) -> tuple[Texts, dict]:
+        return self._whole(jnp.zeros((rows, self.length), jnp.int32)), {}
 
     def real(self, batch: dict) -> tuple[Texts, dict]:
         return self._whole(batch["texts"]), {}

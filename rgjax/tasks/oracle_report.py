@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import statistics
@@ -11,10 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from rgjax import trees
 from rgjax.config import AdversarialConfig, DiscriminatorConfig, OracleConfig, to_json
 from rgjax.errors import UserError
-from rgjax.tasks.oracle import BATCH, ROWS, Bench, truth
+from rgjax.tasks.oracle import BATCH, ROWS, Bench, options, truth
 from rgjax.train import adversarial
 from rgjax.train.workdir import replace_text
 
@@ -33,16 +33,17 @@ def evaluate(
     """
     rows = parse(config.rows)
     for row in filter(lambda row: row in ROWS, rows):
-        adversarial.check(dataclasses.replace(gan, **ROWS[row]), BATCH)
-    kept = Kept.open(output, {**to_json(config), **to_json(gan), **to_json(judge)})
+        adversarial.check(options(row, config, gan), BATCH)
+    file = "" if config.oracle == "drawn" else hashlib.sha256(read_bytes(config.oracle)).hexdigest()
+    kept = Kept.open(output, {**to_json(config), **to_json(gan), **to_json(judge), "oracle": file or config.oracle})
     jobs = [(row, seed) for seed in range(config.seeds) for row in rows if str(seed) not in kept.found.get(row, {})]
-    bench, learned = None, {}
+    bench = None
     for i, (row, seed) in enumerate(jobs):
         show(i, len(jobs))
         bench = bench or Bench(config, gan, judge, truth(config))
-        if seed not in learned:
-            learned = {seed: kept.models(seed, lambda seed=seed, bench=bench: bench.mle(seed))}
-        kept.add(row, seed, _one(bench, row, seed, learned[seed]), bench.truth.entropy)
+        name = "mle_published" if row == "mle_published" else "mle"
+        learned = kept.model(name, seed, lambda seed=seed, name=name, bench=bench: bench.learned(seed, name == "mle_published"))
+        kept.add(row, seed, _one(bench, row, seed, *learned), bench.truth.entropy)
     show(len(jobs), len(jobs))
     result = {row: _summary([kept.found[row][str(seed)] for seed in range(config.seeds)]) for row in rows}
     return result | {"oracle": config.oracle, "entropy": kept.entropy}, table(result, kept.entropy)
@@ -67,12 +68,12 @@ def _temperature(row: str) -> float | None:
         return None
 
 
-def _one(bench: Bench, row: str, seed: int, learned: dict[str, tuple[dict, int]]) -> dict:
-    params, epoch = learned["mle_published" if row == "mle_published" else "mle"]
+def _one(bench: Bench, row: str, seed: int, params: dict, epoch: int) -> dict:
     if row not in ROWS:
         return bench.measured(params, seed, _temperature(row) or 1.0) | {"epoch": epoch}
     tuned, noticed = bench.tuned(row, seed, params)
-    return bench.measured(tuned, seed) | noticed
+    used = to_json(options(row, bench.config, bench.gan))
+    return bench.measured(tuned, seed) | noticed | {"options": used}
 
 
 def _summary(seeds: list[dict]) -> dict:
@@ -100,13 +101,17 @@ class Kept:
     options: dict
     found: dict[str, dict[str, dict]]
     entropy: float = 0.0
+    models: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: str, options: dict) -> Kept:
+    def open(cls, folder: str, given: dict) -> Kept:
         """Raises UserError when the folder's figures came of other options."""
-        options = {name: value for name, value in options.items() if name not in FREE}
+        options = {name: value for name, value in given.items() if name not in FREE}
         made = cls(pathlib.Path(folder) if folder else None, options, {})
-        if not made.folder or not made.file.exists():
+        if not made.folder:
+            return made
+        if not made.file.exists():
+            made.write()  # before any generator is kept beside it
             return made
         try:
             stored = json.loads(made.file.read_text(encoding="utf-8"))
@@ -126,21 +131,37 @@ class Kept:
         """Keeps one row's figures of a seed."""
         self.found.setdefault(row, {})[str(seed)], self.entropy = values, entropy
         if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"options": self.options, "entropy": entropy, "found": self.found}, indent=1)
-            replace_text(self.file, text + "\n")
+            self.write()
 
-    def models(self, seed: int, learn: Callable[[], dict[str, tuple[dict, int]]]) -> dict[str, tuple[dict, int]]:
-        """The generators of maximum likelihood with their epochs: the folder's, or learned and kept there."""
-        if not self.folder:
-            return learn()
-        path = self.folder / f"mle-{seed}.safetensors"
-        if path.exists():
-            stored = trees.nested(load_file(path).items())
-            return {name: (params, int(params.pop("epoch")[0])) for name, params in stored.items()}
-        found = learn()
-        arrays = {name: {**params, "epoch": np.full(1, epoch, np.int32)} for name, (params, epoch) in found.items()}
+    def write(self) -> None:
+        """Puts everything into the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.asarray(value) for name, value in trees.flat(arrays)}, f"{path}.tmp")
+        text = json.dumps({"options": self.options, "entropy": self.entropy, "found": self.found}, indent=1)
+        replace_text(self.file, text + "\n")
+
+    def model(self, name: str, seed: int, learn: Callable[[], tuple[dict, int]]) -> tuple[dict, int]:
+        """A generator of maximum likelihood and its epoch: the one of that name here, or learned and kept."""
+        if (name, seed) not in self.models:
+            path = self.folder and self.folder / f"{name}-{seed}.safetensors"
+            self.models = {(name, seed): _load(path) if path and path.exists() else _kept(learn(), path)}  # one at a time
+        return self.models[name, seed]
+
+
+def _load(path: pathlib.Path) -> tuple[dict, int]:
+    params = load_file(path)
+    return params, int(params.pop("epoch")[0])
+
+
+def _kept(learned: tuple[dict, int], path: pathlib.Path | None) -> tuple[dict, int]:
+    if path:
+        arrays = {name: np.asarray(value) for name, value in learned[0].items()} | {"epoch": np.full(1, learned[1], np.int32)}
+        save_file(arrays, f"{path}.tmp")
         pathlib.Path(f"{path}.tmp").replace(path)
-        return found
+    return learned
+
+
+def read_bytes(path: str) -> bytes:
+    """The file of --oracle; raises UserError where there is none."""
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--oracle={path} is no file; give an .npz file of an oracle, or 'drawn'.")
+    return pathlib.Path(path).read_bytes()

@@ -26,6 +26,7 @@ from rgjax.nn.attention import anywhere
 from rgjax.parallel import cluster, sharding
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.tasks.reason import NAME, ReasonTask
+from rgjax.tasks.writing import Reasons
 from rgjax.train import adversarial, optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.state import abstract_state
@@ -49,9 +50,9 @@ class Run:
     base: str = ""  # where the folder that it began with lies, if that was moved
 
     @classmethod
-    def open(cls, folder: str | pathlib.Path, which: str = "best", base: str = "") -> Run:
-        """Loads the best or last checkpoint of a run, and what it did not train from the folder it began with (or `base`, if that was
-        moved); raises UserError when there is none or it can't be read."""
+    def open(cls, folder: str | pathlib.Path, which: str = "auto", base: str = "") -> Run:
+        """Loads the best or last checkpoint of a run ('auto': the best, of adversarial training the last), and what it did not train from the
+        folder it began with (or `base`, if that was moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
         if facts.get("task", NAME) != NAME:
             raise UserError(f"{folder} trained a model of {facts['task']}, which writes no reasons; give a run of --task={NAME}.")
@@ -61,15 +62,15 @@ class Run:
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:
             raise UserError(f"{folder} was trained with other vectors than {' and '.join(task.vectors.paths)} hold; restore those.")
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
-        step = checkpoints.best if which == "best" else checkpoints.latest
+        against = facts["train"].task == "adversarial"
+        step = checkpoints.latest if which == "last" or (which == "auto" and against) else checkpoints.best
         if step is None:
             raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
         mesh, tuning = mesh_lib.make("data:1"), Tuning(facts["adapter"])
         factory, tx = task.factory, optimizer.make(facts["optimizer"], facts["train"].steps, facts["adapter"])
-        against = facts["train"].task == "adversarial"
         if against:
             factory = Adversaries.of(factory, facts["discriminator"])
-            tx = adversarial.optimizers(facts["adversarial"], facts["input"].target_length)
+            tx = adversarial.optimizers(facts["adversarial"], Reasons.of(task))
         abstract = abstract_state(factory, tx, mesh, facts["optimizer"].ema > 0, facts["train"].seed, tuning.trained)
         params = checkpoints.load_params(step, abstract)
         checkpoints.close()

@@ -28,10 +28,21 @@ class Texts(NamedTuple):
     mask: jax.Array
 
 
+class Old(NamedTuple):
+    """Texts of earlier rounds with what they were written for, N of each; `written` counts all that ever came."""
+
+    texts: Texts
+    given: dict
+    written: jax.Array
+
+
 class Writing(Protocol):
     """How a generator writes. `given` is what it writes for, a dict of arrays with B rows; the texts are of the model's own distribution."""
 
     length: int  # T
+
+    def blank(self, rows: int) -> tuple[Texts, dict]:
+        """Zeros in the place of `rows` texts, and of what they are written for."""
 
     def real(self, batch: dict) -> tuple[Texts, dict]:
         """The real texts of a batch, and what they were written for."""
@@ -62,17 +73,19 @@ def check(config: AdversarialConfig, rows: int) -> None:
         raise UserError("--d_steps=0 never trains the discriminator that is asked; raise it, or give --reward=constant or random.")
     if config.estimator == "reinforce" and config.reward == "constant" and config.baseline == "batch":
         raise UserError("--baseline=batch takes all of a constant reward off; give --baseline=none.")
+    if config.d_warmup and not config.d_steps:
+        raise UserError(f"--d_warmup={config.d_warmup} trains the discriminator first, and --d_steps=0 never does; give --d_warmup=0.")
     if config.old_samples % rows:
         raise UserError(f"--old_samples={config.old_samples} is no multiple of the {rows} texts of a step; change it.")
 
 
-def optimizers(config: AdversarialConfig, length: int) -> optax.GradientTransformation:
-    """Makes the optimizer state of both sides, whose texts have at most `length` tokens; `make_round` updates it."""
+def optimizers(config: AdversarialConfig, writing: Writing) -> optax.GradientTransformation:
+    """Makes the optimizer state of both sides, with room for old texts; `make_round` updates it."""
     tx_g, tx_d = _sides(config)
 
     def init(params: dict) -> dict:
-        nothing_NT = jnp.zeros((config.old_samples, length), jnp.int32)
-        return {G: tx_g.init({G: params[G]}), D: tx_d.init({D: params[D]}), "old": Texts(nothing_NT, nothing_NT)}
+        old = Old(*writing.blank(config.old_samples), jnp.int32(0))
+        return {G: tx_g.init({G: params[G]}), D: tx_d.init({D: params[D]}), "old": old}
 
     def update(*_):
         raise NotImplementedError("two optimizers take turns; make_round updates each")
@@ -106,8 +119,9 @@ def make_round(generator: ModelFactory, discriminator: ModelFactory, writing: Wr
 
     def one_d(state: TrainState, batch_and_key):
         (real, given), keys = writing.real(batch_and_key[0]), jax.random.split(batch_and_key[1], 3)
-        written = _mixed(state, writing.sample(generator.model(state.params[G]), keys[0], given), keys[1])
-        grads, found = jax.grad(loss_d, has_aux=True)(state.params[D], real, written, given, keys[2])
+        fresh = (writing.sample(generator.model(state.params[G]), keys[0], given), given)
+        written = _mixed(state.opt_state["old"], fresh, keys[1])
+        grads, found = jax.grad(loss_d, has_aux=True)(state.params[D], (real, given), written, keys[2])
         return _stepped(state, D, tx_d, grads), found
 
     def one_g(state: TrainState, batch_and_key):
@@ -115,12 +129,12 @@ def make_round(generator: ModelFactory, discriminator: ModelFactory, writing: Wr
         warm = heat(config, (state.step - config.d_warmup) / max(1, rounds - config.d_warmup))
         (_, found), grads = jax.value_and_grad(loss_g, has_aux=True)(state.params[G], state.params[D], real, given, key, warm)
         written = found.pop("written")
-        return _keep(_stepped(state, G, tx_g, grads), written), found | {"grad_norm": optax.global_norm(grads)}
+        return _keep(_stepped(state, G, tx_g, grads), written, given), found | {"grad_norm": optax.global_norm(grads)}
 
     def round(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step), steps)
         of_d, of_g = (jax.tree.map(lambda x, s=s: x[s], (batch, keys)) for s in (slice(config.d_steps), slice(config.d_steps, steps)))
-        found = likelihood(generator.model(state.params[G]), writing, jax.tree.map(lambda x: x[-1], batch))
+        found = likelihood(generator.model(state.params[G]), writing, batch)
         if config.d_steps:
             state, told = jax.lax.scan(one_d, state, of_d)
             found |= told
@@ -135,11 +149,10 @@ def make_round(generator: ModelFactory, discriminator: ModelFactory, writing: Wr
 
 
 def likelihood(model, writing: Writing, batch: dict) -> dict[str, jax.Array]:
-    """`loss` and `nll`, the real texts' negative log-likelihood per token (nats), and their tokens as `target_tokens`."""
-    real, given = writing.real(batch)
-    tokens = jnp.sum(real.mask, dtype=jnp.float32)
-    nll = -jnp.sum(writing.log_probs(model, given, real) * real.mask) / jnp.maximum(tokens, 1.0)
-    return {"loss": nll, "nll": nll, "target_tokens": tokens}
+    """`loss` and `nll`, the negative log-likelihood per token (nats) of the last slice's real texts; all slices' tokens as `target_tokens`."""
+    real, given = writing.real(jax.tree.map(lambda x: x[-1], batch))
+    nll = -jnp.sum(writing.log_probs(model, given, real) * real.mask) / jnp.maximum(jnp.sum(real.mask), 1)
+    return {"loss": nll, "nll": nll, "target_tokens": jnp.sum(jax.vmap(lambda b: writing.real(b)[0].mask)(batch), dtype=jnp.float32)}
 
 
 def _stepped(state: TrainState, side: str, tx: optax.GradientTransformation, grads: dict) -> TrainState:
@@ -148,37 +161,43 @@ def _stepped(state: TrainState, side: str, tx: optax.GradientTransformation, gra
     return state._replace(params=state.params | params, opt_state=state.opt_state | {side: opt_state})
 
 
-def _mixed(state: TrainState, written: Texts, key: jax.Array) -> Texts:
-    """Half of the texts replaced by old ones, once there are any (Shrivastava et al. 2017, arXiv:1612.07828, section 2.3)."""
-    old, b = state.opt_state["old"], len(written.tokens)
-    if not len(old.tokens):
-        return written
-    filled = jnp.sum(old.mask[:, 0])  # from the front
-    chosen, takes_B = jax.random.randint(key, (b,), 0, jnp.maximum(filled, 1)), (jnp.arange(b) < b // 2) & (filled > 0)
-    return jax.tree.map(lambda new, kept: jnp.where(takes_B[:, None], kept[chosen], new), written, old)
+def _mixed(old: Old, fresh: tuple[Texts, dict], key: jax.Array) -> tuple[Texts, dict]:
+    """The first half of the texts replaced by old ones, with what those were written for, once there are any (Shrivastava et al. 2017,
+    arXiv:1612.07828, section 2.3)."""
+    size, b = len(old.texts.tokens), len(fresh[0].tokens)
+    if not size:
+        return fresh
+    filled = jnp.minimum(old.written, size)
+    chosen_B = jax.random.randint(key, (b,), 0, jnp.maximum(filled, 1))
+    takes_B = (jnp.arange(b) < b // 2) & (filled > 0)
+    one = lambda new, kept: jnp.where(takes_B.reshape(b, *(1,) * (new.ndim - 1)), kept[chosen_B], new)
+    return jax.tree.map(one, fresh, (old.texts, old.given))
 
 
-def _keep(state: TrainState, written: Texts) -> TrainState:
-    """With the texts of a round among the old ones, the oldest of which they replace."""
-    old = state.opt_state["old"]
-    if not len(old.tokens):
+def _keep(state: TrainState, written: Texts, given: dict) -> TrainState:
+    """With the texts of a step among the old ones, the oldest of which they replace."""
+    old, rows = state.opt_state["old"], len(written.tokens)
+    if not len(old.texts.tokens):
         return state
-    at = state.step * len(written.tokens) % len(old.tokens)
-    old = jax.tree.map(lambda kept, new: jax.lax.dynamic_update_slice(kept, new, (at, 0)), old, written)
+    at = old.written % len(old.texts.tokens)
+    put = lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, at, 0)
+    old = Old(*jax.tree.map(put, (old.texts, old.given), (written, given)), old.written + rows)
     return state._replace(opt_state=state.opt_state | {"old": old})
 
 
 def _discriminator_loss(discriminator: ModelFactory, writing: Writing, config: AdversarialConfig):
     losses = gan_loss.LOSSES[config.gan_loss]
 
-    def loss(params: dict, real: Texts, written: Texts, given: dict, key):
-        model, keys, read = discriminator.model(params), jax.random.split(key, 3), writing.read(given)
-        real_B, written_B = model(*real, read, keys[0]), model(*written, read, keys[1])
+    def loss(params: dict, real_given: tuple[Texts, dict], written_given: tuple[Texts, dict], key):
+        model, keys, (real, written) = discriminator.model(params), jax.random.split(key, 3), (real_given[0], written_given[0])
+        real_B = model(*real, writing.read(real_given[1]), keys[0])
+        written_B = model(*written, writing.read(written_given[1]), keys[1])
         total = losses.discriminator(real_B, written_B)
-        found = {"d_loss": total, "d_told_apart": gan_loss.told_apart(real_B, written_B), "d_gap": jnp.mean(real_B) - jnp.mean(written_B)}
+        fresh_B = written_B[len(written_B) // 2 :] if config.old_samples else written_B
+        found = {"d_loss": total, "d_told_apart": gan_loss.told_apart(real_B, fresh_B), "d_gap": jnp.mean(real_B) - jnp.mean(fresh_B)}
         if config.gan_loss == "wasserstein":
             mask_BT = jnp.maximum(real.mask, written.mask)
-            judge = lambda x_BTE: model.judge(x_BTE, mask_BT, read)
+            judge = lambda x_BTE: model.judge(x_BTE, mask_BT, writing.read(real_given[1]))
             found["d_penalty"] = gan_loss.gradient_penalty(judge, model.embed(*real), model.embed(*written), keys[2])
             total += config.gradient_penalty * found["d_penalty"]
         return total, found

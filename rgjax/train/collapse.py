@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 
+SHARE, ROUNDS = 0.5, 20
+
 
 class Collapse:
     """Watches the share of distinct pairs of neighbouring tokens: below `share` of what it was at first, for `rounds` rounds in a row, a
-    generator has collapsed."""
+    generator has collapsed. `kept`, a dict of numbers, holds what it remembers, so that an interrupted run goes on with it."""
 
-    def __init__(self, share: float = 0.5, rounds: int = 20):
-        self.share, self.rounds, self.first, self.low = share, rounds, None, 0
+    def __init__(self, kept: dict, share: float = SHARE, rounds: int = ROUNDS):
+        self.kept, self.share, self.rounds = kept, share, rounds
 
     def note(self, step: int, distinct: float, rounds: int = 1) -> str:
         """What to say when it has collapsed, by the mean over the last `rounds` rounds; '' as long as it has not. NaN, where nothing was
         written, is passed over."""
         if math.isnan(distinct):
             return ""
-        if self.first is None:
-            self.first = distinct
-        self.low = self.low + rounds if distinct < self.share * self.first else 0
-        if self.low < self.rounds:
+        first = self.kept.setdefault("distinct_at_first", distinct)
+        low = self.kept.get("rounds_collapsed", 0) + rounds if distinct < self.share * first else 0
+        self.kept["rounds_collapsed"] = low
+        if low < self.rounds:
             return ""
-        return f"the generator collapsed by round {step}: {distinct:.1%} of its token pairs are distinct, {self.first:.1%} were at first"
+        return f"the generator collapsed by round {step}: {distinct:.1%} of its token pairs are distinct, {first:.1%} were at first"

@@ -48,7 +48,7 @@ class Method(NamedTuple):
     step: Callable[[TrainState], Callable]  # a state to lie like -> step(state, fixed, batch) -> (state, metrics)
     rate: float  # the learning rate that is told
     parts: int  # slices [parts, rows, ...] that a step's batch comes in
-    note: Callable[[int, dict[str, float]], None]  # sees every step's metrics, and raises UserError to end the run
+    note: Callable[[int, dict[str, float], dict], None]  # sees every step's metrics and the run's progress; raises UserError to end the run
 
 
 class Loop:
@@ -159,10 +159,10 @@ class Loop:
     def _read(self, step: int, metrics: dict, batch: dict) -> dict[str, float]:
         """A finished step's metrics as numbers, counted; stops the run when they are not finite, or says that it goes on."""
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if text := self.watch.note(step, values, batch):
-            self.log.note(text)
         if self.method:
-            self.method.note(step, values)
+            self.method.note(step, values, self.progress)
+        elif text := self.watch.note(step, values, batch):
+            self.log.note(text)
         self.meter.add(values, batch)
         return values
 

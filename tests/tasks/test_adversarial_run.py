@@ -77,6 +77,7 @@ def test_a_stopped_run_goes_on_exactly_and_its_generator_writes(dataset_folder, 
         ({"adversarial": {"estimator": "none"}}, "--estimator"),
         ({"adversarial": {"estimator": "reinforce", "completions": 4}}, "--completions=4"),
         ({"adversarial": {"old_samples": 7}}, "--old_samples"),
+        ({"adversarial": {"d_warmup": 6}}, "--d_warmup=6"),
         ({"optimizer": {"learning_rate": 0.5}}, "--learning_rate=0.5"),
         ({"adapter": {"adapter": "lora"}}, "--adapter=lora"),
         ({"train": {"nonfinite": "skip"}}, "--nonfinite=skip"),
@@ -98,7 +99,7 @@ def test_a_generator_is_needed(dataset_folder, tmp_path):
 
 
 def test_a_collapse_ends_the_run_and_keeps_what_was_saved(dataset_folder, begun, tmp_path, monkeypatch):
-    monkeypatch.setattr(adversarial, "Collapse", lambda: Collapse(0.99999, 1))
+    monkeypatch.setattr(adversarial, "Collapse", lambda kept: Collapse(kept, 0.99999, 1))
     rate = {"g_learning_rate": 0.3, "d_warmup": 0, "d_steps": 2}
     with pytest.raises(UserError, match="collapsed by round"):
         run(dataset_folder, begun, tmp_path / "w", steps=30, adversarial=rate)

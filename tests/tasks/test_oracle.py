@@ -67,14 +67,25 @@ def test_figures_are_kept_and_not_computed_again(tmp_path, monkeypatch):
     first, table = oracle_report.evaluate(one, GAN, JUDGE, str(tmp_path), show)
     assert set(first["mle"]) == {*oracle_report.COLUMNS, "spread", "seeds"} and "constant_reward" in table
     assert first["mle"]["j"] == first["mle"]["seeds"][0]["j"]
-    monkeypatch.setattr(oracle.Bench, "mle", lambda *_: pytest.fail("learned again"))
+    monkeypatch.setattr(oracle.Bench, "learned", lambda *_: pytest.fail("learned again"))
     more, _ = oracle_report.evaluate(dataclasses.replace(one, rows="mle,mle@0.7,constant_reward"), GAN, JUDGE, str(tmp_path), show)
     assert more["mle"] == first["mle"] and more["mle@0.7"]["nll_div"] < first["mle"]["nll_div"]
+    assert first["constant_reward"]["seeds"][0]["options"]["g_learning_rate"] == 1e-2
     with pytest.raises(UserError, match="--rounds"):
         oracle_report.evaluate(dataclasses.replace(one, rounds=21), GAN, JUDGE, str(tmp_path), show)
     (tmp_path / "oracle.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         oracle_report.evaluate(one, GAN, JUDGE, str(tmp_path), show)
+
+
+def test_what_is_no_oracle_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    (tmp_path / "b.npz").write_bytes(b"PK no zip")
+    parts = {part: np.zeros((3, 3), np.float32) for parts in oracle.PARTS.values() for part in parts}
+    np.savez(tmp_path / "c.npz", **parts)
+    for name in ("a.npy", "b.npz", "c.npz"):
+        with pytest.raises(UserError, match=name):
+            oracle.read(str(tmp_path / name))
 
 
 def launch(*flags):

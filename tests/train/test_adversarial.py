@@ -28,7 +28,7 @@ QUICK = AdversarialConfig(estimator="gumbel", d_steps=2, d_warmup=1, completions
 
 def begin(config):
     params = {G: WRITER.fresh(jax.random.key(0)), D: JUDGE.fresh(jax.random.key(1))}
-    opt_state = adversarial.optimizers(config, T).init(params)
+    opt_state = adversarial.optimizers(config, WRITING).init(params)
     return TrainState(jnp.int32(0), params, opt_state, {}, jax.random.key_data(jax.random.key(2)))
 
 
@@ -60,8 +60,8 @@ def test_sides_take_turns_and_a_round_repeats(changes):
     assert not moved(first, again)
     assert int(first.step) == 2
     if config.old_samples:
-        old = np.asarray(first.opt_state["old"].mask)
-        assert old[4:8].all() and not old[:4].any()  # round 1 writes into the second place
+        old = first.opt_state["old"]
+        assert int(old.written) == 4 and np.asarray(old.texts.tokens[:4]).any() and not np.asarray(old.texts.tokens[4:]).any()
 
 
 def test_a_constant_reward_needs_no_judge_and_is_its_own_gradient():
@@ -110,14 +110,15 @@ def test_pairs_are_counted():
 
 
 def test_a_collapse_is_noticed_when_it_lasts():
-    watch = Collapse(0.5, 3)
-    assert not any(watch.note(i, value) for i, value in enumerate([float("nan"), 0.8, 0.39, 0.3, 0.41, 0.2, 0.2]))
-    assert "20.0%" in watch.note(9, 0.2) and "round 9" in watch.note(9, 0.2)
+    kept = {}
+    assert not any(Collapse(kept, 0.5, 3).note(i, value) for i, value in enumerate([float("nan"), 0.8, 0.39, 0.3, 0.41, 0.2, 0.2]))
+    assert "20.0%" in Collapse(kept, 0.5, 3).note(9, 0.2) and "round 9" in Collapse(kept, 0.5, 3).note(9, 0.2)  # whoever goes on remembers
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"estimator": "none"}, "--estimator"), ({"reward": "constant"}, "--reward"), ({"d_steps": 0}, "--d_steps"),
+     ({"d_steps": 0, "estimator": "reinforce", "reward": "random"}, "--d_warmup"),
      ({"old_samples": 5}, "--old_samples"), ({"estimator": "reinforce", "reward": "constant"}, "--baseline")],
 )  # fmt: skip
 def test_contradictions_are_refused(changes, words):
