@@ -43,6 +43,14 @@ def check(config: EvaluateConfig, measure: str, ranks: bool, writes: bool) -> No
         _refuse(unused, f"is for rankings, and --measure={measure} measures none; leave one of them out.")
 
 
+def check_report(report: str) -> None:
+    """Raises UserError for a flag that this report of a run that writes reasons does not read."""
+    if report != "control":
+        _refuse(app.given(EvaluateConfig) & {"judge_split"}, "is for --report=control; add that, or leave it out.")
+    if report != "scores":
+        _refuse(app.given(EvaluateConfig) & {"max_words"}, f"is for --report=scores, and --report={report} counts no lengths; leave one of them out.")
+
+
 def _refuse(names: set[str], why: str) -> None:
     if names:
         raise UserError(f"--{min(names)} {why}")
@@ -96,8 +104,7 @@ def main() -> dict:
             result, table = ranking.evaluate(config, shop, ranks, show)
         print(table)
         return result
-    if config.report != "control":
-        _refuse(app.given(EvaluateConfig) & {"judge_split"}, "is for --report=control; add that, or leave it out.")
+    check_report(config.report)
     if config.ablate_vectors and config.report == "scores":
         with app.progress("measuring") as show:
             result, table = ablation.vectors(config, show)

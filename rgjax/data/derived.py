@@ -54,28 +54,31 @@ class Agreement:
     """How often words gave each code a value, and how well that agrees with the codes that examples had of their own."""
 
     codes: WordCodes
-    counts: Counter = dataclasses.field(default_factory=Counter)
+    given: Counter = dataclasses.field(default_factory=Counter)  # of (code, value): how many examples got it from their words
+    counts: Counter = dataclasses.field(default_factory=Counter)  # of (code, what became of an example)
 
     def add(self, derived: dict[str, str], own: dict[str, str]) -> None:
         """One kept example: what its words say, and its own codes."""
         for name in self.codes.lists:
             value, label = derived.get(name, ""), own.get(name, "")
-            self.counts[name, "kept own" if label else value] += 1
+            self.given.update([(name, value)] if value and not label else [])
+            self.counts.update([(name, "none")] if not value and not label else [])
             self.counts.update([(name, "labelled")] if label else [])
             self.counts.update([(name, "judged")] if label and value else [])
             self.counts.update([(name, "right")] if label and label == value else [])
 
     def to_json(self) -> dict[str, dict]:
-        """For dataset.json: the lists, how many examples each value was given to, and on those that had a code of their own how many of them
-        the words judge (`coverage`) and rightly (`accuracy`, of those judged); None where none had one."""
+        """For dataset.json: the lists, how many examples each value was given to, how many got `none` or `kept_own`, and on those that had a
+        code of their own how many of them the words judge (`coverage`) and rightly (`accuracy`, of those judged); None where none had one."""
         found = {}
         for name, values in self.codes.lists.items():
             count = lambda what, name=name: self.counts[name, what]
             share = lambda a, b: round(a / b, 4) if b else None
             measured = {"labelled": count("labelled"), "coverage": share(count("judged"), count("labelled"))}
             measured["accuracy"] = share(count("right"), count("judged"))
-            given = {value: count(value) for value in values} | {"none": count(""), "kept their own": count("kept own")}
-            found[name] = {"how": "words", "given": given, "measured": measured, "words": values}
+            given = {value: self.given[name, value] for value in values}
+            others = {"none": count("none"), "kept_own": count("labelled")}
+            found[name] = {"how": "words", "given": given} | others | {"measured": measured, "words": values}
         return found
 
 

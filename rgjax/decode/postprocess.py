@@ -13,6 +13,7 @@ from rgjax.decode.writer import Hypothesis
 
 _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’》)]*\s*")
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+_WORD = re.compile(rf"[{_CJK}]\s*|[^\s{_CJK}]+\s*")
 
 
 def finish(
@@ -34,7 +35,7 @@ def finish(
     text = _without_any(text, patterns, required)
     if config.max_length and config.length_unit != "tokens":
         # A cut may leave a banned word of what was a longer one.
-        text = _without_any(shorten(text, config.max_length, config.length_unit), patterns, required)
+        text = _without_any(shorten(text, config.max_length, config.length_unit, required), patterns, required)
     return text
 
 
@@ -50,23 +51,39 @@ def whole_sentences(text: str) -> str:
     return "".join(m[0] for m in _SENTENCE.finditer(text)).strip()
 
 
-def shorten(text: str, limit: int, unit: str) -> str:
-    """At most `limit` words or characters: whole sentences if one fits, else cut at a word."""
+def _sentences(text: str) -> list[str]:
+    """All of the text in sentences, the last of which may be unfinished or empty."""
+    whole = [m[0] for m in _SENTENCE.finditer(text)]
+    return [*whole, text[sum(map(len, whole)) :]]
+
+
+def shorten(text: str, limit: int, unit: str, required: Sequence[str] = ()) -> str:
+    """At most `limit` words or characters: whole sentences go from the end, or, if that leaves none, words.
+
+    Nothing goes with the only mention of a `required` word, unless these alone are too long.
+    """
     if length_of(text, unit) <= limit:
         return text
-    kept = ""
-    for match in _SENTENCE.finditer(text):
-        if length_of((kept + match[0]).strip(), unit) > limit:
-            break
-        kept += match[0]
-    if kept.strip():
-        return kept.strip()
+    required = [word for word in required if words.pattern(word).search(text)]
+    for pieces in (_sentences(text), _WORD.findall(text) if required else []):
+        if kept := _fewer(pieces, limit, unit, required):
+            return kept
     if unit == "words":
         return " ".join(text.split()[:limit])
     cut = text[:limit]
     if text[limit : limit + 1].isalnum() and " " in cut and text[limit].isascii():
         cut = cut[: cut.rindex(" ")]
     return cut.strip()
+
+
+def _fewer(pieces: list[str], limit: int, unit: str, required: Sequence[str]) -> str:
+    """What is left when pieces go, the last first, until the rest fits; empty where the required words leave too much."""
+    for i in range(len(pieces) - 1, -1, -1):
+        if not words.missing("".join(rest := pieces[:i] + pieces[i + 1 :]), required):
+            pieces = rest
+            if length_of(kept := "".join(pieces).strip(), unit) <= limit:
+                return kept
+    return ""
 
 
 def _long_enough(text: str, tokenizer: Tokenizer, config: DecodeConfig) -> bool:
@@ -92,9 +109,7 @@ def _without_any(text: str, patterns: list[re.Pattern], required: Sequence[str] 
 def _without(text: str, pattern: re.Pattern, required: Sequence[str]) -> str:
     if not pattern.search(text):
         return text
-    sentences = [m[0] for m in _SENTENCE.finditer(text)]
-    rest = text[sum(map(len, sentences)) :]
-    kept = "".join(s for s in [*sentences, rest] if not pattern.search(s)).strip()
+    kept = "".join(s for s in _sentences(text) if not pattern.search(s)).strip()
     whole = kept and _keeps(kept, text, required)
     if whole and not pattern.search(kept):
         return kept

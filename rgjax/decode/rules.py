@@ -194,7 +194,7 @@ def _certain(forms: set[str]) -> list[str]:
 
 
 def length_of(text: str, unit: str) -> int:
-    """Length of a text in words (separated by spaces) or characters."""
+    """Length of a text in words (separated by white space) or characters."""
     return len(text.split()) if unit == "words" else len(text)
 
 
@@ -205,9 +205,9 @@ def _units(unit: str, tokenizer: Tokenizer, ends: tuple[int, ...]) -> tuple[np.n
         units = np.ones(tokenizer.vocab_size, np.int32)
     elif unit == "characters":  # UTF-8: every byte that does not continue a character starts one
         units = np.array([sum(b & 0xC0 != 0x80 for b in t) for t in texts], np.int32)
-    else:  # a word begins where a space does, and at the start
-        units = np.array([t.count(b" ") for t in texts], np.int32)
-        opening = np.array([not t.startswith(b" ") for t in texts], np.int32)
+    else:  # a word begins where white space does, and at the start
+        units = np.array([len(re.findall(rb"\s+", t)) for t in texts], np.int32)
+        opening = np.array([not t[:1].isspace() for t in texts], np.int32)
     units[list(ends)] = opening[list(ends)] = 0
     return units, opening
 

@@ -97,7 +97,7 @@ def intervals(metrics: Mapping[str, Metric], resamples: int, seed: int = 0) -> d
             low, high = _percentiles(drawn[name])
         else:
             low, high = np.clip(_jackknife(metric.value, metric.without), 0.0, metric.most)
-        result[name] = {"value": _number(metric.value), "low": _number(low), "high": _number(high)}
+        result[name] = {"value": number(metric.value), "low": number(low), "high": number(high)}
     return result
 
 
@@ -120,7 +120,7 @@ def paired(a: Mapping[str, Metric], b: Mapping[str, Metric], resamples: int, see
             error = (high - low) / 2 / _NORMAL
             p = math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else float(difference == 0)
         numbers = {"a": a[name].value, "b": b[name].value, "difference": difference, "low": low, "high": high, "p": p}
-        result[name] = {key: _number(number) for key, number in numbers.items()}
+        result[name] = {key: number(value) for key, value in numbers.items()}
     return result
 
 
@@ -145,5 +145,6 @@ def _jackknife(value: float, without: np.ndarray) -> tuple[float, float]:
     return value - _NORMAL * error, value + _NORMAL * error
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """The value as JSON has it: None where it is undefined."""
     return None if math.isnan(value) else float(value)

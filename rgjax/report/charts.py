@@ -87,15 +87,16 @@ def _line(name: str, colour: str, points: Sequence[tuple[tuple[float, float], fl
     return drawn
 
 
-def bar(score: dict, marks: Sequence[tuple[str, str, float]], width: int = 220, height: int = 22) -> str:
-    """A bar of score["value"] with a whisker from "low" to "high" and one coloured tick per floor (name, colour, value).
+def bar(score: dict, marks: Sequence[tuple[str, str, float | None]], width: int = 220, height: int = 22, most: float | None = None) -> str:
+    """A bar of score["value"] with a whisker from "low" to "high" and one coloured tick per floor (name, colour, value) that is known.
 
-    The scale runs from 0 to the largest number shown.
+    The scale runs from 0 to `most`, without it to the largest number shown; a score without a value has no bar.
     """
     if score.get("value") is None:
         return ""
+    marks = [mark for mark in marks if mark[2] is not None]
     known = [v for v in (score["value"], score.get("low"), score.get("high"), *(value for _, _, value in marks)) if v is not None]
-    top = max(known) * 1.04 or 1.0
+    top = 1.04 * (max(known) if most is None else most) or 1.0
     at = lambda value: max(0.0, value) / top * (width - 2) + 1
     parts = [f'<rect class="bar" x="1" y="6" height="{height - 12}" width="{max(at(score["value"]) - 1, 0.5):.1f}"/>']
     for name, colour, value in marks:

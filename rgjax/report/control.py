@@ -5,11 +5,13 @@ from __future__ import annotations
 import pathlib
 from html import escape
 
+from rgjax.metrics.control import MET, shown, span
 from rgjax.report import charts
 from rgjax.report.style import CSS
 
 CELL, LEFT, TOP = 46, 120, 26
 _WITHOUT, _REFERENCES, _JUDGE = "#c2410c", "#14713d", "#c2410c"
+_MOST = {"distinct_1": 1.0, "distinct_2": 1.0, "distinct_3": 1.0, "self_bleu": 100.0}  # where the scale of a column ends, else at the largest shown
 _MORE = ".two { display: flex; flex-wrap: wrap; gap: 26px; align-items: flex-start; } .two svg { max-width: none; }"
 
 
@@ -33,9 +35,12 @@ def page(result: dict) -> str:
 
 def _code(name: str, code: dict, result: dict) -> str:
     judge = code["judge"]
-    told = f"judge: {escape(judge['how'])}" + (f", right on {judge['accuracy']:.1%} of {judge['held_out']} references" if "accuracy" in judge else "")
+    told = f"judge: {escape(judge['how'])}"
+    if "accuracy" in judge:
+        told += f", right on {shown(judge['accuracy'], '.1%')} of {judge['held_out']} references"
+    told += f"; judged as asked: {shown(code['compliance'], '.1%')} {span(code['compliance_95'], '.1%')}"
     rows = [*zip(code["labels"], code["confusion"], strict=True), ("no code", code["uncontrolled_judged"])]
-    head = "".join(f"<th>{escape(c)}</th>" for c in ("value", "judged so", *result["columns"]))
+    head = "".join(f"<th>{escape(c)}</th>" for c in ("value", "judged so, 95 %", *result["columns"]))
     body = "".join(_row(value, row, judge.get("recall", {}).get(value), result) for value, row in code["values"].items())
     key = f'<p class="soft">ticks: <b style="color:{_WITHOUT}">without codes (or the judge on references)</b>, '
     key += f'<b style="color:{_REFERENCES}">references</b></p>'
@@ -44,11 +49,13 @@ def _code(name: str, code: dict, result: dict) -> str:
 
 
 def _row(value: str, row: dict, judged: float | None, result: dict) -> str:
-    marks = [("the judge on references", _JUDGE, judged)] if judged is not None else []
-    cells = f"<td>{escape(value)}</td><td>{charts.bar({'value': row['compliance']}, marks, width=90)}{row['compliance']:.1%}</td>"
+    low, high = row["compliance_95"]
+    score, marks = {"value": row["compliance"], "low": low, "high": high}, [("the judge on references", _JUDGE, judged)]
+    told = f"{shown(row['compliance'], '.1%')} {span(row['compliance_95'], '.1%')}"
+    cells = f"<td>{escape(value)}</td><td>{charts.bar(score, marks, width=90, most=1.0)}{told}</td>"
     for column in result["columns"]:
         marks = [("without codes", _WITHOUT, result["uncontrolled"][column]), ("references", _REFERENCES, result["references"][column])]
-        cells += f"<td>{charts.bar({'value': row[column]}, marks, width=90)}{row[column]:.3g}</td>"
+        cells += f"<td>{charts.bar({'value': row[column]}, marks, width=90, most=_MOST.get(column))}{shown(row[column], '.3g')}</td>"
     return f"<tr>{cells}</tr>"
 
 
@@ -73,7 +80,8 @@ def heat(labels: list[str], rows: list[tuple[str, list[int]]]) -> str:
 
 def _aims(aims: list[dict]) -> str:
     rows = "".join(
-        f"<tr><td>{'met' if aim['met'] else 'short'}</td><td>{escape(aim['what'])}</td><td>{aim['value']:.3f}</td><td>{escape(aim['aim'])}</td></tr>"
+        f"<tr><td>{MET[aim['met']]}</td><td>{escape(aim['what'])}</td><td>{shown(aim['value'], '.3f')}</td>"
+        f"<td>{span(aim['interval_95'], '.3f')}</td><td>{escape(aim['aim'])}</td></tr>"
         for aim in aims
     )
-    return f"<h2>Aims</h2><table><tr><th></th><th>what</th><th>value</th><th>aim</th></tr>{rows}</table>"
+    return f"<h2>Aims</h2><table><tr><th></th><th>what</th><th>value</th><th>95 %</th><th>aim</th></tr>{rows}</table>"

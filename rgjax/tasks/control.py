@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import pathlib
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from rgjax.data.words import missing
 from rgjax.decode.rules import length_of, required_words
 from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
+from rgjax.metrics.control import MET, shown, span
 from rgjax.metrics.judge import Judge
 from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import measure
@@ -57,7 +57,9 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     if not run.controls:
         raise UserError(f"{config.workdir} was trained without control codes, so there is nothing to ask for; prepare data with --controls.")
     dataset, run = run.dataset(config.dataset), run.kept(config.weights)
-    held_out, learned = (list(dataset.examples(split)) for split in (config.split, config.judge_split))
+    most = max(config.limit, measure.TRAIN_LIMIT) if config.limit else None
+    held_out = list(itertools.islice(dataset.examples(config.split), most))
+    learned = list(itertools.islice(dataset.examples(config.judge_split), measure.TRAIN_LIMIT))
     for split, examples in ((config.split, held_out), (config.judge_split, learned)):
         if not examples:
             raise UserError(f"The split '{split}' of {dataset.folder} is empty; choose others with --split and --judge_split.")
@@ -74,12 +76,11 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
         "uncontrolled": describe(texts["", ""]), "references": describe([e["reason"] for e in asked]),
     }  # fmt: skip
     result["not_judged"] = [name for name in run.controls if name not in {code.name for code in codes}]
-    result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"]) for code in codes}
+    result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"], config.resamples) for code in codes}
     every = [(example, text) for found in texts.values() for example, text in zip(asked, found, strict=True)]
     result |= _lengths(run, decode, every) | _required(decode, [text for _, text in every])
     result["aims"] = _aims(result)
-    folder = pathlib.Path(config.output or config.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = measure.made_folder(config)
     replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result | {"output": str(folder / FILE)}, table(result)
 
@@ -115,19 +116,26 @@ def _written(run: Run, decode: DecodeConfig, codes: list[Code], asked: list[dict
     return {what: list(itertools.islice(texts, len(asked))) for what in wanted}
 
 
-def _code(code: Code, texts: dict, describe, uncontrolled: dict) -> dict:
+def _code(code: Code, texts: dict, describe, uncontrolled: dict, resamples: int) -> dict:
     labels = [value for value in code.values for _ in texts[code.name, value]]
     written = [text for value in code.values for text in texts[code.name, value]]
-    found = control.agreement(labels, code.judge(written), code.values)
-    values = {value: describe(texts[code.name, value]) | {"compliance": found["recall"][value]} for value in code.values}
-    mean = lambda column: statistics.fmean(value[column] for value in values.values())
-    plain = Counter(code.judge(texts["", ""]))
+    judged = code.judge(written)
+    found, sure = control.agreement(labels, judged, code.values), control.intervals(judged, code.values, resamples)
+    of = lambda value: {"compliance": found["recall"][value], "compliance_95": sure[value]}
+    values = {value: of(value) | describe(texts[code.name, value]) for value in code.values}
+    least, plain = min(code.values, key=found["recall"].get), Counter(code.judge(texts["", ""]))
     return {
-        "compliance": found["share"], "least_class": min(found["recall"].values()),
-        "perplexity_ratio": mean("perplexity") / uncontrolled["perplexity"], "distinct_2_ratio": mean("distinct_2") / uncontrolled["distinct_2"],
+        "compliance": found["share"], "compliance_95": sure[""], "least_class": found["recall"][least], "least_class_95": sure[least],
+        "perplexity_ratio": _ratio(values, uncontrolled, "perplexity"), "distinct_2_ratio": _ratio(values, uncontrolled, "distinct_2"),
         "judge": code.how, "labels": code.values, "left_out": code.left_out, "confusion": found["confusion"],
         "uncontrolled_judged": [plain[value] for value in code.values], "values": values,
     }  # fmt: skip
+
+
+def _ratio(values: dict[str, dict], uncontrolled: dict, column: str) -> float | None:
+    """The mean of a column over the values where it is defined, over that without codes; None where either is undefined."""
+    known = [row[column] for row in values.values() if row[column] is not None]
+    return statistics.fmean(known) / uncontrolled[column] if known and uncontrolled[column] else None
 
 
 def _lengths(run: Run, decode: DecodeConfig, every: list[tuple[dict, str]]) -> dict:
@@ -151,31 +159,36 @@ def _required(decode: DecodeConfig, texts: list[str]) -> dict:
 
 
 def _aims(result: dict) -> list[dict]:
-    """[{"what", "value", "aim", "met"}] of every code, and of the planned length."""
-    named = [(name, key, code[key]) for name, code in result["codes"].items() for key in AIMS if key in code]
-    named += [("", "length", result["length"]["share"])] if "length" in result else []
+    """[{"what", "value", "interval_95", "aim", "met"}] of every code, and of the planned length; an undefined value (None) is neither met nor not.
+
+    A class that is the least has the interval of that class; ratios and lengths have none.
+    """
+    named = [(name, key, code[key], code.get(f"{key}_95")) for name, code in result["codes"].items() for key in AIMS if key in code]
+    named += [("", "length", result["length"]["share"], None)] if "length" in result else []
     found = []
-    for name, key, value in named:
+    for name, key, value, sure in named:
         bound, aim = AIMS[key]
-        met = value >= aim if bound == "at least" else value <= aim
-        found.append({"what": f"{name} {key}".strip(), "value": float(value), "aim": f"{bound} {aim:g}", "met": bool(met)})
+        met = None if value is None else value >= aim if bound == "at least" else value <= aim
+        found.append({"what": f"{name} {key}".strip(), "value": value, "interval_95": sure, "aim": f"{bound} {aim:g}", "met": met})
     return found
 
 
 def table(result: dict) -> str:
     """The report as aligned text: without codes, the references, and each value of each code; then what the aims say."""
     columns = list(control.COLUMNS)
-    cells = lambda row: [f"{row[c]:.3f}" if c.startswith("distinct") else f"{row[c]:.1f}" for c in columns]
-    rows = [["asked for", "texts", "judged so", "judge", *columns]]
+    cells = lambda row: [shown(row[c], ".3f" if c.startswith("distinct") else ".1f") for c in columns]
+    rows = [["asked for", "texts", "judged so", "95 %", "judge", *columns]]
     for name in ("uncontrolled", "references"):
-        rows.append([name, str(result[name]["texts"]), "-", "-", *cells(result[name])])
+        rows.append([name, str(result[name]["texts"]), "-", "-", "-", *cells(result[name])])
     for name, code in result["codes"].items():
         recall = code["judge"].get("recall", {})
         for value, row in code["values"].items():
-            rows.append([f"{name}={value}", str(row["texts"]), f"{row['compliance']:.1%}", _share(recall.get(value)), *cells(row)])
-        rows.append([f"{name}, all", "", f"{code['compliance']:.1%}", _share(code["judge"].get("accuracy")), *[""] * len(columns)])
+            rows.append([f"{name}={value}", str(row["texts"]), *_judged(row), shown(recall.get(value), ".1%"), *cells(row)])
+        rows.append([f"{name}, all", "", *_judged(code), shown(code["judge"].get("accuracy"), ".1%"), *[""] * len(columns)])
     lines = [suite.align(rows), ""]
-    lines += [f"{'met  ' if aim['met'] else 'short'} {aim['what']}: {aim['value']:.3f}, aim {aim['aim']}" for aim in result["aims"]]
+    for aim in result["aims"]:
+        sure = f" {span(aim['interval_95'], '.3f')}" if aim["interval_95"] else ""
+        lines.append(f"{MET[aim['met']]:<5} {aim['what']}: {shown(aim['value'], '.3f')}{sure}, aim {aim['aim']}")
     if "required_words" in result:
         lines.append(f"required words that stand in the texts: {result['required_words']['share']:.1%}")
     lines += [f"not asked for, too few references: {n}={', '.join(c['left_out'])}" for n, c in result["codes"].items() if c["left_out"]]
@@ -185,5 +198,5 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def _judged(row: dict) -> list[str]:
+    return [shown(row["compliance"], ".1%"), span(row["compliance_95"], ".1%")]

@@ -53,16 +53,22 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
         others = read_reasons(config.against, len(examples), bool(config.limit))
         result["paired"] = suite.paired(examples, reasons, others, **options)
         text += "\n\nagainst " + config.against + "\n" + suite.table(result["paired"])
+    folder = made_folder(config)
+    replace_text(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))
+    replace_text(folder / "outputs.jsonl", "".join(rows))
+    return result | {"output": str(folder / "evaluation.json")}, text
+
+
+def made_folder(config: EvaluateConfig) -> pathlib.Path:
+    """Where reports go: --output or the workdir, and below it where they are not of the run as it was trained; made if it is missing."""
     folder = pathlib.Path(config.output or config.workdir)
     if config.outputs and not config.output:  # another system's scores are not this run's
         folder = folder / "evaluations" / pathlib.Path(config.outputs).stem
     elif config.weights != "float" and not config.output:  # nor are those of its rounded weights
         folder = folder / "evaluations" / config.weights
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-    rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))
-    replace_text(folder / "outputs.jsonl", "".join(rows))
-    return result | {"output": str(folder / "evaluation.json")}, text
+    return folder
 
 
 def write(run: Run, decode: DecodeConfig, examples: list[dict], progress) -> list[str]:

@@ -230,10 +230,15 @@ def parse_control(text: str, declared: dict[str, list[str]]) -> dict[str, str]:
 
 
 def decode_config(facts: dict, given: DecodeConfig, explicit: set[str]) -> DecodeConfig:
-    """The run's own decoding options, overridden by those given explicitly; raises UserError for guidance by control codes it never read."""
+    """The run's own decoding options, overridden by those given explicitly.
+
+    Raises UserError for guidance by control codes it never read, and for the tolerance of a length that is not planned.
+    """
     chosen = {name: getattr(given, name) for name in explicit}
     if chosen.get("plan_length"):  # goes before the lengths of the run
         chosen = {"min_length": 0, "max_length": 0} | chosen
+    if "plan_tolerance" in explicit and not dataclasses.replace(facts["decode"], **chosen).plan_length:
+        raise UserError(f"--plan_tolerance={given.plan_tolerance} is for a planned length; give --plan_length too, or leave it out.")
     guided = chosen.get("guidance", 1.0) != 1.0
     if guided and not facts["controls"]:
         raise UserError(f"--guidance={given.guidance:g} weighs control codes, and this run was trained without any; leave it out.")

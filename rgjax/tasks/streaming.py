@@ -56,7 +56,7 @@ def generate_file(
 
     `settings` says what determines the reasons (run, step, decoding); a partial file of other settings or of another input
     is refused. Every line is checked before the first reason is written; `required` gives the words that a reason for it must hold, and raises
-    UserError where they can't be written; `strip` as in `read_examples`. Returns counts and seconds.
+    UserError where they can't be written; `strip` as in `read_examples`. Returns counts, of a continued file those of all of it, and seconds.
     """
     target, partial = pathlib.Path(output), pathlib.Path(output + ".partial")
     if not pathlib.Path(input).is_file():
@@ -65,34 +65,40 @@ def generate_file(
         raise UserError(f"--output={output} is a folder; give a file.")
     if target.exists() and not overwrite:
         raise UserError(f"--output={output} exists; give another file, or --overwrite.")
-    total, stripped, digest = 0, 0, hashlib.sha256()
+    total, stripped, asked, digest = 0, 0, 0, hashlib.sha256()
     for example in read_examples(input, controls, override, 0, adapters, strip):
         total, stripped = total + 1, stripped + example.get("stripped", 0)
         digest.update(json.dumps(example, sort_keys=True).encode())
         try:
-            required(example)
+            asked += len(required(example))
         except UserError as error:
             raise UserError(f"{input}, line {total}: {error}") from None
     if not total:
         raise UserError(f"--input={input} is empty; give JSON lines of examples.")
     done = _resume(partial, settings | {"input_sha256": digest.hexdigest()})
-    started, resumed, asked, absent = time.perf_counter(), done, 0, 0
+    started, resumed = time.perf_counter(), done
     with partial.open("a", encoding="utf-8") as file:
         examples = read_examples(input, controls, override, done, adapters, strip)
         while batch := list(itertools.islice(examples, chunk)):
             for example, reasons in zip(batch, write(batch, done), strict=True):
                 file.write(json.dumps(output_row(example, reasons), ensure_ascii=False) + "\n")
-                asked, absent = asked + len(required(example)), absent + len(missing(reasons[0], required(example)))
             file.flush()
             os.fsync(file.fileno())
             done += len(batch)
             progress(done, total)
+    seconds = time.perf_counter() - started
+    absent = _absent(partial, read_examples(input, controls, override, 0, adapters, strip), required) if asked else 0
     os.replace(partial, target)
     _settings_path(partial).unlink(missing_ok=True)
-    seconds = time.perf_counter() - started
     result = {"output": str(target), "reasons": total, "continued_at": resumed, "seconds": seconds, "reasons_per_second": (total - resumed) / seconds}
     result |= {"stripped_texts": stripped} if stripped else {}
     return result | ({"required_words": {"asked": asked, "written": asked - absent}} if asked else {})
+
+
+def _absent(path: pathlib.Path, examples: Iterator[dict], required: Callable[[dict], list[str]]) -> int:
+    """How many required words of the examples do not stand in their reasons, one line each of an outputs file."""
+    with path.open(encoding="utf-8") as file:
+        return sum(len(missing(json.loads(line)["reason"], required(example))) for line, example in zip(file, examples, strict=True))
 
 
 def output_row(example: dict, reasons: list[str]) -> dict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import pathlib
 
 import numpy as np
 
@@ -41,24 +40,26 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     changed = {"words swapped": [tampering.swapped(t, lang, rng) for t in texts], "claim inserted": list(map(tampering.inserted, texts, others))}
     clean_N = _surprise(run, examples, texts)
     result = {
-        "split": config.split, "examples": len(examples), "checkpoint": run.step, "synthetic": run.facts["synthetic"],
+        "split": config.split, "examples": len(examples), "checkpoint": run.step, "weights": config.weights, "synthetic": run.facts["synthetic"],
         "dataset": run.facts["dataset_name"], "false_alarms": tampering.FALSE_ALARMS,
         "detected": {name: tampering.told(clean_N, _surprise(run, examples, made), config.resamples) for name, made in changed.items()},
         "injected": _injected(run, decode, examples, lang, progress),
     }  # fmt: skip
-    folder = pathlib.Path(config.output or config.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = measure.made_folder(config)
     replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result | {"output": str(folder / FILE)}, table(result)
 
 
 def _surprise(run: Run, examples: list[dict], texts: list[str]) -> np.ndarray:
-    """Mean negative log-likelihood per token of each text as the reason of its example, nats [N]."""
+    """Mean negative log-likelihood per token of each text as the reason of its example, nats [N]; raises UserError where one is not finite."""
     task = run.task
     shape = pipeline.Shape.of(task.input, task.architecture, alone=True)
     made = [pipeline.as_fed(e | {"reason": text}, task.template, task.input, task.architecture) for e, text in zip(examples, texts, strict=True)]
     batches = (pipeline.pad_rows(made[at : at + ROWS], shape, ROWS) for at in range(0, len(made), ROWS))
-    return example_losses(task, run.params, batches)[: len(made)].astype(float)
+    losses_N = example_losses(task, run.params, batches)[: len(made)].astype(float)
+    if not np.isfinite(losses_N).all():
+        raise UserError(f"{run.folder} gives a reference no finite likelihood, so its training diverged; choose another run or --checkpoint.")
+    return losses_N
 
 
 def _injected(run: Run, decode: DecodeConfig, examples: list[dict], lang: str, progress) -> dict[str, dict]:

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgjax.config import DecodeConfig
+from rgjax.data import words
 from rgjax.decode import postprocess
 from rgjax.decode.rules import length_of
 from rgjax.decode.writer import Hypothesis
@@ -27,6 +28,24 @@ def test_shortening_prefers_whole_sentences_then_whole_words():
     assert postprocess.shorten(text, 1, "words") == "One"
     assert postprocess.shorten("wonderful lamp", 12, "characters") == "wonderful"
     assert postprocess.shorten("灯很亮。很好看。", 5, "characters") == "灯很亮。"
+
+
+def test_shortening_cuts_all_else_before_a_required_word(tokenizer):
+    text = "It is warm.\nIt is soft and light and nice, waterproof."
+    shorten = lambda limit, unit="words": postprocess.shorten(text, limit, unit, ["waterproof", "absent"])
+    assert shorten(9) == "It is soft and light and nice, waterproof."
+    assert shorten(4) == "It is warm.\nwaterproof." and shorten(1) == "waterproof."
+    assert postprocess.shorten("很轻。很软又好看，防水。很便宜。", 9, "characters", ["防水"]) == "很软又好看，防水。"
+    assert postprocess.shorten("很轻很软又好看，防水。", 4, "characters", ["防水"]) == "很轻防水"
+    assert finished(tokenizer, text, required=["waterproof"], max_length=9, length_unit="words") == "It is soft and light and nice, waterproof."
+
+
+@given(TEXT, st.integers(3, 20), st.sampled_from(["words", "characters"]), st.lists(st.sampled_from(["ab", "灯", "b a"]), max_size=1))
+def test_shortening_keeps_the_limit_and_what_is_required(text, limit, unit, required):
+    short = postprocess.shorten(text, limit, unit, required)
+    assert length_of(short, unit) <= limit
+    if unit == "words":
+        assert words.missing(short, required) == words.missing(text, required)
 
 
 @given(TEXT)
@@ -73,8 +92,9 @@ def test_words_that_only_contain_a_banned_word_stay(tokenizer):
     assert finished(tokenizer, "An art party", banned_words="Art") == "An party"
 
 
-def finished(tokenizer, text, surfaces=None, ended=True, **options):
-    return postprocess.finish(Hypothesis(tokenizer.encode(text), 0.0, ended), surfaces or {}, tokenizer, DecodeConfig(**options))
+def finished(tokenizer, text, surfaces=None, ended=True, required=(), **options):
+    hypothesis = Hypothesis(tokenizer.encode(text), 0.0, ended)
+    return postprocess.finish(hypothesis, surfaces or {}, tokenizer, DecodeConfig(**options), required)
 
 
 def test_a_sentence_with_a_banned_word_goes_whole(tokenizer):

@@ -145,6 +145,16 @@ def test_units_count_words_and_characters(tokenizer):
     assert units("characters") == len(text) and units("words") == text.count(" ") and units("tokens") == len(ids)
 
 
+def test_a_word_begins_behind_any_white_space(tokenizer):
+    rules = Rules.of(DecodeConfig(length_unit="words"), tokenizer)
+    for text in ("It glows.\nIt is\tlight", "\nIt glows", "It  glows"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert int(rules.units_V[ids].sum() + rules.opening_V[ids[0]]) >= len(text.split())
+    newline = tokenizer.encode("\n")
+    assert rules.units_V[newline].sum() == 1 and rules.opening_V[newline[0]] == 0
+
+
 @pytest.mark.parametrize("method", ["sample", "beam"])
 def test_a_history_slot_is_written_once(method, writer, prompts, tokenizer):
     slots = [tokenizer.id_of(t) for t in ("<h0>", "<h1>", "<item>")]

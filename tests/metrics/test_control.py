@@ -25,3 +25,22 @@ def test_columns_of_a_class():
     found = control.described(texts, Ngrams.fit(texts))
     assert (found["texts"], found["distinct_1"], found["distinct_2"], found["distinct_3"]) == (2, 2 / 6, 2 / 4, 2 / 2)
     assert set(control.COLUMNS) < set(found)
+
+
+def test_columns_that_are_undefined_are_none():
+    found = control.described([["a"], ["b"]], Ngrams.fit([["a"]]))
+    assert (found["distinct_1"], found["distinct_2"], found["distinct_3"]) == (1.0, None, None)
+    assert control.described([], Ngrams.fit([["a"]]))["perplexity"] is None
+
+
+def test_intervals_hold_their_shares_and_resample_inputs():
+    judged = ["a"] * 60 + ["b"] * 20 + ["b"] * 40 + ["a"] * 40  # 60 of 80 as asked, then 40 of 80
+    found = control.intervals(judged, ["a", "b"], 2000)
+    spread = lambda share: 1.96 * (share * (1 - share) / 80) ** 0.5
+    assert found["a"] == pytest.approx([0.75 - spread(0.75), 0.75 + spread(0.75)], abs=0.02)
+    assert found["b"] == pytest.approx([0.5 - spread(0.5), 0.5 + spread(0.5)], abs=0.02)
+    assert found[""][0] < 0.625 < found[""][1]
+    same = control.intervals(["a", "b"] * 20 + ["b", "a"] * 20, ["a", "b"], 500)  # each input has as many right as any other, or none
+    assert same[""] == same["a"] == same["b"]
+    assert control.intervals(["a", "a"] * 20, ["a", "b"], 500)[""] == [0.5, 0.5]
+    assert control.shown(None, ".1%") == control.span(None, ".1%") == "-" and control.span([0.5, None], ".0%") == "[50%, -]"

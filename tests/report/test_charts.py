@@ -65,3 +65,10 @@ def test_bar_is_proportional():
     assert mark.find("title").text == "random: 100"
     assert charts.bar({"value": None, "low": None, "high": None}, []) == ""
     ET.fromstring(charts.bar({"value": 0.0, "low": None, "high": None}, []))
+
+
+def test_a_bar_may_have_a_scale_of_its_own():
+    drawn = lambda value, **options: ET.fromstring(charts.bar({"value": value}, [("other", "#888", None)], **options))
+    lengths = lambda *value, **options: float(drawn(*value, **options).find("rect").get("width"))
+    assert lengths(0.1, most=1.0) == pytest.approx(lengths(1.0, most=1.0) / 10, abs=0.1)
+    assert lengths(0.1) == lengths(1.0) == lengths(1.0, most=1.0)

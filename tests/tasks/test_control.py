@@ -1,13 +1,16 @@
 """The control report of a run: what it counts, writes and refuses."""
 
+import copy
 import json
+import re
 
 import pytest
+from launched import run as launched
 
 from rgjax.config import DecodeConfig, EvaluateConfig, planned
 from rgjax.errors import UserError
 from rgjax.report import control as page
-from rgjax.tasks import control, run
+from rgjax.tasks import control, measure, run
 
 DECODE = {"max_new_tokens": 20, "decode_batch": 16}
 
@@ -28,6 +31,9 @@ def test_every_value_of_every_code_is_asked_for_and_judged(found, dataset):
         assert [sum(row) for row in code["confusion"]] == [2] * len(code["labels"])
         right = sum(row[i] for i, row in enumerate(code["confusion"]))
         assert code["compliance"] == right / (2 * len(code["labels"])) and sum(code["uncontrolled_judged"]) == 2
+        for row, key in [(code, "compliance"), (code, "least_class"), *((row, "compliance") for row in code["values"].values())]:
+            low, high = row[f"{key}_95"]
+            assert 0 <= low <= row[key] <= high <= 1
         assert code["judge"]["accuracy"] > 0.6 and f"{name}, all" in table  # the shop's codes are in its words
     assert result["length"]["share"] == 1.0 and result["required_words"]["share"] == 1.0
     assert {aim["what"].split()[0] for aim in result["aims"]} == {*dataset.controls, "length"}
@@ -42,6 +48,36 @@ def test_the_page_holds_every_count(found):
             for judged, count in zip(code["labels"], row, strict=True):
                 assert f"asked {asked}, judged {judged}: {count} of 2" in text
     assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_judge_without_labels_to_be_measured_on_is_shown_so(found):
+    result = copy.deepcopy(found[0])
+    judge = next(iter(result["codes"].values()))["judge"]
+    judge |= {"held_out": 0, "accuracy": None, "recall": dict.fromkeys(judge["recall"])}
+    assert "right on - of 0 references" in page.page(result) and "-" in control.table(result)
+
+
+def test_texts_of_one_word_leave_values_undefined_and_the_json_valid(unbroken_run, monkeypatch):
+    """Rounded weights in a folder of their own, at that, and a judge that learned from no more texts than are allowed."""
+    monkeypatch.setattr(measure, "write", lambda run, decode, examples, progress: ["Oak"] * len(examples))
+    monkeypatch.setattr(measure, "TRAIN_LIMIT", 100)
+    config = EvaluateConfig(workdir=str(unbroken_run), limit=2, report="control", weights="int8", resamples=100)
+    result, table = control.report(config, DecodeConfig(**DECODE), lambda *a: None)
+    assert result["output"] == str(unbroken_run / "evaluations" / "int8" / "control.json") and not (unbroken_run / "control.json").exists()
+    strict = lambda what: pytest.fail(f"{what} is no JSON")
+    json.loads(open(result["output"], encoding="utf-8").read(), parse_constant=strict)
+    assert result["uncontrolled"]["distinct_2"] is None
+    for code in result["codes"].values():
+        assert code["distinct_2_ratio"] is None and code["judge"]["learned_from"] <= 100
+    undefined = [aim for aim in result["aims"] if aim["what"].endswith("distinct_2_ratio")]
+    assert undefined and all(aim["value"] is None and aim["met"] is None for aim in undefined)
+    assert not re.search(r"\bnan\b", table + page.page(result), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("report, flag, value", [("control", "max_words", 5), ("tampering", "max_words", 5), ("scores", "judge_split", "test")])
+def test_flags_that_a_report_does_not_read_are_refused(report, flag, value, unbroken_run):
+    done = launched("launch.evaluate", {"workdir": unbroken_run, "report": report, flag: value})
+    assert done.returncode == 2 and f"error: --{flag}" in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize(
@@ -71,6 +107,14 @@ def test_a_planned_length_goes_before_the_lengths_of_the_run(own):
     facts = {"decode": DecodeConfig(**own), "controls": {}}
     chosen = run.decode_config(facts, DecodeConfig(plan_length=20), {"plan_length"})
     assert planned(chosen) == DecodeConfig(min_length=18, max_length=22)
+
+
+def test_the_tolerance_of_no_planned_length_is_refused():
+    facts = {"decode": DecodeConfig(), "controls": {}}
+    with pytest.raises(UserError, match="--plan_tolerance=5 is for a planned length; give --plan_length"):
+        run.decode_config(facts, DecodeConfig(plan_tolerance=5), {"plan_tolerance"})
+    facts["decode"] = DecodeConfig(plan_length=20)
+    assert run.decode_config(facts, DecodeConfig(plan_tolerance=5), {"plan_tolerance"}).plan_length == 20
 
 
 def test_aims_are_met_or_fallen_short_of():

@@ -79,6 +79,11 @@ def test_required_words_are_counted_and_those_that_cannot_be_written_refused_fir
     result = streaming.generate_file(source, str(tmp_path / "out.jsonl"), write, required=lambda e: e["require"], **ask)
     assert result["required_words"] == {"asked": 3, "written": 2}
 
+    with pytest.raises(RuntimeError):
+        streaming.generate_file(source, str(tmp_path / "cut.jsonl"), Failing(1), required=lambda e: e["require"], **ask)
+    result = streaming.generate_file(source, str(tmp_path / "cut.jsonl"), write, required=lambda e: e["require"], **ask)
+    assert result["continued_at"] == 2 and result["required_words"] == {"asked": 3, "written": 2}
+
     def refused(example):
         if example["require"] == ["gold"]:
             raise UserError("The required word 'gold' can't be written.")
