@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rgjax.data.records import RecordError
 
-_END = r"[^.!?。！？\n]*[.!?。！？\n]?"  # the rest of the sentence
+_END = r"(?:[^.!?。！？\n]|\.(?=\S))*[.!?。！？\n]?"  # the rest of the sentence; a full stop within a word, as in an address, ends none
 _ENGLISH = r"\b(?:ignore|disregard|forget|override)\b[^.!?\n]{0,40}\b(?:above|previous|prior|earlier|preceding|instructions?|prompts?)\b"
 _ROLES = r"\b(?:system prompt|you are (?:now )?(?:an? )?(?:AI|assistant|language model|chatbot))\b"
 _CHINESE = r"(?:忽略|无视|忘记|忘掉|不要理会|不用管)[^。！？\n]{0,20}(?:以上|上述|上面|前面|之前|先前|指令|指示|提示词|要求)"
