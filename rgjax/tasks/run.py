@@ -63,7 +63,7 @@ class Run:
             raise UserError(f"{folder} was trained with other vectors than {' and '.join(task.vectors.paths)} hold; restore those.")
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         against = facts["train"].task == "adversarial"
-        step = checkpoints.latest if which == "last" or (which == "auto" and against) else checkpoints.best
+        step = checkpoints.best if which == "best" or (which == "auto" and not against) else checkpoints.latest
         if step is None:
             raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
         mesh, tuning = mesh_lib.make("data:1"), Tuning(facts["adapter"])

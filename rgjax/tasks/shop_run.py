@@ -45,7 +45,7 @@ def checkpoint(folder: str | pathlib.Path, facts: dict, which: str, factory: Mod
     Raises UserError when there is none or it can't be read.
     """
     checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
-    step = checkpoints.latest if which == "last" else checkpoints.best
+    step = checkpoints.best if which in ("best", "auto") else checkpoints.latest
     if step is None:
         raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
     config = facts["adapter"] if tuning is ALL else tuning.config
