@@ -59,8 +59,12 @@ class Prompted(nnx.Module):
         """As the embedding's."""
         return self.inner.head()
 
-    def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
-        """Embeddings [B, T, D] in the compute type."""
+    def vectors(self, tokens_BT: jax.Array, shift_BTD: jax.Array | None = None) -> jax.Array:
+        """As the embedding's."""
+        return self.inner.vectors(tokens_BT, shift_BTD)
+
+    def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None, shift_BTD: jax.Array | None = None) -> jax.Array:
+        """Embeddings [B, T, D] in the compute type; `shift_BTD` moves virtual tokens too."""
         x, place_BT = self.inner.tokens[...][tokens_BT], jnp.minimum(positions_BT, self.count - 1)
         if self.made.ndim == 2:
             chosen = self.made[place_BT]
@@ -68,4 +72,5 @@ class Prompted(nnx.Module):
             which_BT = jnp.zeros_like(tokens_BT) if self.segments is None else jnp.maximum(self.segments - 1, 0)
             chosen = self.made[jnp.arange(len(tokens_BT))[:, None], which_BT, place_BT]
         x = jnp.where((positions_BT < self.count)[..., None], chosen.astype(x.dtype), x)
+        x = x if shift_BTD is None else x + shift_BTD
         return self.inner.enter(x, positions_BT, key)
