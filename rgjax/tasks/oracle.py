@@ -24,7 +24,7 @@ from rgjax.train.collapse import Collapse
 from rgjax.train.state import TrainState
 
 LENGTH, BATCH, MEASURED = 20, 64, 500  # tokens of a text, texts of a step, texts measured together
-PUBLISHED = 20  # epochs after which an LSTM has the published NLL_oracle
+PUBLISHED = 20  # epochs of the row that is to be compared with published NLL_oracle
 CHECKED = 20  # rounds between two looks at a run
 ORACLE_KEY, GENERATOR = 20, LSTMConfig()
 PARTS = {
