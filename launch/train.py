@@ -4,6 +4,7 @@
     python -m launch.train --init_from=FOLDER --dataset=DATASET --workdir=W    (begins with a Hugging Face model, or a run)
     python -m launch.train --init_from=FOLDER --adapter=lora --dataset=DATASET --workdir=W    (trains an adapter on it)
     python -m launch.train --flagfile=configs/reason_gan.cfg --init_from=W --dataset=DATASET --workdir=V    (against a discriminator)
+    python -m launch.train --flagfile=configs/reason_grpo.cfg --init_from=W --dataset=DATASET --workdir=V    (by rewards for what it writes)
     python -m launch.train --flagfile=configs/ml1m_behaviour.cfg --source=FOLDER --workdir=W    (what a shopper takes next)
     python -m launch.train --flagfile=configs/bundle_electronic.cfg --source=FOLDER --workdir=W    (what goes with what)
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app
-from rgjax.config import AdversarialConfig, DiscriminatorConfig, InputConfig, ModelConfig, OptimizerConfig
+from rgjax.config import AdversarialConfig, DiscriminatorConfig, GroupConfig, InputConfig, ModelConfig, OptimizerConfig, RewardConfig
 from rgjax.errors import UserError
 from rgjax.train import workdir
 
@@ -30,9 +31,12 @@ def configs() -> tuple[dict, dict | None]:
     stray = mine if given["train"].task != "adversarial" else mine & idle(given["adversarial"], given["discriminator"])
     if stray and not workdir.exists(given["train"].workdir or "."):
         raise UserError(f"--{min(stray)} does nothing here; leave it out, or add what it is for (see --help; all need --task=adversarial).")
+    stray = set() if given["train"].task == "grpo" else app.given(GroupConfig) | app.given(RewardConfig)
+    if stray and not workdir.exists(given["train"].workdir or "."):
+        raise UserError(f"--{min(stray)} is for --task=grpo; add that, or leave it out.")
     app.require(workdir=given["train"].workdir)
     if not workdir.exists(given["train"].workdir):
-        if given["train"].task in ("reason", "adversarial") or not given["shop"].source:
+        if given["train"].task in ("reason", "adversarial", "grpo") or not given["shop"].source:
             app.require(dataset=given["input"].dataset)
         return given | {"input": choices.settled(given["input"], app.given(InputConfig) | app.given(OptimizerConfig))}, None
     stored = workdir.read(given["train"].workdir)
@@ -44,7 +48,7 @@ def configs() -> tuple[dict, dict | None]:
 
 def idle(gan: AdversarialConfig, judge: DiscriminatorConfig) -> set[str]:
     """Options of adversarial training that do nothing beside these others."""
-    names = {"reward", "completions", "baseline"} if gan.estimator == "gumbel" else {"heat", "heat_end", "heat_schedule"}
+    names = {"reward", "completions", "completions_every", "baseline"} if gan.estimator == "gumbel" else {"heat", "heat_end", "heat_schedule"}
     names |= set() if gan.gan_loss == "wasserstein" else {"gradient_penalty"}
     return names | ({"d_layers", "d_heads"} if judge.discriminator == "cnn" else {"d_windows", "d_filters", "d_highway", "d_norm"})
 
@@ -58,9 +62,10 @@ def main() -> dict | None:
 
     import jax
 
-    from rgjax.tasks import adversarial, behaviour, bundle, training
+    from rgjax.tasks import adversarial, behaviour, bundle, grpo, training
 
-    task = {"reason": training, "adversarial": adversarial, "behaviour": behaviour, "bundle": bundle}[sections["train"].task]
+    tasks = {"reason": training, "adversarial": adversarial, "grpo": grpo, "behaviour": behaviour, "bundle": bundle}
+    task = tasks[sections["train"].task]
     loop = task.assemble(sections, stored, app.given(ModelConfig))
     summary = loop.run()
     return summary if jax.process_index() == 0 else None

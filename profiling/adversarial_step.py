@@ -95,4 +95,5 @@ def main() -> dict:
 
 if __name__ == "__main__":
     app.define(AdversarialConfig, DiscriminatorConfig)
+    app.FLAGS.set_default("completions", 16)
     app.run(main, __doc__)

@@ -12,6 +12,7 @@ from rgjax.config.decoding import DecodeConfig, planned
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
 from rgjax.config.model import MOST_PACKED, NO_ADAPTER, AdapterConfig, ModelConfig
 from rgjax.config.options import check, from_json, option, to_json
+from rgjax.config.rewards import GroupConfig, RefineConfig, RewardConfig
 from rgjax.config.training import OptimizerConfig, TrainConfig
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "GenerateConfig",
+    "GroupConfig",
     "InputConfig",
     "InspectConfig",
     "MOST_PACKED",
@@ -37,7 +39,9 @@ __all__ = [
     "PrepareConfig",
     "RankingConfig",
     "RecommendConfig",
+    "RefineConfig",
     "ReportConfig",
+    "RewardConfig",
     "ShopConfig",
     "ShowConfig",
     "TrainConfig",

@@ -47,9 +47,12 @@ class AdversarialConfig:
         choices=("discriminator", "constant", "random"),
     )
     completions: int = option(
-        16, "reinforce: completions of each beginning of a text, whose mean verdict is its last token's reward; 0 gives every token the verdict on "
+        0, "reinforce: completions of each beginning of a text, whose mean verdict is its last token's reward; 0 gives every token the verdict on "
         "the whole text.", low=0,
     )  # fmt: skip
+    completions_every: int = option(
+        1, "reinforce: tokens from one beginning that is completed to the next; those between have its reward. Long texts cost less so.", low=1
+    )
     baseline: str = option(
         "batch",
         "reinforce: what is taken off the rewards: nothing, or at each position the mean of the batch's other texts.",

@@ -7,8 +7,8 @@ import dataclasses
 from rgjax.config.options import option
 
 CHECKPOINT = (
-    "Which checkpoint: the best on validation, or the last; 'auto' takes the best, and of adversarial training, which likelihood can't judge, "
-    "the last."
+    "Which checkpoint: the best on validation, or the last; 'auto' takes the best, and the last of adversarial training and of tuning by rewards, "
+    "which likelihood can't judge."
 )
 
 

@@ -64,9 +64,9 @@ class TrainConfig:
 
     task: str = option(
         "reason",
-        "What is trained: a generator of reasons (from --init_from also against a discriminator: 'adversarial'), a model of behaviour that ranks "
-        "items, or one of bundles.",
-        choices=("reason", "adversarial", "behaviour", "bundle"),
+        "What is trained: a generator of reasons (from --init_from also against a discriminator: 'adversarial', or by rewards for what it writes: "
+        "'grpo'), a model of behaviour that ranks items, or one of bundles.",
+        choices=("reason", "adversarial", "grpo", "behaviour", "bundle"),
     )
     workdir: str = option("", "Folder of the run; an existing one is continued.")
     init_from: str = option("", "Local Hugging Face folder, or workdir of another run, whose weights to begin with; it decides the model.")

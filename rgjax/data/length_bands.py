@@ -37,4 +37,8 @@ class LengthBands:
 
     def of(self, reason: str) -> str:
         """The value of one clean text."""
-        return self.values[bisect.bisect_right(self.bounds, len(reason.split()) if self.unit == "words" else len(reason))]
+        return self.values[bisect.bisect_right(self.bounds, self.size(reason))]
+
+    def size(self, reason: str) -> int:
+        """Words or characters of a text."""
+        return len(reason.split()) if self.unit == "words" else len(reason)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, sparse
+from scipy import optimize, sparse, special
 
 ORDER = 3  # longest n-gram
 LEAST = 2  # texts that an n-gram must be in
@@ -55,8 +55,14 @@ class Judge:
 
     def judge(self, texts: Sequence[str]) -> list[str]:
         """The likeliest class of each text."""
-        scores = _rows([_grams(text) for text in texts], self.index, self.rarity) @ self.weights
-        return [self.labels[i] for i in np.argmax(scores, axis=1)] if len(texts) else []
+        return [self.labels[i] for i in np.argmax(self._scores(texts), axis=1)] if len(texts) else []
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """How sure it is of each class, float64 [N, C] in the order of `labels`."""
+        return special.softmax(self._scores(texts), axis=1)
+
+    def _scores(self, texts: Sequence[str]) -> np.ndarray:
+        return _rows([_grams(text) for text in texts], self.index, self.rarity) @ self.weights
 
 
 def confusion(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]) -> list[list[int]]:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import jax
+import optax
 
 from rgjax.config import AdversarialConfig, OptimizerConfig, TrainConfig
 from rgjax.errors import UserError
@@ -29,8 +30,6 @@ def check(sections: dict, explicit: set[str]) -> None:
     if inputs.batch_size % steps:
         raise UserError(f"--batch_size={inputs.batch_size} are the rows of a round of {steps} steps (--d_steps and --g_steps); take a multiple.")
     adversarial.check(config, inputs.batch_size // steps)
-    if config.completions and config.estimator == "reinforce" and config.reward == "discriminator":
-        raise UserError(f"--completions={config.completions} is for the oracle benchmark's LSTM; give --completions=0.")
     if config.d_warmup >= train.steps:
         raise UserError(f"--d_warmup={config.d_warmup} lets the generator rest in all of --steps={train.steps}; lower it.")
     if "dropout" in explicit and sections["model"].dropout:
@@ -66,7 +65,8 @@ def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, tr
         call = lambda state, fixed, batch: run(state, batch)
         return jax.jit(sharding.on_mesh(call, placed), donate_argnums=0, out_shardings=(placed, None))
 
-    return Method(adversarial.optimizers(config, writing), step, config.g_learning_rate, config.d_steps + config.g_steps, note)
+    rate = optax.constant_schedule(config.g_learning_rate)
+    return Method(adversarial.optimizers(config, writing), step, rate, config.d_steps + config.g_steps, note)
 
 
 def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:

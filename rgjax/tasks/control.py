@@ -12,19 +12,16 @@ from collections.abc import Callable, Sequence
 from rgjax.config import DecodeConfig, EvaluateConfig
 from rgjax.data import length_bands
 from rgjax.data.dataset import Dataset
-from rgjax.data.length_bands import LengthBands
 from rgjax.data.words import missing
 from rgjax.decode.rules import length_of, required_words
 from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
 from rgjax.metrics.control import MET, shown, span
-from rgjax.metrics.judge import Judge
 from rgjax.metrics.outside import Ngrams
-from rgjax.tasks import measure
+from rgjax.tasks import judges, measure
 from rgjax.tasks.run import Run
 from rgjax.train.workdir import replace_text
 
-LEAST_TEXTS = 20  # references that a value needs for its judge to learn it
 FILE = "control.json"
 AIMS = {  # of the anchors in the literature: CTRL's level for codes, Diffusion-LM's for lengths
     "compliance": ("at least", 0.88), "least_class": ("at least", 0.80), "perplexity_ratio": ("at most", 1.2),
@@ -59,7 +56,8 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     dataset, run = run.dataset(config.dataset), run.kept(config.weights)
     most = max(config.limit, measure.TRAIN_LIMIT) if config.limit else None
     held_out = list(itertools.islice(dataset.examples(config.split), most))
-    learned = list(itertools.islice(dataset.examples(config.judge_split), measure.TRAIN_LIMIT))
+    known = list(itertools.islice(dataset.examples(config.judge_split), measure.TRAIN_LIMIT))
+    learned = judges.lessons(known, judges.FOR_REPORTS)
     for split, examples in ((config.split, held_out), (config.judge_split, learned)):
         if not examples:
             raise UserError(f"The split '{split}' of {dataset.folder} is empty; choose others with --split and --judge_split.")
@@ -67,7 +65,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     asked = held_out[: config.limit or None]
     texts = _written(run, decode, codes, asked, progress)
     cut = features.tokenizer(suite.detect_language(held_out))
-    outside = Ngrams.fit([cut(e["reason"]) for e in learned])
+    outside = Ngrams.fit([cut(e["reason"]) for e in known])
     describe = lambda found: control.described([cut(text) for text in found], outside)
     result = {
         "split": config.split, "judge_split": config.judge_split, "examples": len(asked), "checkpoint": run.step, "weights": config.weights,
@@ -86,25 +84,20 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
 
 
 def _codes(dataset: Dataset, declared: dict[str, list[str]], learned: list[dict], held_out: list[dict]) -> list[Code]:
-    derived, codes = dataset.manifest.get("derived_controls") or {}, []
+    measured, codes = judges.bands(dataset), []
     for name, values in declared.items():
-        if (derived.get(name) or {}).get("how") == "measured":
-            bands = LengthBands(derived[name]["unit"], tuple(derived[name]["bounds"]))
-            codes.append(Code(name, values, [], lambda texts, bands=bands: [bands.of(t) for t in texts], {"how": f"{length_bands.NAME}, measured"}))
+        if name == length_bands.NAME and measured:
+            codes.append(Code(name, values, [], judges.of_bands(measured), {"how": f"{length_bands.NAME}, measured"}))
             continue
-        labelled = [(e["reason"], e["control"][name]) for e in learned if e["control"].get(name)]
-        counts = Counter(value for _, value in labelled)
-        known = [value for value in values if counts[value] >= LEAST_TEXTS]
-        left_out = [value for value in values if value not in known]
-        if len(known) < 2:
+        if not (found := judges.learn(name, values, learned)):
             continue
-        judge = Judge.fit(*zip(*[pair for pair in labelled if pair[1] in known], strict=True))
-        own = [(e["reason"], e["control"][name]) for e in held_out if e["control"].get(name) in known]
-        right = control.agreement([label for _, label in own], judge.judge([text for text, _ in own]), known)
-        how = {"how": "n-gram classifier", "learned_from": sum(counts[v] for v in known), "held_out": len(own)}
-        codes.append(Code(name, known, left_out, judge.judge, how | {"accuracy": right["share"], "recall": right["recall"]}))
+        own = [(e["reason"], e["control"][name]) for e in held_out if e["control"].get(name) in found.values]
+        right = control.agreement([label for _, label in own], found.judge.judge([text for text, _ in own]), found.values)
+        how = {"how": "n-gram classifier", "learned_from": found.texts, "held_out": len(own), "accuracy": right["share"], "recall": right["recall"]}
+        codes.append(Code(name, found.values, [value for value in values if value not in found.values], found.judge.judge, how))
     if not codes:
-        raise UserError(f"No control code has two values with {LEAST_TEXTS} references each in the judge's split; give another --judge_split.")
+        least = judges.LEAST_TEXTS
+        raise UserError(f"No control code has two values with {least} references each in half of the judge's split; give another --judge_split.")
     return codes
 
 

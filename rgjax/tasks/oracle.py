@@ -223,14 +223,14 @@ class FixedLength:
     def relaxed(self, model: LSTM, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
         return recurrent.relaxed(model, key, self.rows, self.length, heat), jnp.ones((self.rows, self.length), jnp.int32)
 
-    def completions(self, model: LSTM, key: jax.Array, given: dict, texts: Texts, times: int) -> jax.Array:
-        return recurrent.completions(model, key, texts.tokens, times)
+    def completions(self, model: LSTM, key: jax.Array, given: dict, texts: Texts, times: int, every: int) -> Texts:
+        return self._whole(recurrent.completions(model, key, texts.tokens, times)[every - 1 :: every])
 
     def log_probs(self, model: LSTM, given: dict, texts: Texts) -> jax.Array:
         return model.log_probs(texts.tokens)
 
-    def _whole(self, tokens_BT: jax.Array) -> Texts:
-        return Texts(tokens_BT, jnp.ones(tokens_BT.shape, jnp.int32))
+    def _whole(self, tokens: jax.Array) -> Texts:
+        return Texts(tokens, jnp.ones(tokens.shape, jnp.int32))
 
 
 def _plain(found: dict) -> dict[str, float]:

@@ -36,15 +36,20 @@ def rewrite(run: Run, dataset: Dataset, decode: DecodeConfig, output: str, overw
     written = work / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.jsonl"  # other reasons gather in another file
     if not written.exists():
         work.mkdir(parents=True, exist_ok=True)
-        _write_reasons(run, dataset, decode, written, facts, progress)
+        write_reasons(run, dataset, decode, written, facts, progress)
+    found = [[reason for reason in reasons if reason.strip()] for reasons in read_reasons(written)]
+    if not any(found):
+        raise UserError(f"The teacher of --workdir={run.folder} wrote nothing for any training example; train it longer.")
+    empty = sum(not reasons for reasons in found)
+    told = {"teacher": facts["teacher"], "from": dataset.fingerprint, "decode": facts["decode"], "empty": empty}
     with staging(target, overwrite) as folder:
-        manifest = _write_dataset(dataset, written, folder, facts)
+        manifest = write_dataset(dataset, found, folder, "distilled", told)
     shutil.rmtree(work)
-    return {"dataset": output, "counts": manifest["counts"], **{k: manifest["distilled"][k] for k in ("empty", "teacher")}}
+    return {"dataset": output, "counts": manifest["counts"], "empty": empty, "teacher": facts["teacher"]}
 
 
-def _write_reasons(run: Run, dataset: Dataset, decode: DecodeConfig, written: pathlib.Path, facts: dict, progress) -> None:
-    """The teacher's reasons of the training split, one line an example."""
+def write_reasons(run: Run, dataset: Dataset, decode: DecodeConfig, written: pathlib.Path, facts: dict, progress) -> None:
+    """A run's reasons for the training split, one line an example; `facts` tell them from others, and the same call goes on where one stopped."""
     inputs = written.with_name("inputs.jsonl")
     with inputs.open("w", encoding="utf-8") as file:
         for example in dataset.examples("train"):
@@ -56,29 +61,26 @@ def _write_reasons(run: Run, dataset: Dataset, decode: DecodeConfig, written: pa
     )  # fmt: skip
 
 
-def _write_dataset(dataset: Dataset, written: pathlib.Path, folder: pathlib.Path, facts: dict) -> dict:
-    """All files of the dataset but its training shards, those anew, and the manifest, which is returned."""
+def read_reasons(written: pathlib.Path) -> list[list[str]]:
+    """What `write_reasons` wrote: all reasons of each example."""
+    with written.open(encoding="utf-8") as lines:
+        return [row.get("reasons", [row["reason"]]) for row in map(json.loads, lines)]
+
+
+def write_dataset(dataset: Dataset, reasons: list[list[str]], folder: pathlib.Path, what: str, told: dict) -> dict:
+    """All files of the dataset but its training shards, those anew with the `reasons` of each example, and the manifest, which is returned; it
+    has `told` under the name `what`."""
     mine = {"dataset.json", *(shard["file"] for shard in dataset.manifest["splits"]["train"])}
     shutil.copytree(dataset.folder, folder, dirs_exist_ok=True, ignore=lambda place, names: mine & set(names))
-    writer, empty = ShardWriter(folder, "train", dataset.manifest["config"]["shard_examples"]), 0
+    writer = ShardWriter(folder, "train", dataset.manifest["config"]["shard_examples"])
     try:
-        with written.open(encoding="utf-8") as lines:
-            for example, line in zip(dataset.examples("train"), lines, strict=True):
-                row = json.loads(line)
-                reasons = [reason for reason in row.get("reasons", [row["reason"]]) if reason.strip()]
-                empty += not reasons
-                for reason in reasons:
-                    writer.write(records.encode(example | {"reason": reason}).encode())
+        for example, those in zip(dataset.examples("train"), reasons, strict=True):
+            for reason in those:
+                writer.write(records.encode(example | {"reason": reason}).encode())
     finally:
         writer.abandon()
-    if not (count := sum(writer.counts)):
-        raise UserError(f"The teacher of --workdir={facts['workdir']} wrote nothing for any training example; train it longer.")
-    m = dataset.manifest
-    manifest = m | {
-        "name": f"{m['name']}-distilled",
-        "counts": m["counts"] | {"train": count},
-        "splits": m["splits"] | {"train": writer.close()},
-        "distilled": {"teacher": facts["teacher"], "from": facts["dataset_fingerprint"], "decode": facts["decode"], "empty": empty},
-    }
+    m, shards = dataset.manifest, writer.close()
+    counts, splits = m["counts"] | {"train": sum(map(len, reasons))}, m["splits"] | {"train": shards}
+    manifest = m | {"name": f"{m['name']}-{what}", "counts": counts, "splits": splits, what: told}
     write_json(folder / "dataset.json", manifest)
     return manifest

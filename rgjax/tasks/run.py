@@ -33,6 +33,7 @@ from rgjax.train.state import abstract_state
 from rgjax.train.step import make_eval_step
 from rgjax.train.tuning import Tuning
 
+BY_ITS_TEXTS = ("adversarial", "grpo")  # training that likelihood can't judge
 COMPUTED = ("dropout", "dtype", "remat", "scan", "attention")  # options of a model that its weights leave open
 
 
@@ -48,10 +49,11 @@ class Run:
     mesh: jax.sharding.Mesh
     weights: str = "float"
     base: str = ""  # where the folder that it began with lies, if that was moved
+    discriminator: dict = dataclasses.field(default_factory=dict)  # its parameters, of adversarial training
 
     @classmethod
     def open(cls, folder: str | pathlib.Path, which: str = "auto", base: str = "") -> Run:
-        """Loads the best or last checkpoint of a run ('auto': the best, of adversarial training the last), and what it did not train from the
+        """Loads the best or last checkpoint of a run ('auto': the best, of one tuned by what it wrote the last), and what it did not train from the
         folder it began with (or `base`, if that was moved); raises UserError when there is none or it can't be read."""
         facts = workdir.read(folder)
         if facts.get("task", NAME) != NAME:
@@ -63,7 +65,8 @@ class Run:
             raise UserError(f"{folder} was trained with other vectors than {' and '.join(task.vectors.paths)} hold; restore those.")
         checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
         against = facts["train"].task == "adversarial"
-        step = checkpoints.best if which == "best" or (which == "auto" and not against) else checkpoints.latest
+        by_likelihood = facts["train"].task not in BY_ITS_TEXTS
+        step = checkpoints.best if which == "best" or (which == "auto" and by_likelihood) else checkpoints.latest
         if step is None:
             raise UserError(f"{folder} has no checkpoint yet; train until the first one (--save_every={facts['train'].save_every}).")
         mesh, tuning = mesh_lib.make("data:1"), Tuning(facts["adapter"])
@@ -74,11 +77,11 @@ class Run:
         abstract = abstract_state(factory, tx, mesh, facts["optimizer"].ema > 0, facts["train"].seed, tuning.trained)
         params = checkpoints.load_params(step, abstract)
         checkpoints.close()
-        params = params["generator"] if against else params
+        params, other = (params["generator"], params["discriminator"]) if against else (params, {})
         if tuning.freezes:
             own = original(folder, facts, base).params(task.factory.base, mesh, facts["train"].seed)
             params = trees.join(params, trees.divide(own, tuning.trained)[1])
-        return cls(str(folder), facts, task, params, step, mesh, base=base)
+        return cls(str(folder), facts, task, params, step, mesh, base=base, discriminator=other)
 
     def kept(self, weights: str) -> Run:
         """Itself ('float'), or with its matrices and tables in int8."""

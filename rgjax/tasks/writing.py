@@ -46,5 +46,8 @@ class Reasons:
         logits_BTV = conditional.logits(model, given["prompts_BS"], given["lengths_B"], *texts)
         return conditional.relaxed(logits_BTV, texts.tokens, keys[1], heat), texts.mask
 
+    def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int, every: int) -> Texts:
+        return Texts(*conditional.completions(model, key, **given, texts_BT=texts.tokens, times=times, every=every, end_id=self.end_id))
+
     def log_probs(self, model, given: dict, texts: Texts) -> jax.Array:
         return conditional.log_probs(model, given["prompts_BS"], given["lengths_B"], *texts)

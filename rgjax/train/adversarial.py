@@ -56,8 +56,8 @@ class Writing(Protocol):
     def relaxed(self, model, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(straight-through one-hot rows float32 [B, T, V] of drawn texts, their mask)."""
 
-    def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int) -> jax.Array:
-        """int32 [T - 1, times, B, T]: entry [t, n, b] keeps the first t + 1 tokens of text b and draws the others anew."""
+    def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int, every: int) -> Texts:
+        """[(T - 1) // every, times, B, T]: entry [k, n, b] keeps the first every * (k + 1) tokens of text b and draws the others anew."""
 
     def log_probs(self, model, given: dict, texts: Texts) -> jax.Array:
         """log p(token | those before, given), float32 [B, T]; anything beyond a text."""
@@ -222,8 +222,9 @@ def _generator_loss(generator: ModelFactory, discriminator: ModelFactory, writin
         elif config.reward == "discriminator":
             real_B = judge(*real)
             reward = lambda tokens_BT, mask_BT: losses.reward(judge(tokens_BT, mask_BT), real_B)
-            completed = writing.completions(fixed, keys[1], given, written, config.completions) if config.completions else None
-            rewards_BT = reinforce.token_rewards(reward, written, completed)
+            times, every = config.completions, config.completions_every
+            completed = writing.completions(fixed, keys[1], given, written, times, every) if times else None
+            rewards_BT = reinforce.token_rewards(reward, written, completed, every)
         loss = reinforce.surrogate(writing.log_probs(model, given, written), rewards_BT, written.mask, config.baseline)
         return loss, written, {"reward": jnp.sum(rewards_BT * written.mask) / jnp.maximum(jnp.sum(written.mask), 1)}
 

@@ -46,7 +46,7 @@ class Method(NamedTuple):
 
     tx: optax.GradientTransformation  # makes the optimizer state
     step: Callable[[TrainState], Callable]  # a state to lie like -> step(state, fixed, batch) -> (state, metrics)
-    rate: float  # the learning rate that is told
+    schedule: optax.Schedule  # the learning rate that is told
     parts: int  # slices [parts, rows, ...] that a step's batch comes in
     note: Callable[[int, dict[str, float], dict], None]  # sees every step's metrics and the run's progress; raises UserError to end the run
 
@@ -76,7 +76,7 @@ class Loop:
         self.factory, self.data, self.validation, self.sample = factory, data, validation, sample
         self.config, self.optimizer_config, self.mesh, self.tuning = config, optimizer_config, mesh, tuning
         self.measure, self.judge = measure, judge
-        self.schedule = optax.constant_schedule(method.rate) if method else optimizer.schedule(optimizer_config, config.steps)
+        self.schedule = method.schedule if method else optimizer.schedule(optimizer_config, config.steps)
         self.method, self.parts = method, method.parts if method else optimizer_config.accumulate
         tx = method.tx if method else optimizer.make(optimizer_config, config.steps, tuning.config)
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)

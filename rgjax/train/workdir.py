@@ -15,9 +15,11 @@ from rgjax.config import (
     BundleConfig,
     DecodeConfig,
     DiscriminatorConfig,
+    GroupConfig,
     InputConfig,
     ModelConfig,
     OptimizerConfig,
+    RewardConfig,
     ShopConfig,
     TrainConfig,
 )
@@ -26,7 +28,7 @@ from rgjax.errors import UserError
 SECTIONS = {
     "input": InputConfig, "model": ModelConfig, "adapter": AdapterConfig, "optimizer": OptimizerConfig, "train": TrainConfig,
     "decode": DecodeConfig, "shop": ShopConfig, "behaviour": BehaviourConfig, "bundle": BundleConfig,
-    "adversarial": AdversarialConfig, "discriminator": DiscriminatorConfig,
+    "adversarial": AdversarialConfig, "discriminator": DiscriminatorConfig, "reward": RewardConfig, "group": GroupConfig,
 }  # fmt: skip
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {

@@ -70,6 +70,27 @@ def test_texts_end_with_the_end_token_and_have_the_models_distribution():
     assert np.abs(found - expected).sum() < 0.06
 
 
+def test_completions_keep_their_beginnings_and_go_on_as_the_model_would():
+    texts, mask = texts_of(3, 6)
+    make = jax.jit(lambda key: conditional.completions(MADE.model(PARAMS), key, PROMPTS, LENGTHS, jnp.asarray(texts), 3, 2, END))
+    tokens, there = (np.asarray(x) for x in make(jax.random.key(4)))
+    assert tokens.shape == there.shape == (2, 3, 3, 6)
+    for k, n, b in itertools.product(range(2), range(3), range(3)):
+        kept, row, on = 2 * (k + 1), tokens[k, n, b], int(there[k, n, b].sum())
+        assert row[:kept].tolist() == texts[b][:kept].tolist() and not row[on:].any()
+        assert END not in row[: on - 1] and (on == 6 or row[on - 1] == END)
+        if mask[b].sum() <= kept:
+            assert row.tolist() == texts[b].tolist()
+    begun = np.asarray([[4, 0], [3, 0], [1, 0]])
+    many = jax.jit(lambda key: conditional.completions(MADE.model(PARAMS), key, PROMPTS, LENGTHS, jnp.asarray(begun), 8000, 1, END))
+    tokens = np.asarray(many(jax.random.key(5))[0])[0]
+    for b in range(3):
+        pairs = jnp.asarray([[begun[b, 0], v] for v in range(V)], jnp.int32)
+        log_p = conditional.log_probs(MADE.model(PARAMS), jnp.tile(PROMPTS[b], (V, 1)), jnp.full(V, LENGTHS[b]), pairs, jnp.ones((V, 2), jnp.int32))
+        found = np.bincount(tokens[:, b, 1], minlength=V) / 8000
+        assert np.abs(found - np.exp(np.asarray(log_p)[:, 1])).sum() < 0.06
+
+
 def test_relaxed_rows_are_the_texts_and_their_noise_is_gumbel_noise():
     """Over tokens drawn from the logits, noise given the token must be as noise that decides it: standard Gumbel, entry by entry."""
     logits = jnp.broadcast_to(jnp.asarray([1.5, 0.0, -1.0]), (40_000, 1, 3))

@@ -75,7 +75,6 @@ def test_a_stopped_run_goes_on_exactly_and_its_generator_writes(dataset_folder, 
         ({"input": {"batch_size": 13}}, "--batch_size=13"),
         ({"input": {"packing": True}}, "--packing=True"),
         ({"adversarial": {"estimator": "none"}}, "--estimator"),
-        ({"adversarial": {"estimator": "reinforce", "completions": 4}}, "--completions=4"),
         ({"adversarial": {"old_samples": 7}}, "--old_samples"),
         ({"adversarial": {"d_warmup": 6}}, "--d_warmup=6"),
         ({"optimizer": {"learning_rate": 0.5}}, "--learning_rate=0.5"),
@@ -108,6 +107,7 @@ def test_a_collapse_ends_the_run_and_keeps_what_was_saved(dataset_folder, begun,
 
 def test_reinforce_and_the_transformer_judge(dataset_folder, begun, tmp_path):
     how = {"estimator": "reinforce", "gan_loss": "bce", "nll_weight": 0.1}
+    how |= {"completions": 2, "completions_every": 8}
     run(dataset_folder, begun, tmp_path / "w", steps=3, adversarial=how, discriminator={"discriminator": "transformer", "d_heads": 2, "d_layers": 1})
     told = logged(tmp_path / "w")
     assert told[3]["g_loss"] is not None and told[3]["d_loss"] > 0

@@ -61,12 +61,15 @@ def test_rewards_belong_to_their_text_and_position():
     """A judge that tells from the text alone which it is: the reward of token t of text b is the mean over its own completions."""
     texts, times = TEXTS[jnp.asarray([1, 14, 25])], 5
     completed = recurrent.completions(FACTORY.model(PARAMS), jax.random.key(1), texts, times)
+    whole_too = Texts(completed, jnp.ones(completed.shape, jnp.int32))
     judge = lambda texts, mask=None: texts[:, 0] * 100.0 + texts[:, 1] * 10.0 + texts[:, 2]
     whole = Texts(texts, jnp.ones(texts.shape, jnp.int32))
-    found = np.asarray(token_rewards(judge, whole, completed))
+    found = np.asarray(token_rewards(judge, whole, whole_too))
     assert found.shape == (3, T)
     for b in range(3):
         for t in range(T - 1):
             assert found[b, t] == pytest.approx(np.mean([float(judge(np.asarray(completed)[t, n, b][None])[0]) for n in range(times)]))
         assert found[b, T - 1] == pytest.approx(float(judge(texts[b][None])[0]))
+    seldom = np.asarray(token_rewards(judge, whole, jax.tree.map(lambda x: x[1::2], whole_too), 2))  # only the beginnings of two tokens
+    np.testing.assert_array_equal(seldom, found[:, [1, 1, 2]])
     np.testing.assert_array_equal(token_rewards(judge, whole, None), np.broadcast_to(judge(texts)[:, None], (3, T)))

@@ -1,0 +1,220 @@
+"""Filtered fine-tuning: a run writes several reasons for each training example, what passes a filter is what it learns from next, and again.
+
+A filter sharpens whatever it is given, also without an adversary, so a run that was tuned in some way is told beside a plain one that goes
+through the same rounds, and both beside what they were before: by the likelihood of held-out references and the diversity of what they write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rgjax.config import DecodeConfig, OptimizerConfig, RefineConfig, RewardConfig, to_json
+from rgjax.data.dataset import Dataset
+from rgjax.data.staging import staging, write_json
+from rgjax.errors import UserError
+from rgjax.metrics import control, features, suite
+from rgjax.metrics.outside import Ngrams
+from rgjax.tasks import rewrite, training
+from rgjax.tasks.measure import TRAIN_LIMIT
+from rgjax.tasks.rewards import Rewards
+from rgjax.tasks.run import Earlier, Run, decode_config
+from rgjax.train import workdir
+
+FILE = "refine.json"
+TUNED, PLAIN = "tuned", "plain"
+FREE = ("rounds", "output", "dataset", "init_from", "plain")  # more rounds may follow, and folders may have moved
+
+
+def passing(scores_NK: np.ndarray, least_K: np.ndarray, texts: Sequence[str], taken: set[str]) -> list[bool]:
+    """Which texts reach the least of every score and are not among those `taken`, to which they are added; empty ones never pass."""
+    found = []
+    for scores_K, text in zip(scores_NK, texts, strict=True):
+        key = " ".join(text.lower().split())
+        found.append(bool(key) and bool((scores_K >= least_K).all()) and key not in taken)
+        taken |= {key} if found[-1] else set()
+    return found
+
+
+@dataclasses.dataclass
+class Rounds:
+    """One run's way through the rounds: `arm` names its folder in --output."""
+
+    config: RefineConfig
+    arm: str
+    start: str
+    rewards: Rewards
+    optimizer: OptimizerConfig
+    decode: Callable[[dict], DecodeConfig]
+    dataset: Dataset
+    progress: Callable[[int, int], None]
+
+    def __post_init__(self):
+        self.folder = pathlib.Path(self.config.output) / self.arm
+        self.held_out = list(itertools.islice(self.dataset.examples("val"), self.config.shown))
+        known = list(itertools.islice(self.dataset.examples("train"), TRAIN_LIMIT))
+        self.cut = features.tokenizer(suite.detect_language(self.held_out))
+        self.outside = Ngrams.fit([self.cut(e["reason"]) for e in known])
+
+    def run(self, kept: Kept) -> str:
+        """All rounds; returns the workdir of the last."""
+        at = self.start
+        if not kept.has(self.arm, 0):
+            kept.add(self.arm, 0, self.measured(Run.open(at)))
+        for r in range(1, self.config.rounds + 1):
+            folder = self.folder / f"round_{r}"
+            if not kept.has(self.arm, r):
+                kept.add(self.arm, r, self.round(at, folder, r))
+            at = str(folder / "run")
+        return at
+
+    def measured(self, run: Run) -> dict:
+        """The likelihood of held-out references, and what the run writes for validation examples."""
+        texts = [row[0] for row in run.task.writer(run.params, self.writing(run, 0, 1)).write(self.held_out)]
+        likely = run.perplexity(self.dataset, "val")
+        scores = dict(zip(self.rewards.names, self.rewards(self.held_out, texts).mean(0).tolist(), strict=True))
+        found = control.described([self.cut(text) for text in texts], self.outside)
+        return {"nll": likely["loss"], **found, "rewards": scores, "words": float(np.mean([len(text.split()) for text in texts]))}
+
+    def writing(self, run: Run, r: int, draws: int) -> DecodeConfig:
+        """How a run writes in round r."""
+        config = self.decode(run.facts)
+        return dataclasses.replace(config, method="sample", n_best=draws, decode_seed=config.decode_seed + r)
+
+    def round(self, at: str, folder: pathlib.Path, r: int) -> dict:
+        """Writes, filters and learns, each unless it is done; what was found before and after."""
+        folder.mkdir(parents=True, exist_ok=True)
+        told = self.filtered(at, folder, r)
+        self.learn(at, folder)
+        return told | self.measured(Run.open(folder / "run", "last"))
+
+    def filtered(self, at: str, folder: pathlib.Path, r: int) -> dict:
+        """The dataset of what passed, in `folder`/kept; how much did."""
+        if not (folder / "kept").exists():
+            written = folder / "written.jsonl"
+            if not written.exists():
+                run = Run.open(at, "auto" if r == 1 else "last")
+                decode = self.writing(run, r, self.config.draws)
+                rewrite.write_reasons(run, self.dataset, decode, written, {"run": Earlier(run).fingerprint, "decode": to_json(decode)}, self.progress)
+            reasons = rewrite.read_reasons(written)
+            examples = [e for e, those in zip(self.dataset.examples("train"), reasons, strict=True) for _ in those]
+            texts = [text for those in reasons for text in those]
+            scores_NK = self.rewards(examples, texts)
+            good = passing(scores_NK, self.rewards.numbers, texts, set())
+            if not any(good):
+                raise UserError(f"Nothing of round {r} passes the filter; see {written}, and lower the numbers of --rewards.")
+            left = iter(good)
+            passed = [[text for text in those if next(left)] for those in reasons]
+            share = dict(zip(self.rewards.names, (scores_NK >= self.rewards.numbers).mean(0).tolist(), strict=True))
+            told = {"written": len(texts), "passed": sum(good), "pass_share": float(np.mean(good)), "pass_shares": share}
+            with staging(folder / "kept", False) as made:
+                rewrite.write_dataset(self.dataset, passed, made, "filtered", told)
+        return Dataset.open(folder / "kept").manifest["filtered"]
+
+    def learn(self, at: str, folder: pathlib.Path) -> None:
+        """Fine-tunes the run at `at` on what passed."""
+        target = str(folder / "run")
+        stored = workdir.read(target) if workdir.exists(target) else None
+        facts = workdir.read(at)
+        sections = {name: facts[name] for name in workdir.SECTIONS} if not stored else {name: stored[name] for name in workdir.SECTIONS}
+        rows = dataclasses.replace(facts["input"], dataset=str(folder / "kept"), streams=0)
+        steps, plain = self.config.steps, {name: workdir.SECTIONS[name]() for name in ("adversarial", "discriminator", "reward", "group")}
+        train = dataclasses.replace(
+            facts["train"], task="reason", workdir=target, init_from=at, steps=steps, eval_every=steps, save_every=max(1, min(200, steps)),
+            patience=0, seed=self.config.seed, samples=0,
+        )  # fmt: skip
+        if not stored:
+            sections |= {"input": rows, "train": train, "optimizer": self.optimizer, **plain}
+        training.assemble(sections, stored, set()).run()
+
+
+@dataclasses.dataclass
+class Kept:
+    """What is done: `found[arm][round]`, in refine.json of --output."""
+
+    path: pathlib.Path
+    options: dict
+    found: dict[str, dict[str, dict]]
+
+    @classmethod
+    def open(cls, config: RefineConfig, options: dict) -> Kept:
+        """Raises UserError where the folder is of other options, or holds something else."""
+        path = pathlib.Path(config.output) / FILE
+        if not path.is_file():
+            if path.parent.is_dir() and any(path.parent.iterdir()):
+                raise UserError(f"--output={config.output} is not empty and holds no rounds; give a new or empty folder.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = cls(path, options, {})
+            made.write()
+            return made
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            before, found = stored["options"], stored["found"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path} is damaged; restore it, or give another --output.") from None
+        if odd := next((name for name in options if name in before and before[name] != options[name]), None):
+            raise UserError(f"{path} was begun with {odd}={before[odd]}, not {options[odd]}; go on with that, or give another --output.")
+        return cls(path, before | options, found)
+
+    def has(self, arm: str, r: int) -> bool:
+        """Whether a round is done."""
+        return str(r) in self.found.get(arm, {})
+
+    def add(self, arm: str, r: int, values: dict) -> None:
+        """Keeps a round's figures."""
+        self.found.setdefault(arm, {})[str(r)] = values
+        self.write()
+
+    def write(self) -> None:
+        """Puts everything into the folder."""
+        fresh = self.path.with_name(FILE + ".tmp")
+        write_json(fresh, {"options": self.options, "found": self.found})
+        fresh.replace(self.path)
+
+
+def refine(
+    config: RefineConfig, reward: RewardConfig, optimizer: OptimizerConfig, given: DecodeConfig, explicit: set[str],
+    progress: Callable[[int, int], None],
+) -> tuple[dict, str]:  # fmt: skip
+    """(what refine.json holds with the last round's run, a table).
+
+    Raises UserError for a filter that the dataset can't give, runs of different datasets, and a folder of other options.
+    """
+    if "method" in explicit and given.method != "sample":
+        raise UserError(f"--method={given.method} has no place here, where reasons are drawn; leave it out, or give sample.")
+    starts = {TUNED: config.init_from} | ({PLAIN: config.plain} if config.plain else {})
+    facts = {arm: workdir.read(start) for arm, start in starts.items()}
+    if len({one["dataset_fingerprint"] for one in facts.values()}) > 1:
+        raise UserError(f"--plain={config.plain} was trained on another dataset than --init_from={config.init_from}; give a run of the same.")
+    dataset = Run.open(config.init_from).dataset(config.dataset)
+    if not dataset.count("val"):
+        raise UserError(f"{dataset.folder} has no validation split to measure rounds on; prepare one.")
+    rewards, decode = Rewards(reward, dataset), lambda one: decode_config(one, given, explicit)
+    options = {name: value for name, value in to_json(config).items() if name not in FREE}
+    options |= {"rewards": reward.rewards, "optimizer": to_json(optimizer), "dataset": dataset.fingerprint}
+    for arm, start in starts.items():
+        options |= {f"{arm} run": Earlier(Run.open(start)).fingerprint[:16], f"{arm} decoding": to_json(decode(facts[arm]))}
+    kept, last = Kept.open(config, options), {}
+    for arm, start in starts.items():
+        last[arm] = Rounds(config, arm, start, rewards, optimizer, decode, dataset, progress).run(kept)
+    found = {arm: [kept.found[arm][str(r)] for r in range(config.rounds + 1)] for arm in starts}
+    return found | {"runs": last, "output": str(kept.path), "synthetic": dataset.manifest.get("synthetic", False)}, table(found)
+
+
+def table(found: dict[str, list[dict]]) -> str:
+    """Lines for a terminal: each run before, and after each round."""
+    columns = {"passed": "pass_share", "NLL": "nll", "distinct-2": "distinct_2", "self-BLEU": "self_bleu", "perplexity": "perplexity"}
+    columns |= {"words": "words"}
+    names = list(next(iter(found.values()))[0]["rewards"])
+    lines = ["passed: of what the round began with; NLL: of held-out references, nats per token; the others: of reasons for validation examples"]
+    lines.append("".join(f"{name:>13}" for name in ("", *columns, *names)))
+    for arm, rounds in found.items():
+        for r, one in enumerate(rounds):
+            cells = [one.get(key) for key in columns.values()] + [one["rewards"][name] for name in names]
+            lines.append("".join(f"{cell:>13}" for cell in (f"{arm} {r}", *("-" if x is None else f"{x:.3f}" for x in cells))))
+    return "\n".join(lines)

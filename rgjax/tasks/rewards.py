@@ -1,0 +1,120 @@
+"""What written reasons are rewarded for, and filtered by: figures of single texts, checked without the model that wrote them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rgjax.config import RewardConfig
+from rgjax.data.dataset import Dataset
+from rgjax.data.length_bands import NAME, LengthBands
+from rgjax.decode import rerank
+from rgjax.errors import UserError
+from rgjax.tasks import judges
+from rgjax.tasks.measure import TRAIN_LIMIT
+from rgjax.tasks.verdicts import Verdicts
+
+Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]  # examples, a text for each -> a figure for each
+ORDER = 3  # words of a sequence that should not come again
+
+
+def parse(text: str) -> dict[str, float]:
+    """--rewards as {name: number}; raises UserError for what is not understood, an unknown name or one that comes twice."""
+    found: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, number = part.partition("=")
+        if name not in MAKERS:
+            raise UserError(f"--rewards has '{name}'; use {', '.join(sorted(MAKERS))}, each as name=number.")
+        if name in found:
+            raise UserError(f"--rewards has {name} twice; leave one out.")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise UserError(f"--rewards has '{part}'; write {name}=NUMBER.")
+    if not found:
+        raise UserError("--rewards is missing; name some, as grounding=1,repetition=1.")
+    return found
+
+
+class Rewards:
+    """Judges texts by several rewards; `names` and `numbers` (those of --rewards) are in the order of the columns."""
+
+    def __init__(self, config: RewardConfig, dataset: Dataset):
+        """Raises UserError for rewards that this dataset can't give."""
+        asked = parse(config.rewards)
+        if config.discriminator_from and "discriminator" not in asked:
+            raise UserError(f"--discriminator_from={config.discriminator_from} judges nothing; add discriminator=1 to --rewards, or leave it out.")
+        self.names, self.numbers = list(asked), np.array(list(asked.values()))
+        self.scores: list[Score] = [MAKERS[name](config, dataset) for name in asked]
+
+    def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> np.ndarray:
+        """Float64 [N, K]; raises UserError where one is no number."""
+        found_NK = np.array([score(examples, texts) for score in self.scores], float).T.reshape(len(texts), len(self.names))
+        if not np.isfinite(found_NK).all():
+            n, k = np.argwhere(~np.isfinite(found_NK))[0]
+            raise UserError(f"The reward '{self.names[k]}' of the text '{texts[n][:60]}' is {found_NK[n, k]}; leave it out of --rewards, or mend it.")
+        return found_NK
+
+
+def _codes(config: RewardConfig, dataset: Dataset) -> Score:
+    examples = judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
+    measured = judges.bands(dataset)
+    named = {name: values for name, values in dataset.controls.items() if not (name == NAME and measured)}
+    learned = {name: found for name, values in named.items() if (found := judges.learn(name, values, examples))}
+    if not learned:
+        least = judges.LEAST_TEXTS
+        raise UserError(f"--rewards has codes, and {dataset.folder} has no code with two values of {least} references each; leave it out.")
+
+    def score(examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
+        """The mean over an example's codes that are judged of how sure the judge is of the value asked for; 1 where none is."""
+        sums, counts = np.zeros(len(texts)), np.zeros(len(texts))
+        for name, (judge, values, _) in learned.items():
+            sure_NC = judge.probabilities(texts)
+            for n, example in enumerate(examples):
+                if (value := (example.get("control") or {}).get(name)) in values:
+                    sums[n] += sure_NC[n, judge.labels.index(value)]
+                    counts[n] += 1
+        return list(np.where(counts, sums / np.maximum(counts, 1), 1.0))
+
+    return score
+
+
+def _length(config: RewardConfig, dataset: Dataset) -> Score:
+    bands = judges.bands(dataset)
+    if not bands:
+        raise UserError(f"--rewards has length, and {dataset.folder} declares no bands of lengths; prepare it with --length_bands, or leave it out.")
+    return lambda examples, texts: [in_band(bands, (e.get("control") or {}).get(NAME), text) for e, text in zip(examples, texts, strict=True)]
+
+
+def in_band(bands: LengthBands, value: str | None, text: str) -> float:
+    """1 in the band of that value (or where none is asked for), else 1 / (1 + how many words or characters it is away)."""
+    if value not in bands.values:
+        return 1.0
+    k, edges = bands.values.index(value), (0, *bands.bounds, math.inf)
+    size = bands.size(text)
+    return 1.0 / (1.0 + max(edges[k] - size, size - (edges[k + 1] - 1), 0))
+
+
+def fresh_words(text: str) -> float:
+    """The share of a text's sequences of three words (characters, in Chinese) that are new in it; 0 of an empty text, 1 of a shorter one."""
+    tokens = rerank.words(text)
+    grams = list(zip(*(tokens[i:] for i in range(ORDER)), strict=False))
+    return len(set(grams)) / len(grams) if grams else float(bool(tokens))
+
+
+def _each(one: Callable[[dict, str], float]) -> Callable[[RewardConfig, Dataset], Score]:
+    return lambda config, dataset: lambda examples, texts: [one(example, text) for example, text in zip(examples, texts, strict=True)]
+
+
+MAKERS: dict[str, Callable[[RewardConfig, Dataset], Score]] = {
+    "codes": _codes,
+    "discriminator": lambda config, dataset: Verdicts.open(config.discriminator_from),
+    "grounding": _each(lambda example, text: rerank.grounding(text, example)),
+    "length": _length,
+    "repetition": _each(lambda example, text: fresh_words(text)),
+}

@@ -1,0 +1,76 @@
+"""Rewards for written reasons: what each one likes, and mistakes told in a sentence."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rgjax.config import RewardConfig
+from rgjax.data.dataset import Dataset
+from rgjax.data.length_bands import LengthBands
+from rgjax.errors import UserError
+from rgjax.tasks import rewards
+from rgjax.tasks.rewards import Rewards
+
+
+def test_a_text_in_its_band_has_all_of_the_reward_and_others_less_with_the_distance():
+    bands = LengthBands("words", (3, 6))
+    text = lambda n: " ".join(["word"] * n)
+    assert [rewards.in_band(bands, "3to5", text(n)) for n in (1, 2, 3, 5, 6, 8)] == [1 / 3, 1 / 2, 1, 1, 1 / 2, 1 / 4]
+    assert rewards.in_band(bands, "from6", text(500)) == 1 and rewards.in_band(bands, "under3", text(0)) == 1
+    assert rewards.in_band(bands, None, text(9)) == 1  # none was asked for
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12))
+def test_fresh_words_by_brute_force(letters):
+    grams = [tuple(letters[i : i + 3]) for i in range(len(letters) - 2)]
+    wanted = len({*grams}) / len(grams) if grams else float(len(letters) > 0)
+    assert rewards.fresh_words(" ".join(letters)) == pytest.approx(wanted)
+
+
+def test_codes_are_recognised_by_a_judge_that_learned_from_references(dataset_folder):
+    dataset = Dataset.open(dataset_folder)
+    judge = Rewards(RewardConfig(rewards="codes=2,grounding=1,repetition=1"), dataset)
+    assert judge.names == ["codes", "grounding", "repetition"] and judge.numbers.tolist() == [2, 1, 1]
+    examples = [e for e in dataset.examples("train") if len(e["control"].get("emotion", "")) > 0][:20]
+    values = dataset.controls["emotion"]
+    turned = [e | {"control": {"emotion": next(v for v in values if v != e["control"]["emotion"])}} for e in examples]
+    alone = [e | {"control": {"emotion": e["control"]["emotion"]}} for e in examples]
+    texts = [e["reason"] for e in examples]
+    right, wrong = (judge(asked, texts)[:, 0].mean() for asked in (alone, turned))
+    assert right > 0.6 > 0.4 > wrong
+    assert judge([examples[0] | {"control": {}}], ["Some text."])[0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "--rewards is missing"),
+        ("style=1", "--rewards has 'style'"),
+        ("grounding", "write grounding=NUMBER"),
+        ("grounding=nan", "write grounding=NUMBER"),
+        ("grounding=1,grounding=2", "twice"),
+        ("discriminator=1", "--discriminator_from"),
+        ("length=1", "--length_bands"),
+    ],
+)
+def test_mistakes_are_told(dataset_folder, given, words):
+    with pytest.raises(UserError, match=words):
+        Rewards(RewardConfig(rewards=given), Dataset.open(dataset_folder))
+
+
+def test_a_discriminator_that_judges_nothing_is_refused(dataset_folder):
+    with pytest.raises(UserError, match="judges nothing"):
+        Rewards(RewardConfig(rewards="grounding=1", discriminator_from="x"), Dataset.open(dataset_folder))
+
+
+def test_a_reward_that_is_no_number_is_told(dataset_folder):
+    judge = Rewards(RewardConfig(rewards="grounding=1,repetition=1"), Dataset.open(dataset_folder))
+    judge.scores[1] = lambda examples, texts: [1.0, math.nan]
+    example = next(iter(Dataset.open(dataset_folder).examples("train")))
+    with pytest.raises(UserError, match="'repetition' of the text 'second' is nan"):
+        judge([example, example], ["first", "second"])
+    judge.scores[1] = lambda examples, texts: [1.0, 0.5]
+    assert np.isfinite(judge([example, example], ["first", "second"])).all()
