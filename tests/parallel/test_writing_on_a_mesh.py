@@ -1,0 +1,35 @@
+"""Training by what was written, on four fake devices beside one: the same texts, and the same figures of both."""
+
+import json
+
+import pytest
+from launched import Launched
+
+SHARED = {"task": "", "length": 128, "target_length": 24, "packing": "false", "buckets": 1, "steps": 3, "log_every": 1, "samples": 0}
+SHARED |= {"eval_every": 100, "save_every": 100}
+KINDS = {
+    "grpo": {"task": "grpo", "batch_size": 4, "rewards": "repetition=1,grounding=1", "group": 2, "learning_rate": 1e-3, "warmup_steps": 0, "ema": 0},
+    "adversarial": {
+        "task": "adversarial", "batch_size": 8, "estimator": "reinforce", "gan_loss": "bce", "completions": 2, "completions_every": 8, "d_steps": 1,
+        "d_warmup": 1, "d_width": 8, "d_filters": 4, "d_windows": "2,3", "old_samples": 4,
+    },
+}  # fmt: skip
+TOLD = {"grpo": ("loss", "kl", "reward_repetition", "distinct_2"), "adversarial": ("loss", "d_loss", "reward", "distinct_2")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_four_devices_write_and_learn_as_one(kind, dataset_folder, unbroken_run, tmp_path):
+    runs = {}
+    for name, devices, mesh in (("one", 1, "data:1"), ("four", 4, "data:2,fsdp:2")):
+        flags = {"init_from": unbroken_run, "dataset": dataset_folder, "workdir": tmp_path / name, "mesh": mesh}
+        runs[name] = Launched("launch.train", SHARED | KINDS[kind] | flags, devices)
+    told = {}
+    for name, process in runs.items():
+        out, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors
+        assert json.loads(out.splitlines()[-1])["finished"]
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        told[name] = [[line.get(key) for key in TOLD[kind]] for line in lines]
+    assert len(told["one"]) == 3
+    for one, four in zip(told["one"], told["four"], strict=True):
+        assert four == [None if value is None else pytest.approx(value, rel=2e-3, abs=1e-5) for value in one]
