@@ -49,6 +49,7 @@ def configs() -> tuple[dict, dict | None]:
 def idle(gan: AdversarialConfig, judge: DiscriminatorConfig) -> set[str]:
     """Options of adversarial training that do nothing beside these others."""
     names = {"reward", "completions", "completions_every", "baseline"} if gan.estimator == "gumbel" else {"heat", "heat_end", "heat_schedule"}
+    names |= set() if gan.completions else {"completions_every"}
     names |= set() if gan.gan_loss == "wasserstein" else {"gradient_penalty"}
     return names | ({"d_layers", "d_heads"} if judge.discriminator == "cnn" else {"d_windows", "d_filters", "d_highway", "d_norm"})
 

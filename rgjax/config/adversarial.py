@@ -51,7 +51,9 @@ class AdversarialConfig:
         "the whole text.", low=0,
     )  # fmt: skip
     completions_every: int = option(
-        1, "reinforce: tokens from one beginning that is completed to the next; those between have its reward. Long texts cost less so.", low=1
+        1,
+        "reinforce: tokens from one beginning that is completed to the next; those between have its reward (a "
+        "transformer then draws as much less).", low=1,
     )
     baseline: str = option(
         "batch",

@@ -24,25 +24,32 @@ def split(batch: dict[str, jax.Array], prompt_length: int, length: int) -> tuple
     return take(batch["tokens"], at_BS, at_BS >= 0), lengths_B, texts_BT, mask_BT.astype(jnp.int32)
 
 
-def sample(model, key: jax.Array, prompts_BS: jax.Array, lengths_B: jax.Array, length: int, end_id: int) -> tuple[jax.Array, jax.Array]:
-    """(texts int32 [B, length], mask): drawn token by token until the end token, which belongs to the text; 0 beyond."""
-    begun_BT = jnp.zeros((len(prompts_BS), length), jnp.int32)
-    return _go_on(model, key, prompt.prefill(model, prompts_BS, lengths_B), begun_BT, jnp.int32(0), end_id)
+def sample(
+    model, key: jax.Array, prompts_BS: jax.Array, lengths_B: jax.Array, length: int, ends: tuple[int, ...], times: int = 1
+) -> tuple[jax.Array, jax.Array]:
+    """(texts int32 [B * times, length], mask): drawn token by token until one of the end tokens, which belongs to the text; 0 beyond.
+
+    A prompt's texts follow each other, and share what was computed of it.
+    """
+    begun_RT = jnp.zeros((len(prompts_BS) * times, length), jnp.int32)
+    return _go_on(model, key, prompt.prefill(model, prompts_BS, lengths_B), begun_RT, jnp.int32(0), ends)
 
 
 def completions(
-    model, key: jax.Array, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, times: int, every: int, end_id: int
+    model, key: jax.Array, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, times: int, every: int, ends: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """(texts int32 [K, times, B, T], masks), K = (T - 1) // every: entry [k, n, b] keeps the first every * (k + 1) tokens of text b, and draws
     the others anew; a text that ends among those is there as it is."""
     filled, (b, t) = prompt.prefill(model, prompts_BS, lengths_B), texts_BT.shape
     kept_K = every * (1 + jnp.arange((t - 1) // every))
-    one = lambda key_and_kept: _go_on(model, key_and_kept[0], filled, prompt.repeat(texts_BT, times), key_and_kept[1], end_id)
+    one = lambda key_and_kept: _go_on(model, key_and_kept[0], filled, prompt.repeat(texts_BT, times), key_and_kept[1], ends)
     found = jax.lax.map(one, (jax.random.split(key, len(kept_K)), kept_K))
     return jax.tree.map(lambda x_KRT: jnp.swapaxes(x_KRT.reshape(-1, b, times, t), 1, 2), found)
 
 
-def _go_on(model, key: jax.Array, filled: prompt.Prefilled, begun_RT: jax.Array, kept: jax.Array, end_id: int) -> tuple[jax.Array, jax.Array]:
+def _go_on(
+    model, key: jax.Array, filled: prompt.Prefilled, begun_RT: jax.Array, kept: jax.Array, ends: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
     """(texts [R, T], mask) that keep the first `kept` tokens of `begun_RT`; R is a multiple of the prompts', a prompt's rows follow each other."""
     rows, length = begun_RT.shape
     logits_RV = prompt.repeat(filled.logits, rows // len(filled.start))
@@ -54,7 +61,7 @@ def _go_on(model, key: jax.Array, filled: prompt.Prefilled, begun_RT: jax.Array,
         token_R = jnp.where(i < kept, begun_RT[:, i], drawn(weights(logits_RV), uniform_R))
         token_R = jnp.where(live_R, token_R, 0)
         logits_RV, caches = prompt.advance(model, filled, caches, token_R, i)
-        return (logits_RV, caches, live_R & (token_R != end_id)), (token_R, live_R)
+        return (logits_RV, caches, live_R & ~jnp.isin(token_R, jnp.array(ends))), (token_R, live_R)
 
     begin = (logits_RV, prompt.empty_caches(model, rows, length), jnp.ones(rows, bool))
     steps = (jnp.arange(length), jax.random.uniform(key, (length, rows)))

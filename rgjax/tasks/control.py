@@ -54,6 +54,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     if not run.controls:
         raise UserError(f"{config.workdir} was trained without control codes, so there is nothing to ask for; prepare data with --controls.")
     dataset, run = run.dataset(config.dataset), run.kept(config.weights)
+    judges.check(dataset, config.judge_split)
     most = max(config.limit, measure.TRAIN_LIMIT) if config.limit else None
     held_out = list(itertools.islice(dataset.examples(config.split), most))
     known = list(itertools.islice(dataset.examples(config.judge_split), measure.TRAIN_LIMIT))

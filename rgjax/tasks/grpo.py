@@ -14,10 +14,11 @@ from rgjax import trees
 from rgjax.config import DecodeConfig, GroupConfig
 from rgjax.data import numbered
 from rgjax.data.dataset import Dataset
-from rgjax.decode import postprocess
+from rgjax.decode import conditional, postprocess
 from rgjax.decode.writer import Hypothesis
 from rgjax.errors import UserError
 from rgjax.models.adapted import PREPENDED
+from rgjax.nn import fused
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import reason, training
@@ -25,7 +26,7 @@ from rgjax.tasks.reason import ReasonTask
 from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import open_source
 from rgjax.tasks.writing import Reasons
-from rgjax.train import groups, grpo, optimizer, workdir
+from rgjax.train import groups, grpo, optimizer, profile, workdir
 from rgjax.train.adversarial import Texts, distinct_pairs
 from rgjax.train.checkpoint import saved
 from rgjax.train.collapse import Collapse
@@ -40,12 +41,14 @@ def check(sections: dict) -> None:
     train, adapter, config = sections["train"], sections["adapter"], sections["optimizer"]
     if not train.init_from:
         raise UserError("--task=grpo tunes a trained generator and none is given; name its folder with --init_from.")
+    if adapter.adapter_from:
+        raise UserError(f"--adapter_from={adapter.adapter_from} has no place in --task=grpo; begin with the run that trained it (--init_from).")
     if adapter.adapter in (*PREPENDED, "prefix", "adalora"):
         raise UserError(f"--adapter={adapter.adapter} has no place in --task=grpo; take --adapter=lora, or leave it out.")
     if sections["model"].dropout:
         raise UserError(f"--dropout={sections['model'].dropout:g} would draw reasons from another model than it trains; give --dropout=0.")
     usual = {"input": {"packing": False, "buckets": "1", "replay": "", "distill": "", "loss_on": "reason", "item_vectors": "", "user_vectors": ""}}
-    usual |= {"adapter": {"freeze": "", "unfreeze": ""}, "train": {"ewc": 0.0, "nonfinite": "stop"}}
+    usual |= {"adapter": {"freeze": "", "unfreeze": "", "adapter_dropout": 0.0}, "train": {"ewc": 0.0, "nonfinite": "stop", "patience": 0}}
     usual |= {"optimizer": {"preference": "none", "rdrop": 0.0, "fgm": 0.0, "label_smoothing": 0.0, "ema": 0.0}}
     for section, values in usual.items():
         for name, value in values.items():
@@ -67,6 +70,7 @@ class Groups:
     decode: DecodeConfig
     rewards: Rewards
     dataset: Dataset
+    parts: int  # that a step's texts are scored in, one after another
     reference: dict | None  # all parameters of the model that tuning begins with; None where an adapter leaves them as they are
     mesh: jax.sharding.Mesh
 
@@ -76,11 +80,15 @@ class Groups:
         def draw(state: TrainState, fixed: dict, batch: dict) -> tuple[Texts, jax.Array]:
             model = self.task.factory.model(trees.join(state.params, fixed["weights"]))
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            drawn = self.writing.sample(model, key, _repeated(self.writing.real(batch)[1], self.config.group))
+            given = self.writing.real(batch)[1]
+            drawn = Texts(*conditional.sample(model, key, **given, length=self.writing.length, ends=self.writing.ends, times=self.config.group))
             return drawn, distinct_pairs(drawn)
 
         def known(weights: dict, batch: dict, texts: Texts) -> jax.Array:
-            return self.writing.log_probs(base.model(weights), _repeated(self.writing.real(batch)[1], self.config.group), texts)
+            given = self.writing.real(batch)[1]
+            score = lambda part: self.writing.log_probs(base.model(weights), _repeated(part[0], self.config.group), part[1])
+            split = lambda x: x.reshape(self.parts, -1, *x.shape[1:])
+            return jax.lax.map(score, jax.tree.map(split, (given, texts))).reshape(texts.tokens.shape)
 
         self._draw, self._known = (jax.jit(sharding.on_mesh(call, sharding.replicated(self.mesh))) for call in (draw, known))
 
@@ -107,6 +115,7 @@ class Groups:
         told = {f"reward_{name}": value for name, value in zip(self.rewards.names, found_NK.mean(0), strict=True)}
         better_PG = grpo.advantages(found_NK.reshape(len(examples), self.config.group, -1), self.rewards.numbers)
         rows = {"texts": drawn.tokens, "mask": drawn.mask, "reference": reference_BT, "advantage": better_PG.reshape(-1)}
+        rows["written_per_real"] = np.full(len(examples), drawn.mask.sum() / max(batch["weights"].sum(), 1), np.float32)
         return rows, told | {"distinct_2": distinct, "written_tokens": drawn.mask.sum(1).mean()}
 
     def sums(self, model, batch: dict, key: jax.Array | None) -> dict[str, jax.Array]:
@@ -115,8 +124,9 @@ class Groups:
         log_probs_BT = self.writing.log_probs(model, _repeated(given, self.config.group), Texts(batch["texts"], batch["mask"]))
         found = grpo.group_sums(log_probs_BT, batch["reference"], batch["mask"], batch["advantage"], self.config.group_kl)
         weight, held = self.config.group_nll, model if self.config.group_nll else jax.lax.stop_gradient(model)
-        nll = -jnp.sum(self.writing.log_probs(held, given, real) * real.mask) / jnp.maximum(jnp.sum(real.mask), 1)
-        return found | {"loss": found["loss"] + weight * nll * found["tokens"], "nll": nll * found["tokens"]}
+        nll_BT = -self.writing.log_probs(held, given, real) * real.mask
+        nll = jnp.sum(nll_BT * batch["written_per_real"][:, None])  # over the step's written tokens, the mean over its real ones
+        return found | {"loss": found["loss"] + weight * nll, "nll": nll}
 
 
 def _repeated(given: dict, times: int) -> dict:
@@ -160,11 +170,17 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     share = mesh_lib.share(mesh)
     sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
+    profile.steps(train.profile_steps, train.steps)  # for what it refuses
     rewards, source = Rewards(sections["reward"], dataset), open_source(train.init_from)
+    if not rewards.numbers.any():
+        raise UserError(f"--rewards={sections['reward'].rewards} weighs everything 0; give some a weight.")
+    if stored and stored["decode"] != sections["decode"]:
+        raise UserError(f"{train.workdir} rewards reasons as its own decoding flags show them; leave those out to go on, or give a new --workdir.")
     if not stored:
         sections["model"] = dataclasses.replace(source.configure(sections["model"], explicit, tokenizer), dropout=0.0)
     if sections["model"].architecture != "causal":
         raise UserError(f"--task=grpo needs --architecture=causal, and this generator is {sections['model'].architecture}.")
+    fused.check(sections["model"], sections["adapter"].adapter)
     task = ReasonTask(tokenizer, sections["input"], sections["model"], sections["adapter"])
     base = getattr(task.factory, "base", task.factory)
     if not stored:
@@ -172,12 +188,13 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     how = training.tuning_of(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
     groups.check(sections["optimizer"], task.factory, how.trained)
     facts = training.facts_of(sections, dataset, tokenizer) | {"base_fingerprint": source.fingerprint}
+    facts |= {"discriminator_fingerprint": rewards.fingerprint}
     data = numbered.train_batches(dataset, task.template, sections["input"], task.architecture, seed=train.seed)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     training.write(facts, dataset)
     reference = None if how.freezes else jax.tree.map(jnp.copy, source.params(base, mesh, train.seed))  # the run's own are given away
-    drawn = Groups(task, sections["group"], sections["decode"], rewards, dataset, reference, mesh)
+    drawn = Groups(task, sections["group"], sections["decode"], rewards, dataset, sections["optimizer"].accumulate, reference, mesh)
     sample = training.sampler(task, dataset, sections)
     validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches, share=share)
     return Loop(

@@ -29,13 +29,22 @@ from rgjax.train import workdir
 FILE = "refine.json"
 TUNED, PLAIN = "tuned", "plain"
 FREE = ("rounds", "output", "dataset", "init_from", "plain")  # more rounds may follow, and folders may have moved
+OWN = {  # options of the run refined that a round leaves out
+    "input": {"streams": 0, "distill": ""}, "adapter": {"adapter_from": "", "base_from": 0},
+    "train": {"task": "reason", "mesh": "data:1", "patience": 0, "samples": 0, "ewc": 0.0, "ewc_data": "", "profile_steps": ""},
+}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """By which texts are the same: without case, and with single spaces."""
+    return " ".join(text.lower().split())
 
 
 def passing(scores_NK: np.ndarray, least_K: np.ndarray, texts: Sequence[str], taken: set[str]) -> list[bool]:
     """Which texts reach the least of every score and are not among those `taken`, to which they are added; empty ones never pass."""
     found = []
     for scores_K, text in zip(scores_NK, texts, strict=True):
-        key = " ".join(text.lower().split())
+        key = plain(text)
         found.append(bool(key) and bool((scores_K >= least_K).all()) and key not in taken)
         taken |= {key} if found[-1] else set()
     return found
@@ -90,7 +99,8 @@ class Rounds:
         """Writes, filters and learns, each unless it is done; what was found before and after."""
         folder.mkdir(parents=True, exist_ok=True)
         told = self.filtered(at, folder, r)
-        self.learn(at, folder)
+        if not self.learn(at, folder):
+            raise UserError(f"Round {r} was interrupted while it learned; what is done is kept, run the same command again.")
         return told | self.measured(Run.open(folder / "run", "last"))
 
     def filtered(self, at: str, folder: pathlib.Path, r: int) -> dict:
@@ -105,32 +115,38 @@ class Rounds:
             examples = [e for e, those in zip(self.dataset.examples("train"), reasons, strict=True) for _ in those]
             texts = [text for those in reasons for text in those]
             scores_NK = self.rewards(examples, texts)
-            good = passing(scores_NK, self.rewards.numbers, texts, set())
+            good = passing(scores_NK, self.rewards.numbers, texts, self.taken(r))
             if not any(good):
-                raise UserError(f"Nothing of round {r} passes the filter; see {written}, and lower the numbers of --rewards.")
+                raise UserError(f"Nothing of round {r} passes the filter; see {written}, and lower --rewards (after round 1 in a new --output).")
             left = iter(good)
             passed = [[text for text in those if next(left)] for those in reasons]
             share = dict(zip(self.rewards.names, (scores_NK >= self.rewards.numbers).mean(0).tolist(), strict=True))
-            told = {"written": len(texts), "passed": sum(good), "pass_share": float(np.mean(good)), "pass_shares": share}
+            told = {"from": self.dataset.fingerprint}
+            told |= {"written": len(texts), "passed": sum(good), "pass_share": float(np.mean(good)), "pass_shares": share}
             with staging(folder / "kept", False) as made:
                 rewrite.write_dataset(self.dataset, passed, made, "filtered", told)
         return Dataset.open(folder / "kept").manifest["filtered"]
 
-    def learn(self, at: str, folder: pathlib.Path) -> None:
-        """Fine-tunes the run at `at` on what passed."""
-        target = str(folder / "run")
+    def taken(self, r: int) -> set[str]:
+        """What earlier rounds kept."""
+        earlier = (Dataset.open(self.folder / f"round_{i}" / "kept") for i in range(1, r))
+        return {plain(example["reason"]) for dataset in earlier for example in dataset.examples("train")}
+
+    def learn(self, at: str, folder: pathlib.Path) -> bool:
+        """Fine-tunes the run at `at` on what passed; whether it came to its end."""
+        target, kept = str(folder / "run"), Dataset.open(folder / "kept")
         stored = workdir.read(target) if workdir.exists(target) else None
-        facts = workdir.read(at)
-        sections = {name: facts[name] for name in workdir.SECTIONS} if not stored else {name: stored[name] for name in workdir.SECTIONS}
-        rows = dataclasses.replace(facts["input"], dataset=str(folder / "kept"), streams=0)
-        steps, plain = self.config.steps, {name: workdir.SECTIONS[name]() for name in ("adversarial", "discriminator", "reward", "group")}
-        train = dataclasses.replace(
-            facts["train"], task="reason", workdir=target, init_from=at, steps=steps, eval_every=steps, save_every=max(1, min(200, steps)),
-            patience=0, seed=self.config.seed, samples=0,
-        )  # fmt: skip
-        if not stored:
-            sections |= {"input": rows, "train": train, "optimizer": self.optimizer, **plain}
-        training.assemble(sections, stored, set()).run()
+        facts, steps = stored or workdir.read(at), self.config.steps
+        here = {"workdir": target, "init_from": at, "steps": steps, "seed": self.config.seed}
+        here |= {"eval_every": steps, "save_every": min(facts["train"].save_every, steps)}  # one evaluation: the last is the best
+        inputs = {"dataset": str(kept.folder), "batch_size": min(facts["input"].batch_size, kept.count("train"))}
+        changes = {"input": OWN["input"] | inputs, "adapter": OWN["adapter"], "train": OWN["train"] | here}
+        if stored:  # the folder may have been moved
+            changes = {"input": {"dataset": inputs["dataset"]}, "train": {"workdir": target, "init_from": at}}
+        usual = {name: workdir.SECTIONS[name]() for name in ("adversarial", "discriminator", "reward", "group")} | {"optimizer": self.optimizer}
+        sections = {name: facts[name] for name in workdir.SECTIONS} | ({} if stored else usual)
+        sections |= {name: dataclasses.replace(sections[name], **values) for name, values in changes.items()}
+        return training.assemble(sections, stored, set()).run()["finished"]
 
 
 @dataclasses.dataclass
@@ -157,6 +173,8 @@ class Kept:
             before, found = stored["options"], stored["found"]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path} is damaged; restore it, or give another --output.") from None
+        if before.get("rewards") != options["rewards"] and not any("1" in rounds for rounds in found.values()):
+            before, found = before | {"rewards": options["rewards"]}, {}  # nothing was filtered yet
         if odd := next((name for name in options if name in before and before[name] != options[name]), None):
             raise UserError(f"{path} was begun with {odd}={before[odd]}, not {options[odd]}; go on with that, or give another --output.")
         return cls(path, before | options, found)
@@ -191,14 +209,19 @@ def refine(
     facts = {arm: workdir.read(start) for arm, start in starts.items()}
     if len({one["dataset_fingerprint"] for one in facts.values()}) > 1:
         raise UserError(f"--plain={config.plain} was trained on another dataset than --init_from={config.init_from}; give a run of the same.")
-    dataset = Run.open(config.init_from).dataset(config.dataset)
+    if optimizer.preference != "none":
+        raise UserError(f"--preference={optimizer.preference} needs pairs, and rounds make none; leave it out.")
+    opened = {arm: Run.open(start) for arm, start in starts.items()}
+    for run in opened.values():
+        Earlier(run).check(run.task.factory)
+    dataset = opened[TUNED].dataset(config.dataset)
     if not dataset.count("val"):
         raise UserError(f"{dataset.folder} has no validation split to measure rounds on; prepare one.")
     rewards, decode = Rewards(reward, dataset), lambda one: decode_config(one, given, explicit)
     options = {name: value for name, value in to_json(config).items() if name not in FREE}
-    options |= {"rewards": reward.rewards, "optimizer": to_json(optimizer), "dataset": dataset.fingerprint}
-    for arm, start in starts.items():
-        options |= {f"{arm} run": Earlier(Run.open(start)).fingerprint[:16], f"{arm} decoding": to_json(decode(facts[arm]))}
+    options |= {"rewards": reward.rewards, "optimizer": to_json(optimizer), "dataset": dataset.fingerprint, "discriminator": rewards.fingerprint}
+    for arm, run in opened.items():
+        options |= {f"{arm} run": Earlier(run).fingerprint[:16], f"{arm} decoding": to_json(decode(facts[arm]))}
     kept, last = Kept.open(config, options), {}
     for arm, start in starts.items():
         last[arm] = Rounds(config, arm, start, rewards, optimizer, decode, dataset, progress).run(kept)

@@ -52,6 +52,11 @@ class Rewards:
         self.names, self.numbers = list(asked), np.array(list(asked.values()))
         self.scores: list[Score] = [MAKERS[name](config, dataset) for name in asked]
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the discriminator among the judges, '' without one."""
+        return next((score.fingerprint for score in self.scores if isinstance(score, Verdicts)), "")
+
     def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> np.ndarray:
         """Float64 [N, K]; raises UserError where one is no number."""
         found_NK = np.array([score(examples, texts) for score in self.scores], float).T.reshape(len(texts), len(self.names))
@@ -62,6 +67,7 @@ class Rewards:
 
 
 def _codes(config: RewardConfig, dataset: Dataset) -> Score:
+    judges.check(dataset, "train")
     examples = judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
     measured = judges.bands(dataset)
     named = {name: values for name, values in dataset.controls.items() if not (name == NAME and measured)}

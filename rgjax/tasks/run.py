@@ -128,9 +128,10 @@ class Run:
 
 
 def open_dataset(facts: dict, folder: str = "") -> Dataset:
-    """The dataset a run was trained on, or the copy of it in `folder`; raises UserError when it is another."""
+    """The dataset a run was trained on, the copy of it in `folder`, or the one there that its training reasons were written for; raises UserError
+    when it is another."""
     dataset = Dataset.open(folder or facts["input"].dataset)
-    if dataset.fingerprint != facts["dataset_fingerprint"]:
+    if dataset.fingerprint not in (facts["dataset_fingerprint"], facts.get("origin_fingerprint")):
         raise UserError(f"{dataset.folder} is not the dataset of this run; give its own with --dataset.")
     return dataset
 

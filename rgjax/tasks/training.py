@@ -27,7 +27,7 @@ from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
-from rgjax.tasks import preference, reason
+from rgjax.tasks import judges, preference, reason
 from rgjax.tasks.run import open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
@@ -154,7 +154,7 @@ def facts_of(sections: dict, dataset: Dataset, tokenizer: Tokenizer) -> dict:
     """What config.json tells of a run beside its options."""
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
-    return facts | {"counts": dataset.manifest["counts"]}
+    return facts | {"counts": dataset.manifest["counts"], "origin_fingerprint": judges.origin(dataset)}
 
 
 def write(facts: dict, dataset: Dataset) -> None:

@@ -11,7 +11,8 @@ from rgjax.data import pipeline
 from rgjax.errors import UserError
 from rgjax.models import discriminator
 from rgjax.models.build import ModelFactory
-from rgjax.tasks.run import Run
+from rgjax.parallel import sharding
+from rgjax.tasks.run import Run, fingerprint
 from rgjax.tasks.writing import Reasons
 
 ROWS = 64  # texts judged at once
@@ -43,6 +44,11 @@ class Verdicts:
             raise UserError(f"--discriminator_from={folder} has no discriminator; give a run of --task=adversarial.")
         return cls(run)
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the discriminator's weights."""
+        return fingerprint(self.run.discriminator)
+
     def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
         """How likely each text is a real one, by the sigmoid of its verdict."""
         task, found = self.run.task, []
@@ -50,6 +56,6 @@ class Verdicts:
         shape = pipeline.Shape.of(config, task.architecture, alone=True)
         rows = [pipeline.as_fed(e | {"reason": text}, task.template, config, task.architecture) for e, text in zip(examples, texts, strict=True)]
         for at in range(0, len(rows), ROWS):
-            batch = pipeline.pad_rows(rows[at : at + ROWS], shape, ROWS)
+            batch = sharding.put(pipeline.pad_rows(rows[at : at + ROWS], shape, ROWS), self.run.mesh)
             found += jax.device_get(self._likely(self.run.discriminator, batch))[: len(rows) - at].tolist()
         return found

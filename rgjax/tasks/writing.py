@@ -18,12 +18,12 @@ class Reasons:
 
     prompt_length: int
     length: int
-    end_id: int
+    ends: tuple[int, ...]
 
     @classmethod
     def of(cls, task: ReasonTask) -> Reasons:
         """For the prompts and lengths of a task."""
-        return cls(task.input.length - task.input.target_length, task.input.target_length, task.template.ends[0])
+        return cls(task.input.length - task.input.target_length, task.input.target_length, tuple(task.template.ends))
 
     def blank(self, rows: int) -> tuple[Texts, dict]:
         texts_NT, lengths_N = jnp.zeros((rows, self.length), jnp.int32), jnp.zeros(rows, jnp.int32)
@@ -38,7 +38,7 @@ class Reasons:
         return Texts(given["prompts_BS"], there_BS.astype(jnp.int32))
 
     def sample(self, model, key: jax.Array, given: dict) -> Texts:
-        return Texts(*conditional.sample(model, key, **given, length=self.length, end_id=self.end_id))
+        return Texts(*conditional.sample(model, key, **given, length=self.length, ends=self.ends))
 
     def relaxed(self, model, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key)
@@ -47,7 +47,7 @@ class Reasons:
         return conditional.relaxed(logits_BTV, texts.tokens, keys[1], heat), texts.mask
 
     def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int, every: int) -> Texts:
-        return Texts(*conditional.completions(model, key, **given, texts_BT=texts.tokens, times=times, every=every, end_id=self.end_id))
+        return Texts(*conditional.completions(model, key, **given, texts_BT=texts.tokens, times=times, every=every, ends=self.ends))
 
     def log_probs(self, model, given: dict, texts: Texts) -> jax.Array:
         return conditional.log_probs(model, given["prompts_BS"], given["lengths_B"], *texts)

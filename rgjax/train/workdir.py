@@ -127,6 +127,9 @@ def check_same(workdir: str, stored: dict, now: dict) -> None:
         raise UserError(f"{workdir} was trained with other vectors than --item_vectors and --user_vectors hold; give those, or a new --workdir.")
     if stored.get("distill_fingerprint", "") != now.get("distill_fingerprint", ""):
         raise UserError(f"{workdir} was trained with another teacher than --distill={now['input'].distill}; give that one, or a new --workdir.")
+    if stored.get("discriminator_fingerprint", "") != now.get("discriminator_fingerprint", ""):
+        judge = now["reward"].discriminator_from
+        raise UserError(f"{workdir} was rewarded by another discriminator than --discriminator_from={judge} has by now; restore it, or start anew.")
     if stored["vocab_size"] != now["vocab_size"]:
         sizes = f"{stored['vocab_size']} tokens in its vocabulary, not {now['vocab_size']}"
         raise UserError(f"{workdir} was started with {sizes}; go on with as many, or give a new --workdir.")

@@ -21,7 +21,7 @@ LENGTHS = jnp.asarray([2, 4, 3])
 
 
 def texts_of(seed, length):
-    write = jax.jit(lambda key: conditional.sample(MADE.model(PARAMS), key, PROMPTS, LENGTHS, length, END))
+    write = jax.jit(lambda key: conditional.sample(MADE.model(PARAMS), key, PROMPTS, LENGTHS, length, (END,)))
     tokens, mask = write(jax.random.key(seed))
     return np.asarray(tokens), np.asarray(mask)
 
@@ -60,7 +60,7 @@ def test_texts_end_with_the_end_token_and_have_the_models_distribution():
     for row, there in zip(tokens, mask, strict=True):
         n = int(there.sum())
         assert (there[:n] == 1).all() and not row[n:].any() and END not in row[: n - 1] and (n == 7 or row[n - 1] == END)
-    many = jax.jit(lambda key: conditional.sample(MADE.model(PARAMS), key, jnp.tile(PROMPTS[:1], (20_000, 1)), jnp.full(20_000, 2), 2, END))
+    many = jax.jit(lambda key: conditional.sample(MADE.model(PARAMS), key, jnp.tile(PROMPTS[:1], (20_000, 1)), jnp.full(20_000, 2), 2, (END,)))
     tokens, _ = many(jax.random.key(1))
     found = np.bincount(np.asarray(tokens) @ [V, 1], minlength=V * V) / 20_000
     pairs = jnp.asarray(list(itertools.product(range(V), repeat=2)), jnp.int32)
@@ -72,7 +72,7 @@ def test_texts_end_with_the_end_token_and_have_the_models_distribution():
 
 def test_completions_keep_their_beginnings_and_go_on_as_the_model_would():
     texts, mask = texts_of(3, 6)
-    make = jax.jit(lambda key: conditional.completions(MADE.model(PARAMS), key, PROMPTS, LENGTHS, jnp.asarray(texts), 3, 2, END))
+    make = jax.jit(lambda key: conditional.completions(MADE.model(PARAMS), key, PROMPTS, LENGTHS, jnp.asarray(texts), 3, 2, (END,)))
     tokens, there = (np.asarray(x) for x in make(jax.random.key(4)))
     assert tokens.shape == there.shape == (2, 3, 3, 6)
     for k, n, b in itertools.product(range(2), range(3), range(3)):
@@ -82,7 +82,7 @@ def test_completions_keep_their_beginnings_and_go_on_as_the_model_would():
         if mask[b].sum() <= kept:
             assert row.tolist() == texts[b].tolist()
     begun = np.asarray([[4, 0], [3, 0], [1, 0]])
-    many = jax.jit(lambda key: conditional.completions(MADE.model(PARAMS), key, PROMPTS, LENGTHS, jnp.asarray(begun), 8000, 1, END))
+    many = jax.jit(lambda key: conditional.completions(MADE.model(PARAMS), key, PROMPTS, LENGTHS, jnp.asarray(begun), 8000, 1, (END,)))
     tokens = np.asarray(many(jax.random.key(5))[0])[0]
     for b in range(3):
         pairs = jnp.asarray([[begun[b, 0], v] for v in range(V)], jnp.int32)

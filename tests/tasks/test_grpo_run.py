@@ -7,10 +7,21 @@ import jax
 import numpy as np
 import pytest
 
-from rgjax.config import AdapterConfig, GroupConfig, InputConfig, ModelConfig, OptimizerConfig, RewardConfig, TrainConfig
+from rgjax.config import (
+    AdapterConfig,
+    AdversarialConfig,
+    DiscriminatorConfig,
+    GroupConfig,
+    InputConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RewardConfig,
+    TrainConfig,
+)
 from rgjax.errors import UserError
-from rgjax.tasks import grpo, rewards, training
+from rgjax.tasks import adversarial, grpo, rewards, training
 from rgjax.tasks.run import Run
+from rgjax.tasks.verdicts import Verdicts
 from rgjax.train import workdir
 
 INPUT = {"length": 112, "target_length": 32, "batch_size": 4, "packing": False, "buckets": "1", "control_dropout": 0.2}
@@ -88,11 +99,39 @@ def test_an_adapter_shares_its_model_with_the_reference(dataset_folder, begun, t
 
 
 def test_accumulation_learns_the_same(dataset_folder, begun, tmp_path):
-    run(dataset_folder, begun, tmp_path / "one", steps=2, group={"group_nll": 0.0})
-    run(dataset_folder, begun, tmp_path / "two", steps=2, group={"group_nll": 0.0}, optimizer={"accumulate": 2})
+    run(dataset_folder, begun, tmp_path / "one", steps=2, group={"group_nll": 1.0})
+    run(dataset_folder, begun, tmp_path / "two", steps=2, group={"group_nll": 1.0}, optimizer={"accumulate": 2})
     one, two = (logged(tmp_path / name) for name in ("one", "two"))
     for step in (1, 2):
         assert two[step] == pytest.approx(one[step], rel=2e-3, abs=2e-6)
+
+
+def test_a_discriminator_judges_and_is_remembered(dataset_folder, begun, tmp_path):
+    made = sections(dataset_folder, tmp_path / "gan", train={"task": "adversarial", "init_from": str(begun), "steps": 2}, reward={"rewards": ""})
+    made["input"] = dataclasses.replace(made["input"], control_dropout=0.0)
+    made["optimizer"] = OptimizerConfig()
+    made["adversarial"] = AdversarialConfig(estimator="gumbel", d_steps=1, d_warmup=1)
+    made["discriminator"] = DiscriminatorConfig(d_width=8, d_filters=4, d_windows="2,3")
+    adversarial.assemble(made, None, set()).run()
+    judged = {"reward": {"rewards": "discriminator=1", "discriminator_from": str(tmp_path / "gan")}}
+    run(dataset_folder, begun, tmp_path / "w", steps=2, **judged)
+    lines = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["reward_discriminator"] < 1 for line in lines)
+    examples = list(Run.open(begun).dataset().examples("val"))[:3]
+    verdicts = Verdicts.open(str(tmp_path / "gan"))
+    one = verdicts(examples, ["Some text.", "Another text.", "A third."])
+    assert one[:2] == pytest.approx(verdicts(examples[:2], ["Some text.", "Another text."])) and len(set(one)) == 3
+    facts = workdir.read(tmp_path / "w")
+    assert facts["discriminator_fingerprint"] == verdicts.fingerprint
+    workdir.write(tmp_path / "w", facts | {"discriminator_fingerprint": "another"})
+    with pytest.raises(UserError, match="another discriminator"):
+        run(dataset_folder, begun, tmp_path / "w", steps=3, **judged)
+
+
+def test_what_is_rewarded_is_what_was_shown_before(dataset_folder, begun, tmp_path):
+    run(dataset_folder, begun, tmp_path / "w", steps=1)
+    with pytest.raises(UserError, match="decoding flags"):
+        run(dataset_folder, begun, tmp_path / "w", steps=2, decode={"max_length": 5})
 
 
 @pytest.mark.parametrize(
@@ -105,6 +144,9 @@ def test_accumulation_learns_the_same(dataset_folder, begun, tmp_path):
         ({"optimizer": {"ema": 0.9}}, "--ema=0.9"),
         ({"optimizer": {"accumulate": 3}}, "accumulate"),
         ({"train": {"init_from": ""}}, "--init_from"),
+        ({"train": {"patience": 3}}, "--patience=3"),
+        ({"reward": {"rewards": "grounding=0"}}, "weighs everything 0"),
+        ({"adapter": {"adapter": "lora", "adapter_from": "x"}}, "--adapter_from=x"),
         ({"model": {"dropout": 0.5}}, "--dropout=0.5"),
     ],
 )

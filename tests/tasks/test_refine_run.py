@@ -11,7 +11,8 @@ from launched import run as launched
 from rgjax.config import DecodeConfig, OptimizerConfig, RefineConfig, RewardConfig
 from rgjax.data.dataset import Dataset
 from rgjax.errors import UserError
-from rgjax.tasks import refine
+from rgjax.tasks import judges, refine
+from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import Run
 
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, schedule="constant")
@@ -61,6 +62,8 @@ def test_what_passed_is_what_was_written_and_filtered(rounds, dataset):
     written = {reason for row in rows for reason in row.get("reasons", [row["reason"]])}
     assert {e["reason"] for e in kept} <= written and len(kept) == result["tuned"][1]["passed"]
     assert len({e["reason"].lower() for e in kept}) == len(kept)
+    later = list(Dataset.open(folder / "tuned" / "round_2" / "kept").examples("train"))
+    assert not {refine.plain(e["reason"]) for e in later} & {refine.plain(e["reason"]) for e in kept}
     second = json.loads((folder / "tuned" / "round_2" / "run" / "config.json").read_text())
     assert second["train"]["init_from"] == str(folder / "tuned" / "round_1" / "run")
 
@@ -77,10 +80,25 @@ def test_other_options_and_other_folders_are_refused(rounds, unbroken_run, tmp_p
         )
 
 
-def test_a_filter_that_nothing_passes_is_told(unbroken_run, tmp_path):
+def test_judges_do_not_learn_from_what_a_model_wrote(rounds, dataset_folder):
+    run = Run.open(rounds[1]["runs"]["tuned"])
+    with pytest.raises(UserError, match="written by a model"):
+        Rewards(RewardConfig(rewards="codes=1"), run.dataset())
+    own = run.dataset(dataset_folder)  # the dataset that they were written for is the run's too
+    assert Rewards(RewardConfig(rewards="codes=1"), own).names == ["codes"]
+    with pytest.raises(UserError, match="written by a model"):
+        judges.check(run.dataset(), "train")
+    judges.check(run.dataset(), "val")
+
+
+def test_a_filter_that_nothing_passes_is_told_and_lowered(unbroken_run, tmp_path, monkeypatch):
     config = RefineConfig(init_from=str(unbroken_run), output=str(tmp_path / "n"), rounds=1, draws=1, steps=1, shown=2)
     with pytest.raises(UserError, match="Nothing of round 1 passes"):
         refine.refine(config, RewardConfig(rewards="repetition=1.5"), OPTIMIZER, DECODE, {"max_new_tokens"}, lambda done, total: None)
+    monkeypatch.setattr(refine.Rounds, "learn", lambda *_: False)  # as if a signal had come
+    with pytest.raises(UserError, match="Round 1 was interrupted"):
+        refine.refine(config, RewardConfig(rewards="repetition=0.1"), OPTIMIZER, DECODE, {"max_new_tokens"}, lambda done, total: None)
+    assert json.loads((tmp_path / "n" / "refine.json").read_text())["found"]["tuned"].keys() == {"0"}
 
 
 def test_the_launcher_tells_what_is_done(unbroken_run, rounds):

@@ -11,7 +11,7 @@ from rgjax.config import RewardConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.length_bands import LengthBands
 from rgjax.errors import UserError
-from rgjax.tasks import rewards
+from rgjax.tasks import judges, rewards
 from rgjax.tasks.rewards import Rewards
 
 
@@ -30,11 +30,17 @@ def test_fresh_words_by_brute_force(letters):
     assert rewards.fresh_words(" ".join(letters)) == pytest.approx(wanted)
 
 
+def test_who_rewards_and_who_reports_learn_from_different_references():
+    read = [set(judges.lessons(range(11), half)) for half in (judges.FOR_REPORTS, judges.FOR_REWARDS)]
+    assert not read[0] & read[1] and read[0] | read[1] == set(range(11))
+
+
 def test_codes_are_recognised_by_a_judge_that_learned_from_references(dataset_folder):
     dataset = Dataset.open(dataset_folder)
     judge = Rewards(RewardConfig(rewards="codes=2,grounding=1,repetition=1"), dataset)
     assert judge.names == ["codes", "grounding", "repetition"] and judge.numbers.tolist() == [2, 1, 1]
-    examples = [e for e in dataset.examples("train") if len(e["control"].get("emotion", "")) > 0][:20]
+    unread = judges.lessons(list(dataset.examples("train")), judges.FOR_REPORTS)  # which this judge did not learn from
+    examples = [e for e in unread if len(e["control"].get("emotion", "")) > 0][:20]
     values = dataset.controls["emotion"]
     turned = [e | {"control": {"emotion": next(v for v in values if v != e["control"]["emotion"])}} for e in examples]
     alone = [e | {"control": {"emotion": e["control"]["emotion"]}} for e in examples]
