@@ -56,8 +56,8 @@ class Writing(Protocol):
     def relaxed(self, model, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(straight-through one-hot rows float32 [B, T, V] of drawn texts, their mask)."""
 
-    def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int) -> jax.Array:
-        """int32 [T - 1, times, B, T]: entry [t, n, b] keeps the first t + 1 tokens of text b and draws the others anew."""
+    def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int) -> Texts:
+        """[T - 1, times, B, T]: entry [t, n, b] keeps the first t + 1 tokens of text b and draws the others anew."""
 
     def log_probs(self, model, given: dict, texts: Texts) -> jax.Array:
         """log p(token | those before, given), float32 [B, T]; anything beyond a text."""

@@ -21,17 +21,16 @@ def surrogate(log_probs_BT: jax.Array, rewards_BT: jax.Array, mask_BT: jax.Array
     return -jnp.sum(rewards_BT * log_probs_BT * mask_BT) / jnp.maximum(jnp.sum(mask_BT), 1.0)
 
 
-def token_rewards(judge: Callable[[jax.Array, jax.Array], jax.Array], texts, completed_KNBT: jax.Array | None) -> jax.Array:
+def token_rewards(judge: Callable[[jax.Array, jax.Array], jax.Array], texts, completed) -> jax.Array:
     """A reward for each token of `texts` (tokens and mask [B, T]), float32 [B, T]: the mean of judge(tokens, mask) [B] over the completions of
     what it ends, and of the last token the text's own (Yu et al. 2017, arXiv:1609.05473, equation 4).
 
-    `completed_KNBT` [T - 1, N, B, T] are all of T tokens; they are judged a beginning at a time. Without them every token gets the verdict on
-    the whole text.
+    `completed`, tokens and mask [T - 1, N, B, T], are judged a beginning at a time. Where it is None every token gets the verdict on the whole
+    text.
     """
     own_B = judge(*texts)
-    if completed_KNBT is None:
+    if completed is None:
         return jnp.broadcast_to(own_B[:, None], texts.tokens.shape)
-    begun, times, b, length = completed_KNBT.shape
-    one = lambda tokens_BT: judge(tokens_BT, jnp.ones((b, length), jnp.int32))
-    found_KB = jax.lax.map(lambda texts_NBT: jax.lax.map(one, texts_NBT).mean(0), completed_KNBT)
+    one = lambda tokens_and_mask: judge(*tokens_and_mask)
+    found_KB = jax.lax.map(lambda texts_NBT: jax.lax.map(one, texts_NBT).mean(0), tuple(completed))
     return jnp.concatenate([found_KB, own_B[None]]).T

@@ -63,7 +63,7 @@ def test_rewards_belong_to_their_text_and_position():
     completed = recurrent.completions(FACTORY.model(PARAMS), jax.random.key(1), texts, times)
     judge = lambda texts, mask=None: texts[:, 0] * 100.0 + texts[:, 1] * 10.0 + texts[:, 2]
     whole = Texts(texts, jnp.ones(texts.shape, jnp.int32))
-    found = np.asarray(token_rewards(judge, whole, completed))
+    found = np.asarray(token_rewards(judge, whole, Texts(completed, jnp.ones(completed.shape, jnp.int32))))
     assert found.shape == (3, T)
     for b in range(3):
         for t in range(T - 1):
