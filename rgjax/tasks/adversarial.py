@@ -30,7 +30,7 @@ def check(sections: dict, explicit: set[str]) -> None:
         raise UserError(f"--batch_size={inputs.batch_size} are the rows of a round of {steps} steps (--d_steps and --g_steps); take a multiple.")
     adversarial.check(config, inputs.batch_size // steps)
     if config.completions and config.estimator == "reinforce" and config.reward == "discriminator":
-        raise UserError(f"--completions={config.completions} is for the oracle benchmark's LSTM; give --completions=0.")
+        raise UserError(f"--completions={config.completions} is for the benchmarks' LSTM; give --completions=0.")
     if config.d_warmup >= train.steps:
         raise UserError(f"--d_warmup={config.d_warmup} lets the generator rest in all of --steps={train.steps}; lower it.")
     if "dropout" in explicit and sections["model"].dropout:
