@@ -36,7 +36,11 @@ class FixedLength:
 
     def relaxed(self, model: LSTM, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
         rows_BTV = recurrent.relaxed(model, key, self.rows, self.length, heat)
-        return rows_BTV, self.texts(jnp.argmax(rows_BTV, axis=-1)).mask
+        mask_BT = self.texts(jnp.argmax(rows_BTV, axis=-1)).mask
+        if self.ends:  # the mask has no gradient: without this one a generator can't learn where to end
+            goes_on_BT = jnp.cumprod(1 - rows_BTV[:, :-1, END], axis=1)
+            rows_BTV = rows_BTV.at[:, 1:].multiply(goes_on_BT[..., None])
+        return rows_BTV, mask_BT
 
     def completions(self, model: LSTM, key: jax.Array, given: dict, texts: Texts, times: int) -> Texts:
         return self.texts(recurrent.completions(model, key, texts.tokens, times))

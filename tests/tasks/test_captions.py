@@ -15,6 +15,8 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from rgjax.config import AdversarialConfig, BenchConfig, CaptionsConfig, DiscriminatorConfig
 from rgjax.errors import UserError
+from rgjax.models.build import ModelFactory
+from rgjax.models.lstm import LSTM, LSTMConfig
 from rgjax.tasks import captions, captions_report
 from rgjax.tasks.captions import END, UNKNOWN, Bench, Words
 from rgjax.tasks.unconditional import FixedLength
@@ -105,6 +107,20 @@ def test_completions_are_judged_to_their_end(bench):
     found = np.asarray(token_rewards(lambda tokens, mask: mask.sum(1).astype(jnp.float32), texts, completed))
     np.testing.assert_array_equal(found[0, 1:], 2.0)
     assert found[:, -1].tolist() == [2.0, 4.0, 4.0] and (found[1:, 1] >= 3).all()
+
+
+def test_relaxed_texts_learn_where_to_end():
+    """Told that longer is better, or worse, the bias of the end token moves: by the size of the texts alone, whatever their tokens."""
+    factory, writing = ModelFactory(LSTMConfig(3, 3), 4, LSTM), FixedLength(64, 4, ends=True)
+    params = factory.fresh(jax.random.key(0))
+
+    def size(params):
+        rows_BTV, mask_BT = writing.relaxed(factory.model(params), jax.random.key(1), {}, 1.0)
+        return jnp.mean(rows_BTV.sum((1, 2))), (rows_BTV, mask_BT)
+
+    grads, (rows_BTV, mask_BT) = jax.jit(jax.grad(size, has_aux=True))(params)
+    np.testing.assert_allclose(rows_BTV.sum(2), mask_BT, atol=1e-5)
+    assert 1.5 < mask_BT.sum(1).mean() < 3.8 and grads["b_vocab"][END] < -0.1 and min(grads["b_vocab"][1:]) > 0
 
 
 def test_an_adversarial_row_trains(bench):
