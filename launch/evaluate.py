@@ -11,6 +11,7 @@
     python -m launch.evaluate --flagfile=configs/ml1m_floors.cfg --source=FOLDER    (recommenders fitted on the spot, no run needed)
     python -m launch.evaluate --dataset=SHOP --measure=demand    (forecasts of weekly demand; or basket, bundles, triples)
     python -m launch.evaluate --flagfile=configs/oracle.cfg --rows=mle,constant_reward --seeds=1    (text GANs, against a known truth)
+    python -m launch.evaluate --flagfile=configs/captions.cfg --captions=FOLDER --seeds=1    (text GANs, against real texts)
 
 A run of --task=behaviour is measured by where it ranks what was held out, beside --models. Decoding flags that are left out are the run's own.
 """
@@ -18,10 +19,20 @@ A run of --task=behaviour is measured by where it ranks what was held out, besid
 from __future__ import annotations
 
 from launch import app
-from rgjax.config import AdversarialConfig, DecodeConfig, DiscriminatorConfig, EvaluateConfig, OracleConfig, RankingConfig, ShopConfig
+from rgjax.config import (
+    AdversarialConfig,
+    BenchConfig,
+    CaptionsConfig,
+    DecodeConfig,
+    DiscriminatorConfig,
+    EvaluateConfig,
+    OracleConfig,
+    RankingConfig,
+    ShopConfig,
+)
 from rgjax.errors import UserError
 
-OF_ORACLE = (OracleConfig, AdversarialConfig, DiscriminatorConfig)
+OF_BENCHMARKS = (BenchConfig, AdversarialConfig, DiscriminatorConfig)
 OF_TEXTS = {"report", "judge_split", "weights", "limit", "base", "outputs", "ablate_vectors", "against", "earlier", "before", "max_words"}
 
 
@@ -56,15 +67,17 @@ def _refuse(names: set[str], why: str) -> None:
         raise UserError(f"--{min(names)} {why}")
 
 
-def benchmark(config: EvaluateConfig) -> dict:
-    """The oracle benchmark, which needs no run and no data; raises UserError for flags that are for those."""
-    others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig)
-    _refuse(others, "has no place in the oracle benchmark; leave it out, or --oracle.")
+def benchmark(config: EvaluateConfig, which: str) -> dict:
+    """The benchmark 'oracle' or 'captions' of text GANs, which needs no run and no dataset; raises UserError for flags that are for others."""
+    own, other = (OracleConfig, CaptionsConfig) if which == "oracle" else (CaptionsConfig, OracleConfig)
+    others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(other)
+    _refuse(others, f"has no place in the benchmark of --{which}; leave one of them out.")
     _refuse(app.given(AdversarialConfig) & {"estimator", "gan_loss", "reward"}, "is what a row's name decides; choose --rows, and leave it out.")
-    from rgjax.tasks import oracle_report
+    from rgjax.tasks import captions_report, oracle_report
 
+    evaluate = {"oracle": oracle_report, "captions": captions_report}[which].evaluate
     with app.progress("measured") as show:
-        result, table = oracle_report.evaluate(*(app.read(cls) for cls in OF_ORACLE), config.output, show)
+        result, table = evaluate(*map(app.read, (*OF_BENCHMARKS, own)), config.output, show)
     print(table)
     return result
 
@@ -72,9 +85,10 @@ def benchmark(config: EvaluateConfig) -> dict:
 def main() -> dict:
     """Reads the flags, measures, prints the table, and returns the summary that is printed last."""
     config, given, shop = app.read(EvaluateConfig), app.read(DecodeConfig), app.read(ShopConfig)
-    if app.read(OracleConfig).oracle:
-        return benchmark(config)
-    _refuse(set().union(*(app.given(cls) for cls in OF_ORACLE)), "is for the oracle benchmark; add --oracle=drawn, or leave it out.")
+    if which := "oracle" if app.read(OracleConfig).oracle else "captions" if app.read(CaptionsConfig).captions else "":
+        return benchmark(config, which)
+    unused = set().union(*(app.given(cls) for cls in (*OF_BENCHMARKS, OracleConfig, CaptionsConfig)))
+    _refuse(unused, "is for benchmarks of text GANs; add --oracle=drawn or --captions=FOLDER, or leave it out.")
     on_the_spot = not config.workdir and bool(shop.source or config.dataset)
     if not on_the_spot:
         app.require(workdir=config.workdir)
@@ -124,5 +138,5 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
-    app.define(EvaluateConfig, DecodeConfig, ShopConfig, RankingConfig, *OF_ORACLE)
+    app.define(EvaluateConfig, DecodeConfig, ShopConfig, RankingConfig, *OF_BENCHMARKS, OracleConfig, CaptionsConfig)
     app.run(main, __doc__)

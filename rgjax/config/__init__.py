@@ -4,7 +4,7 @@ Each job has a frozen dataclass (or several); `launch/` turns their fields into 
 A field's name is its flag's name, so names are unique within one job.
 """
 
-from rgjax.config.adversarial import AdversarialConfig, DiscriminatorConfig, OracleConfig
+from rgjax.config.adversarial import AdversarialConfig, BenchConfig, CaptionsConfig, DiscriminatorConfig, OracleConfig
 from rgjax.config.behaviour import BehaviourConfig, RankingConfig, RecommendConfig, ShopConfig
 from rgjax.config.bundle import BundleConfig, OfferConfig
 from rgjax.config.data import InputConfig, PrepareConfig
@@ -19,7 +19,9 @@ __all__ = [
     "AdapterConfig",
     "AdversarialConfig",
     "BehaviourConfig",
+    "BenchConfig",
     "BundleConfig",
+    "CaptionsConfig",
     "DecodeConfig",
     "DiscriminatorConfig",
     "DistillConfig",

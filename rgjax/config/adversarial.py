@@ -72,12 +72,9 @@ class AdversarialConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OracleConfig:
-    """The oracle benchmark of text GANs: an LSTM with random weights is the truth, so that both directions can be measured."""
+class BenchConfig:
+    """Benchmarks of text GANs: what is compared, and how it learns."""
 
-    oracle: str = option(
-        "", "Whose texts are learned: 'drawn' draws an oracle's weights from a fixed key, or an .npz file has them by the names of SeqGAN's."
-    )
     rows: str = option(
         "mle,constant_reward",
         "Comma-separated rows: mle (stopped early), mle@T (the same, sampled at temperature T), mle_published (after 20 epochs), "
@@ -86,8 +83,26 @@ class OracleConfig:
     )
     seeds: int = option(5, "Seeds, each with its own generator, whose mean and spread are told; all learn the same texts.", low=1)
     rounds: int = option(200, "Adversarial rounds.", low=1)
-    oracle_texts: int = option(10_000, "Training texts, and fresh ones that are measured on.", low=64)
-    oracle_vocabulary: int = option(5000, "Tokens of a drawn oracle.", low=2)
     mle_epochs: int = option(60, "Most epochs of maximum likelihood; it stops when fresh texts get less likely.", low=1)
     reinforce_learning_rate: float = option(1e-2, "Adam's learning rate of the generator in rows that use REINFORCE (SeqGAN's).", low=0.0)
     mle_learning_rate: float = option(1e-2, "Adam's learning rate of maximum likelihood.", low=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class OracleConfig:
+    """The oracle benchmark of text GANs: an LSTM with random weights is the truth, so that both directions can be measured."""
+
+    oracle: str = option(
+        "", "Whose texts are learned: 'drawn' draws an oracle's weights from a fixed key, or an .npz file has them by the names of SeqGAN's."
+    )
+    oracle_texts: int = option(10_000, "Training texts, and fresh ones that are measured on.", low=64)
+    oracle_vocabulary: int = option(5000, "Tokens of a drawn oracle.", low=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionsConfig:
+    """The benchmark of text GANs on real texts, which are split anew: what is written is compared with texts that were not learned."""
+
+    captions: str = option("", "Texts to learn, one a line: a folder of .txt files, or a comma-separated list of files; they are merged.")
+    caption_length: int = option(40, "Most tokens of a text, the end token included; what goes beyond is neither learned nor scored.", low=2)
+    caption_width: int = option(128, "Width of the generator's token vectors and of its memory.", low=1)

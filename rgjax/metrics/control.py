@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 import numpy as np
-from nltk.translate import bleu_score
 
-from rgjax.metrics import bootstrap, diversity
+from rgjax.metrics import bootstrap, diversity, ngram_bleu
 from rgjax.metrics.judge import confusion
 from rgjax.metrics.outside import Ngrams
 
-MOST_SELF = 50  # texts of a class that self-BLEU compares; more would take minutes
+MOST_SELF = 50  # texts of a class that self-BLEU compares; it grows with them
 MET = {True: "met", False: "short", None: "-"}  # an aim, as it is shown
 COLUMNS = {
     "perplexity": "under trigrams fitted on reference reasons, per token, less is more usual",
@@ -32,12 +30,7 @@ def described(texts: Sequence[Sequence[str]], outside: Ngrams) -> dict[str, floa
 
 def self_bleu(texts: Sequence[Sequence[str]]) -> float:
     """Over the first `MOST_SELF` texts; 0 for fewer than two. Smoothed as NLTK's method 1, or a short text would count 0."""
-    texts = [list(text) for text in texts[:MOST_SELF]]
-    if len(texts) < 2:
-        return 0.0
-    smooth = bleu_score.SmoothingFunction().method1
-    each = (bleu_score.sentence_bleu(texts[:i] + texts[i + 1 :], text, smoothing_function=smooth) for i, text in enumerate(texts))
-    return 100 * statistics.fmean(each)
+    return 100 * float(ngram_bleu.self_bleu(texts[:MOST_SELF])[ngram_bleu.ORDERS.index(4)])
 
 
 def agreement(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]) -> dict:

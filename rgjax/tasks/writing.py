@@ -44,7 +44,10 @@ class Reasons:
         keys = jax.random.split(key)
         texts = self.sample(jax.lax.stop_gradient(model), keys[0], given)
         logits_BTV = conditional.logits(model, given["prompts_BS"], given["lengths_B"], *texts)
-        return conditional.relaxed(logits_BTV, texts.tokens, keys[1], heat), texts.mask
+        rows_BTV = conditional.relaxed(logits_BTV, texts.tokens, keys[1], heat)
+        # The mask has no gradient: without this one a generator could not learn where to end.
+        goes_on_BT = jnp.cumprod(1 - jnp.sum(rows_BTV[:, :-1, jnp.array(self.ends)], axis=-1), axis=1)
+        return rows_BTV.at[:, 1:].multiply(goes_on_BT[..., None]), texts.mask
 
     def completions(self, model, key: jax.Array, given: dict, texts: Texts, times: int, every: int) -> Texts:
         return Texts(*conditional.completions(model, key, **given, texts_BT=texts.tokens, times=times, every=every, ends=self.ends))

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from environment import QUICK, ROOT
 
-from rgjax.config import AdversarialConfig, DiscriminatorConfig, OracleConfig
+from rgjax.config import AdversarialConfig, BenchConfig, DiscriminatorConfig, OracleConfig
 from rgjax.errors import UserError
-from rgjax.tasks import oracle, oracle_report
+from rgjax.tasks import oracle, oracle_report, text_gan_report
 
-SMALL = OracleConfig(oracle="drawn", oracle_texts=1000, oracle_vocabulary=30, mle_epochs=2, rounds=20)
+SMALL, TRUTH = BenchConfig(mle_epochs=2, rounds=20), OracleConfig(oracle="drawn", oracle_texts=1000, oracle_vocabulary=30)
 GAN, JUDGE = AdversarialConfig(d_steps=1, d_warmup=0, completions=1), DiscriminatorConfig(d_width=4, d_filters=2, d_windows="2")
 
 
 @pytest.fixture(scope="module")
 def bench():
-    return oracle.Bench(SMALL, GAN, JUDGE, oracle.truth(SMALL))
+    return oracle.Bench(SMALL, GAN, JUDGE, oracle.truth(TRUTH))
 
 
 def test_the_oracle_itself_diverges_from_itself_by_nothing(bench):
@@ -55,27 +55,27 @@ def test_every_row_trains(bench, row):
 
 
 def test_rows_are_named():
-    assert oracle_report.parse("mle, mle@0.5,hinge,mle") == ["mle", "mle@0.5", "hinge"]
+    assert text_gan_report.parse("mle, mle@0.5,hinge,mle") == ["mle", "mle@0.5", "hinge"]
     for text in ("", "seqgan", "mle@", "mle@-1", "hinge@2"):
         with pytest.raises(UserError, match="--rows"):
-            oracle_report.parse(text)
+            text_gan_report.parse(text)
 
 
 def test_figures_are_kept_and_not_computed_again(tmp_path, monkeypatch):
     show = lambda done, total: None
     one = dataclasses.replace(SMALL, rows="mle,constant_reward", seeds=1)
-    first, table = oracle_report.evaluate(one, GAN, JUDGE, str(tmp_path), show)
+    first, table = oracle_report.evaluate(one, GAN, JUDGE, TRUTH, str(tmp_path), show)
     assert set(first["mle"]) == {*oracle_report.COLUMNS, "spread", "seeds"} and "constant_reward" in table
     assert first["mle"]["j"] == first["mle"]["seeds"][0]["j"]
     monkeypatch.setattr(oracle.Bench, "learned", lambda *_: pytest.fail("learned again"))
-    more, _ = oracle_report.evaluate(dataclasses.replace(one, rows="mle,mle@0.7,constant_reward"), GAN, JUDGE, str(tmp_path), show)
+    more, _ = oracle_report.evaluate(dataclasses.replace(one, rows="mle,mle@0.7,constant_reward"), GAN, JUDGE, TRUTH, str(tmp_path), show)
     assert more["mle"] == first["mle"] and more["mle@0.7"]["nll_div"] < first["mle"]["nll_div"]
     assert first["constant_reward"]["seeds"][0]["options"]["g_learning_rate"] == 1e-2
     with pytest.raises(UserError, match="--rounds"):
-        oracle_report.evaluate(dataclasses.replace(one, rounds=21), GAN, JUDGE, str(tmp_path), show)
+        oracle_report.evaluate(dataclasses.replace(one, rounds=21), GAN, JUDGE, TRUTH, str(tmp_path), show)
     (tmp_path / "oracle.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
-        oracle_report.evaluate(one, GAN, JUDGE, str(tmp_path), show)
+        oracle_report.evaluate(one, GAN, JUDGE, TRUTH, str(tmp_path), show)
 
 
 def test_what_is_no_oracle_is_refused(tmp_path):
