@@ -67,72 +67,73 @@ def _refuse(names: set[str], why: str) -> None:
         raise UserError(f"--{min(names)} {why}")
 
 
-def benchmark(config: EvaluateConfig, which: str) -> dict:
-    """The benchmark 'oracle' or 'captions' of text GANs, which needs no run and no dataset; raises UserError for flags that are for others."""
+def benchmark(config: EvaluateConfig, which: str) -> tuple[dict, str]:
+    """(figures, table) of the benchmark 'oracle' or 'captions' of text GANs, which needs no run and no dataset; raises UserError for flags that are for others."""
     own, other = (OracleConfig, CaptionsConfig) if which == "oracle" else (CaptionsConfig, OracleConfig)
     others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(other)
     _refuse(others, f"has no place in the benchmark of --{which}; leave one of them out.")
     _refuse(app.given(AdversarialConfig) & {"estimator", "gan_loss", "reward"}, "is what a row's name decides; choose --rows, and leave it out.")
-    from rgjax.tasks import captions_report, oracle_report
+    from rgjax.tasks.text_gans import captions_report, oracle_report
 
     evaluate = {"oracle": oracle_report, "captions": captions_report}[which].evaluate
     with app.progress("measured") as show:
-        result, table = evaluate(*map(app.read, (*OF_BENCHMARKS, own)), config.output, show)
-    print(table)
-    return result
+        return evaluate(*map(app.read, (*OF_BENCHMARKS, own)), config.output, show)
+
+
+def of_shop(config: EvaluateConfig, task: str) -> tuple[dict, str]:
+    """(figures, table) of a run of --task=behaviour or bundle, or of what is fitted on a shop on the spot."""
+    from rgjax.tasks import bundle_report, ranking, shop_report
+
+    shop, ranks = app.read(ShopConfig), app.read(RankingConfig)
+    if task == "bundle":
+        bundle_report.check_flags(app.given(EvaluateConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(DecodeConfig))
+        return bundle_report.evaluate(config, shop.source, ranks)
+    check(config, ranks.measure, ranks.measure == "ranking", False)
+    if not config.workdir and ranks.measure != "ranking":
+        return shop_report.report(ranks.measure, config, shop)
+    with app.progress("measuring") as show:
+        return ranking.evaluate(config, shop, ranks, show)
+
+
+def of_reasons(config: EvaluateConfig) -> tuple[dict, str]:
+    """(figures, table) of a run that writes reasons, by --report."""
+    from rgjax.report import control as control_page
+    from rgjax.tasks import ablation, control, forgetting, measure, tampering
+    from rgjax.tasks import run as run_lib
+    from rgjax.train import workdir
+
+    check(config, "", False, True)
+    check_report(config.report)
+    if config.ablate_vectors and config.report == "scores":
+        with app.progress("measuring") as show:
+            return ablation.vectors(config, show)
+    decode = run_lib.decode_config(workdir.read(config.workdir), app.read(DecodeConfig), app.given(DecodeConfig))
+    reports = {"control": control.report, "tampering": tampering.report, "scores": forgetting.report if config.earlier else measure.evaluate}
+    with app.progress("writing") as show:
+        result, table = reports[config.report](config, decode, show)
+    if config.report == "control":
+        result |= {"page": control_page.write(result)}
+    if result["synthetic"]:
+        print("The data is synthetic: the scores show that the machinery works, not how well it would write for real shoppers.")
+    return result, table
 
 
 def main() -> dict:
     """Reads the flags, measures, prints the table, and returns the summary that is printed last."""
-    config, given, shop = app.read(EvaluateConfig), app.read(DecodeConfig), app.read(ShopConfig)
+    config, shop = app.read(EvaluateConfig), app.read(ShopConfig)
     if which := "oracle" if app.read(OracleConfig).oracle else "captions" if app.read(CaptionsConfig).captions else "":
-        return benchmark(config, which)
+        result, table = benchmark(config, which)
+        print(table)
+        return result
     unused = set().union(*(app.given(cls) for cls in (*OF_BENCHMARKS, OracleConfig, CaptionsConfig)))
     _refuse(unused, "is for benchmarks of text GANs; add --oracle=drawn or --captions=FOLDER, or leave it out.")
     on_the_spot = not config.workdir and bool(shop.source or config.dataset)
     if not on_the_spot:
         app.require(workdir=config.workdir)
-
-    from rgjax.report import control as control_page
-    from rgjax.tasks import ablation, bundle_report, control, forgetting, measure, ranking, shop_report, tampering
-    from rgjax.tasks import run as run_lib
     from rgjax.train import workdir
 
-    ranks = app.read(RankingConfig)
     task = "behaviour" if on_the_spot else workdir.read(config.workdir).get("task", "reason")
-    behaves = task == "behaviour"
-    if task == "bundle":
-        bundle_report.check_flags(app.given(EvaluateConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(DecodeConfig))
-    else:
-        check(config, ranks.measure, behaves and ranks.measure == "ranking", not behaves)
-    if on_the_spot and ranks.measure != "ranking":
-        result, table = shop_report.report(ranks.measure, config, shop)
-        print(table)
-        return result
-    if task == "bundle":
-        result, table = bundle_report.evaluate(config, shop.source, ranks)
-        print(table)
-        return result
-    if behaves:
-        with app.progress("measuring") as show:
-            result, table = ranking.evaluate(config, shop, ranks, show)
-        print(table)
-        return result
-    check_report(config.report)
-    if config.ablate_vectors and config.report == "scores":
-        with app.progress("measuring") as show:
-            result, table = ablation.vectors(config, show)
-        print(table)
-        return result
-    decode = run_lib.decode_config(workdir.read(config.workdir), given, app.given(DecodeConfig))
-    with app.progress("writing") as show:
-        reports = {"control": control.report, "tampering": tampering.report, "scores": forgetting.report if config.earlier else measure.evaluate}
-        job = reports[config.report]
-        result, table = job(config, decode, show)
-    if config.report == "control":
-        result |= {"page": control_page.write(result)}
-    if result["synthetic"]:
-        print("The data is synthetic: the scores show that the machinery works, not how well it would write for real shoppers.")
+    result, table = of_shop(config, task) if task in ("behaviour", "bundle") else of_reasons(config)
     print(table)
     return result
 

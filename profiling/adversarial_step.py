@@ -49,7 +49,7 @@ class Ours:
         from rgjax.models import discriminator
         from rgjax.models.build import ModelFactory
         from rgjax.models.lstm import LSTM, LSTMConfig
-        from rgjax.tasks.unconditional import FixedLength
+        from rgjax.tasks.text_gans.unconditional import FixedLength
         from rgjax.train import adversarial
         from rgjax.train.state import TrainState
 

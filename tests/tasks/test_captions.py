@@ -17,9 +17,9 @@ from rgjax.config import AdversarialConfig, BenchConfig, CaptionsConfig, Discrim
 from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
 from rgjax.models.lstm import LSTM, LSTMConfig
-from rgjax.tasks import captions, captions_report
-from rgjax.tasks.captions import END, UNKNOWN, Bench, Words
-from rgjax.tasks.unconditional import FixedLength
+from rgjax.tasks.text_gans import captions, captions_report
+from rgjax.tasks.text_gans.captions import END, UNKNOWN, Bench, Words
+from rgjax.tasks.text_gans.unconditional import FixedLength
 from rgjax.train.adversarial import Texts
 from rgjax.train.reinforce import token_rewards
 

@@ -14,7 +14,7 @@ from environment import QUICK, ROOT
 
 from rgjax.config import AdversarialConfig, BenchConfig, DiscriminatorConfig, OracleConfig
 from rgjax.errors import UserError
-from rgjax.tasks import oracle, oracle_report, text_gan_report
+from rgjax.tasks.text_gans import oracle, oracle_report, results
 
 SMALL, TRUTH = BenchConfig(mle_epochs=2, rounds=20), OracleConfig(oracle="drawn", oracle_texts=1000, oracle_vocabulary=30)
 GAN, JUDGE = AdversarialConfig(d_steps=1, d_warmup=0, completions=1), DiscriminatorConfig(d_width=4, d_filters=2, d_windows="2")
@@ -55,10 +55,10 @@ def test_every_row_trains(bench, row):
 
 
 def test_rows_are_named():
-    assert text_gan_report.parse("mle, mle@0.5,hinge,mle") == ["mle", "mle@0.5", "hinge"]
+    assert results.parse("mle, mle@0.5,hinge,mle") == ["mle", "mle@0.5", "hinge"]
     for text in ("", "seqgan", "mle@", "mle@-1", "hinge@2"):
         with pytest.raises(UserError, match="--rows"):
-            text_gan_report.parse(text)
+            results.parse(text)
 
 
 def test_figures_are_kept_and_not_computed_again(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from rgjax.config import AdversarialConfig, BenchConfig, to_json
 from rgjax.errors import UserError
-from rgjax.tasks.text_gan import BATCH, ROWS, Bench, options
+from rgjax.tasks.text_gans.learning import BATCH, ROWS, Bench, options
 from rgjax.train import adversarial
 from rgjax.train.workdir import replace_text
 

@@ -19,9 +19,9 @@ from rgjax.config import AdversarialConfig, BenchConfig, CaptionsConfig, Discrim
 from rgjax.errors import UserError
 from rgjax.metrics import ngram_bleu
 from rgjax.models.lstm import LSTMConfig
-from rgjax.tasks import text_gan
-from rgjax.tasks.text_gan import Learned, at, finite
-from rgjax.tasks.unconditional import END
+from rgjax.tasks.text_gans import learning
+from rgjax.tasks.text_gans.learning import Learned, at, finite
+from rgjax.tasks.text_gans.unconditional import END
 
 HELD_OUT, LEAST = 1000, 200  # validation texts, and test texts as many; distinct texts there must be
 UNKNOWN, FIRST = 1, 2  # the token of a word that training lacks; that of the first word
@@ -110,7 +110,7 @@ def distance(found: dict[str, float], real: dict[str, float]) -> float:
     return float(np.linalg.norm([found[name] - real[name] for name in COMPARED]))
 
 
-class Bench(text_gan.Bench):
+class Bench(learning.Bench):
     """A generator of texts of any length, compared with real ones."""
 
     def __init__(self, config: BenchConfig, gan: AdversarialConfig, judge: DiscriminatorConfig, captions: CaptionsConfig, texts: Split):

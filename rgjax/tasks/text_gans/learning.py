@@ -17,7 +17,7 @@ from rgjax.errors import UserError
 from rgjax.models import discriminator
 from rgjax.models.build import ModelFactory
 from rgjax.models.lstm import LSTM, LSTMConfig
-from rgjax.tasks.unconditional import FixedLength
+from rgjax.tasks.text_gans.unconditional import FixedLength
 from rgjax.train import adversarial
 from rgjax.train.adversarial import D, G
 from rgjax.train.collapse import Collapse

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from rgjax.config import AdversarialConfig, BenchConfig, DiscriminatorConfig, OracleConfig, to_json
 from rgjax.errors import UserError
-from rgjax.tasks import text_gan_report
-from rgjax.tasks.oracle import Bench, truth
-from rgjax.tasks.text_gan_report import Kept
+from rgjax.tasks.text_gans import results
+from rgjax.tasks.text_gans.oracle import Bench, truth
+from rgjax.tasks.text_gans.results import Kept
 
 COLUMNS = ("nll_oracle", "nll_test", "nll_div", "j")
 
@@ -23,7 +23,7 @@ def evaluate(
     With a folder `output`, oracle.json there has all of it, and what it has already is not computed again. Raises UserError for unknown rows,
     options that contradict each other, and a folder of another benchmark.
     """
-    rows = text_gan_report.checked(config, gan)
+    rows = results.checked(config, gan)
     file = "" if oracle.oracle == "drawn" else hashlib.sha256(read_bytes(oracle.oracle)).hexdigest()
     given = {**to_json(config), **to_json(oracle), **to_json(gan), **to_json(judge), "oracle": file or oracle.oracle}
     kept = Kept.open(output, "oracle.json", given, {"entropy": 0.0})
@@ -33,10 +33,10 @@ def evaluate(
         kept.facts["entropy"] = bench.truth.entropy
         return bench
 
-    text_gan_report.measure(kept, rows, config.seeds, make, show)
+    results.measure(kept, rows, config.seeds, make, show)
     result, entropy = kept.rows(rows, config.seeds, COLUMNS), kept.facts["entropy"]
     head = f"nats per token, mean (standard deviation) over seeds; the oracle's entropy is {entropy:.3f}, and j of the oracle itself 0"
-    return result | {"oracle": oracle.oracle, "entropy": entropy}, text_gan_report.table(head, result, COLUMNS)
+    return result | {"oracle": oracle.oracle, "entropy": entropy}, results.table(head, result, COLUMNS)
 
 
 def read_bytes(path: str) -> bytes:

@@ -13,8 +13,8 @@ from rgjax.config import AdversarialConfig, BenchConfig, DiscriminatorConfig, Or
 from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
 from rgjax.models.lstm import LSTM, LSTMConfig
-from rgjax.tasks import text_gan
-from rgjax.tasks.text_gan import MEASURED, Learned, at, finite, scorer, writer
+from rgjax.tasks.text_gans import learning
+from rgjax.tasks.text_gans.learning import MEASURED, Learned, at, finite, scorer, writer
 
 LENGTH, ORACLE_KEY, GENERATOR = 20, 20, LSTMConfig()  # LENGTH: tokens of a text
 PARTS = {
@@ -63,7 +63,7 @@ def read(path: str) -> dict:
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), joined)
 
 
-class Bench(text_gan.Bench):
+class Bench(learning.Bench):
     """A generator of the oracle's size, measured by the oracle and on fresh texts of it."""
 
     def __init__(self, config: BenchConfig, gan: AdversarialConfig, judge: DiscriminatorConfig, truth: Truth):

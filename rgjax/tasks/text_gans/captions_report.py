@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable
 
 from rgjax.config import AdversarialConfig, BenchConfig, CaptionsConfig, DiscriminatorConfig, to_json
-from rgjax.tasks import text_gan_report
-from rgjax.tasks.captions import COMPARED, Bench, Split, Text, compared, distance, read, split
-from rgjax.tasks.text_gan_report import Kept
+from rgjax.tasks.text_gans import results
+from rgjax.tasks.text_gans.captions import COMPARED, Bench, Split, Text, compared, distance, read, split
+from rgjax.tasks.text_gans.results import Kept
 
 COLUMNS = (*COMPARED, "distance", "nll_test")
 
@@ -21,14 +21,14 @@ def evaluate(
     With a folder `output`, captions.json there has all rows, and what it has already is not computed again. Raises UserError for unknown rows,
     options that contradict each other, texts that can't be used, and a folder of another benchmark or of other texts.
     """
-    rows, found = text_gan_report.checked(config, gan), read(captions.captions)
+    rows, found = results.checked(config, gan), read(captions.captions)
     texts = split(found)
     given = {**to_json(config), **to_json(captions), **to_json(gan), **to_json(judge), "captions": _digest(found)}
     kept = Kept.open(output, "captions.json", given, {"sizes": dict(zip(Split._fields, map(len, texts), strict=True)), "real": _real(texts)})
-    text_gan_report.measure(kept, rows, config.seeds, lambda: Bench(config, gan, judge, captions, texts), show)
+    results.measure(kept, rows, config.seeds, lambda: Bench(config, gan, judge, captions, texts), show)
     result = kept.facts["real"] | kept.rows(rows, config.seeds, COLUMNS)
     head = f"{len(texts.val):,} texts against {len(texts.test):,} test texts, nll_test in nats per token; mean (standard deviation) over seeds"
-    return result | {"captions": captions.captions, "sizes": kept.facts["sizes"]}, text_gan_report.table(head, result, COLUMNS)
+    return result | {"captions": captions.captions, "sizes": kept.facts["sizes"]}, results.table(head, result, COLUMNS)
 
 
 def _real(texts: Split) -> dict[str, dict]:
