@@ -68,7 +68,7 @@ def _refuse(names: set[str], why: str) -> None:
 
 
 def benchmark(config: EvaluateConfig, which: str) -> tuple[dict, str]:
-    """(figures, table) of the benchmark 'oracle' or 'captions' of text GANs, which needs no run and no dataset; raises UserError for flags that are for others."""
+    """(figures, table) of the benchmark 'oracle' or 'captions' of text GANs, without a run or dataset; raises UserError for flags of others."""
     own, other = (OracleConfig, CaptionsConfig) if which == "oracle" else (CaptionsConfig, OracleConfig)
     others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(other)
     _refuse(others, f"has no place in the benchmark of --{which}; leave one of them out.")
