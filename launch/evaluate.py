@@ -28,6 +28,7 @@ from rgjax.config import (
     EvaluateConfig,
     OracleConfig,
     RankingConfig,
+    RewardConfig,
     ShopConfig,
 )
 from rgjax.errors import UserError
@@ -70,7 +71,8 @@ def _refuse(names: set[str], why: str) -> None:
 def benchmark(config: EvaluateConfig, which: str) -> tuple[dict, str]:
     """(figures, table) of the benchmark 'oracle' or 'captions' of text GANs, without a run or dataset; raises UserError for flags of others."""
     own, other = (OracleConfig, CaptionsConfig) if which == "oracle" else (CaptionsConfig, OracleConfig)
-    others = app.given(EvaluateConfig) - {"output"} | app.given(DecodeConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(other)
+    others = app.given(EvaluateConfig) - {"output"}
+    others |= set().union(*map(app.given, (DecodeConfig, ShopConfig, RankingConfig, RewardConfig, other)))
     _refuse(others, f"has no place in the benchmark of --{which}; leave one of them out.")
     _refuse(app.given(AdversarialConfig) & {"estimator", "gan_loss", "reward"}, "is what a row's name decides; choose --rows, and leave it out.")
     from rgjax.tasks.text_gans import captions_report, oracle_report
@@ -85,6 +87,7 @@ def of_shop(config: EvaluateConfig, task: str) -> tuple[dict, str]:
     from rgjax.tasks import bundle_report, ranking, shop_report
 
     shop, ranks = app.read(ShopConfig), app.read(RankingConfig)
+    _refuse(app.given(RewardConfig), "is for written reasons; leave it out.")
     if task == "bundle":
         bundle_report.check_flags(app.given(EvaluateConfig) | app.given(ShopConfig) | app.given(RankingConfig) | app.given(DecodeConfig))
         return bundle_report.evaluate(config, shop.source, ranks)
@@ -109,8 +112,11 @@ def of_reasons(config: EvaluateConfig) -> tuple[dict, str]:
             return ablation.vectors(config, show)
     decode = run_lib.decode_config(workdir.read(config.workdir), app.read(DecodeConfig), app.given(DecodeConfig))
     reports = {"control": control.report, "tampering": tampering.report, "scores": forgetting.report if config.earlier else measure.evaluate}
+    chooses = reports[config.report] in (control.report, measure.evaluate)
+    if not chooses:
+        _refuse(app.given(RewardConfig), "chooses among candidates, which this report does not; leave it out.")
     with app.progress("writing") as show:
-        result, table = reports[config.report](config, decode, show)
+        result, table = reports[config.report](config, decode, show, *([app.read(RewardConfig)] if chooses else []))
     if config.report == "control":
         result |= {"page": control_page.write(result)}
     if result["synthetic"]:
@@ -139,5 +145,5 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
-    app.define(EvaluateConfig, DecodeConfig, ShopConfig, RankingConfig, *OF_BENCHMARKS, OracleConfig, CaptionsConfig)
+    app.define(EvaluateConfig, DecodeConfig, RewardConfig, ShopConfig, RankingConfig, *OF_BENCHMARKS, OracleConfig, CaptionsConfig)
     app.run(main, __doc__)

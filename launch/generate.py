@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from launch import app
 from rgjax import config as config_lib
-from rgjax.config import DecodeConfig, GenerateConfig
+from rgjax.config import DecodeConfig, GenerateConfig, RewardConfig
 
 
 def main() -> dict:
     """Reads the flags, writes the reasons, and returns the summary that is printed last."""
-    config, given = app.read(GenerateConfig), app.read(DecodeConfig)
+    config, given, reward = app.read(GenerateConfig), app.read(DecodeConfig), app.read(RewardConfig)
     app.require(workdir=config.workdir, input=config.input, output=config.output)
 
-    from rgjax.tasks import adapters, streaming
+    from rgjax.tasks import adapters, rewards, streaming
     from rgjax.tasks import run as run_lib
 
     run = run_lib.Run.open(config.workdir, config.checkpoint, config.base).kept(config.weights)
     decode = run_lib.decode_config(run.facts, given, app.given(DecodeConfig))
+    run = rewards.choosing(run, decode.method, reward)
     override = run_lib.parse_control(config.control, run.controls)
     writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
     settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override, "adapters": config.adapters}
     settings |= {"weights": config.weights} if config.weights != "float" else {}
+    settings |= {"rewards": reward.rewards, "discriminator_from": reward.discriminator_from} if reward.rewards else {}
     settings |= {"injected": config.injected} if config.injected != "strip" else {}
     with app.progress("writing") as show:
         return streaming.generate_file(
@@ -36,5 +38,5 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
-    app.define(GenerateConfig, DecodeConfig)
+    app.define(GenerateConfig, DecodeConfig, RewardConfig)
     app.run(main, __doc__)

@@ -50,7 +50,7 @@ def measured(run, dataset, examples: list[dict], decode: DecodeConfig) -> tuple[
 
     from rgjax.metrics import suite
 
-    writer = run.task.writer(run.params, decode)
+    writer = run.writer(decode)
     rendered = [run.task.template.render({**e, "reason": ""}) for e in examples]
     call = lambda: sum(len(h[0].ids) + h[0].ended for h in writer.writer.write(rendered))
     began = time.perf_counter()

@@ -12,7 +12,7 @@ from rgjax.config.decoding import DecodeConfig, planned
 from rgjax.config.jobs import DistillConfig, EmbedConfig, EvaluateConfig, ExportConfig, GenerateConfig, InspectConfig, ReportConfig, ShowConfig
 from rgjax.config.model import MOST_PACKED, NO_ADAPTER, AdapterConfig, ModelConfig
 from rgjax.config.options import check, from_json, option, to_json
-from rgjax.config.rewards import GroupConfig, RefineConfig, RewardConfig
+from rgjax.config.rewards import NO_REWARDS, GroupConfig, RefineConfig, RewardConfig
 from rgjax.config.training import OptimizerConfig, TrainConfig
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "MOST_PACKED",
     "ModelConfig",
     "NO_ADAPTER",
+    "NO_REWARDS",
     "OfferConfig",
     "OptimizerConfig",
     "OracleConfig",

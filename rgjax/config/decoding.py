@@ -14,16 +14,17 @@ class DecodeConfig:
 
     method: str = option(
         "greedy",
-        "Decoding: greedy, sample, beam, or 'mbr': sample --candidates and keep the one most like the others.",
-        choices=("greedy", "sample", "beam", "mbr"),
+        "Decoding: greedy, sample, beam; or sample --candidates and keep the one most like the others ('mbr'), or the one that --rewards like best "
+        "('best').",
+        choices=("greedy", "sample", "beam", "mbr", "best"),
     )
     temperature: float = option(1.0, "Sampling temperature.", low=0.01)
     top_k: int = option(0, "Sample among the k likeliest tokens; 0 among all.", low=0)
     top_p: float = option(1.0, "Sample within this probability mass.", low=0.01, high=1.0)
     beams: int = option(4, "Beams (method beam).", low=1)
     length_penalty: float = option(1.0, "Beam scores are divided by length to this power.")
-    candidates: int = option(16, "Candidates per input (method mbr).", low=2)
-    n_best: int = option(1, "Reasons returned per input (sample, beam and mbr).", low=1)
+    candidates: int = option(16, "Candidates per input (methods mbr and best).", low=2)
+    n_best: int = option(1, "Reasons returned per input (any method but greedy).", low=1)
     ground_weight: float = option(0.2, "mbr: weight, beside agreement, of naming a title of the history and of copied attribute values.", low=0.0)
     cite_once: bool = option(False, "A title of the history is named at most once in a reason.")
     no_repeat_ngram: int = option(0, "No token n-gram of this size appears twice; 0 allows it.", low=0)

@@ -175,7 +175,7 @@ def _check(config: DecodeConfig) -> None:
         raise UserError(f"--min_length={config.min_length} is above --max_length={config.max_length}; swap them.")
     if config.method == "greedy" and config.n_best > 1:
         raise UserError(f"--n_best={config.n_best} needs --method=sample, beam or mbr; greedy decoding writes one reason.")
-    flag = {"beam": "beams", "mbr": "candidates"}.get(config.method)
+    flag = {"beam": "beams", "mbr": "candidates", "best": "candidates"}.get(config.method)
     if flag and config.n_best > getattr(config, flag):
         raise UserError(f"--n_best={config.n_best} is above --{flag}={getattr(config, flag)}; raise --{flag} or lower --n_best.")
 

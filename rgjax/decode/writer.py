@@ -42,7 +42,7 @@ class Writer:
     ):  # fmt: skip
         self.factory, self.params, self.tokenizer, self.config = factory, params, tokenizer, config
         self.rules = Rules.of(config, tokenizer, factory.vocab_size, ends, written)
-        self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams, "mbr": config.candidates}[config.method]
+        self.copies = {"greedy": 1, "sample": config.n_best, "beam": config.beams}.get(config.method, config.candidates)
         self.sides = guidance.sides(config.guidance)
         self.rows = max(1, config.decode_batch // (self.copies * self.sides))
         self.shape: tuple[int, ...] = ()  # of required words, where any input has some

@@ -29,13 +29,13 @@ class Writers:
         """Raises UserError when an adapter's folder is unusable or belongs to another model."""
         own = {name: value for name, value in run.params.items() if name != "adapter"}
         base, family, facts = run.task.factory.base, family_of(run) if folders else None, run.facts
-        self._writers = {"": run.task.writer(run.params, config)}
+        self._writers = {"": run.writer(config)}
         for name, folder in folders.items():
             options, values = adapter_lib.read(folder, base, family)
             inputs = dataclasses.replace(facts["input"], item_vectors="", user_vectors="")  # an adapter that comes in a folder reads none
             task = ReasonTask(run.task.tokenizer, inputs, facts["model"], options)
             task = task.in_int8() if run.weights == "int8" else task
-            self._writers[name] = task.writer({**own, "adapter": values}, config)
+            self._writers[name] = task.writer({**own, "adapter": values}, config, run.liked)
 
     @property
     def names(self) -> list[str]:

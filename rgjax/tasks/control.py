@@ -9,7 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from rgjax.config import DecodeConfig, EvaluateConfig
+from rgjax.config import NO_REWARDS, DecodeConfig, EvaluateConfig, RewardConfig
 from rgjax.data import length_bands
 from rgjax.data.dataset import Dataset
 from rgjax.data.words import missing
@@ -19,6 +19,7 @@ from rgjax.metrics import control, features, suite
 from rgjax.metrics.control import MET, shown, span
 from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import judges, measure
+from rgjax.tasks.rewards import choosing
 from rgjax.tasks.run import Run
 from rgjax.train.workdir import replace_text
 
@@ -41,7 +42,7 @@ class Code:
     how: dict
 
 
-def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict, str]:
+def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: RewardConfig = NO_REWARDS) -> tuple[dict, str]:
     """(what control.json holds, a table for the terminal).
 
     Raises UserError for a run without codes, a split that teaches the judge and is measured too, one that is empty, and flags of other reports.
@@ -55,9 +56,10 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
         raise UserError(f"{config.workdir} was trained without control codes, so there is nothing to ask for; prepare data with --controls.")
     dataset, run = run.dataset(config.dataset), run.kept(config.weights)
     judges.check(dataset, config.judge_split)
-    most = max(config.limit, measure.TRAIN_LIMIT) if config.limit else None
+    run = choosing(run, decode.method, reward, config.dataset)
+    most = max(config.limit, judges.TRAIN_LIMIT) if config.limit else None
     held_out = list(itertools.islice(dataset.examples(config.split), most))
-    known = list(itertools.islice(dataset.examples(config.judge_split), measure.TRAIN_LIMIT))
+    known = list(itertools.islice(dataset.examples(config.judge_split), judges.TRAIN_LIMIT))
     learned = judges.lessons(known, judges.FOR_REPORTS)
     for split, examples in ((config.split, held_out), (config.judge_split, learned)):
         if not examples:
@@ -74,6 +76,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
         "control_dropout": run.facts["input"].control_dropout, "columns": control.COLUMNS,
         "uncontrolled": describe(texts["", ""]), "references": describe([e["reason"] for e in asked]),
     }  # fmt: skip
+    result |= {"rewards": reward.rewards, "candidates": decode.candidates} if decode.method == "best" else {}
     result["not_judged"] = [name for name in run.controls if name not in {code.name for code in codes}]
     result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"], config.resamples) for code in codes}
     every = [(example, text) for found in texts.values() for example, text in zip(asked, found, strict=True)]

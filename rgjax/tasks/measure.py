@@ -6,19 +6,20 @@ import itertools
 import json
 import pathlib
 
-from rgjax.config import DecodeConfig, EvaluateConfig
+from rgjax.config import NO_REWARDS, DecodeConfig, EvaluateConfig, RewardConfig
 from rgjax.errors import UserError
 from rgjax.metrics import suite
 from rgjax.tasks import preference
+from rgjax.tasks.judges import TRAIN_LIMIT
+from rgjax.tasks.rewards import choosing
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import read_reasons
 from rgjax.train.workdir import replace_text
 
-TRAIN_LIMIT = 100_000  # training examples that the floors draw on; more would only slow the retrieval
 CHUNK = 256
 
 
-def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict, str]:
+def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress, reward: RewardConfig = NO_REWARDS) -> tuple[dict, str]:
     """(what evaluation.json holds, a table for the terminal); also writes outputs.jsonl beside it.
 
     Raises UserError for a missing split, a run that can't be opened, or an outputs file of another length.
@@ -28,7 +29,7 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[di
     run = Run.open(config.workdir, config.checkpoint, config.base)
     dataset = run.dataset(config.dataset)
     plain = run.perplexity(dataset, config.split) if config.weights == "int8" else {}
-    run = run.kept(config.weights)
+    run = choosing(run.kept(config.weights), decode.method, reward, config.dataset)
     examples = list(itertools.islice(dataset.examples(config.split), config.limit or None))
     train = list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT))
     if config.split == "train":  # or retrieval would find the example itself
@@ -73,7 +74,7 @@ def made_folder(config: EvaluateConfig) -> pathlib.Path:
 
 def write(run: Run, decode: DecodeConfig, examples: list[dict], progress) -> list[str]:
     """One reason for each example; `progress(done, total)` is told how far it is."""
-    writer, reasons = run.task.writer(run.params, decode), []
+    writer, reasons = run.writer(decode), []
     for at in range(0, len(examples), CHUNK):
         reasons += [r[0] for r in writer.write(examples[at : at + CHUNK], at)]
         progress(len(reasons), len(examples))

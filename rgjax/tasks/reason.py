@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -32,6 +32,7 @@ from rgjax.train.distillation import Distillation, distillation_sums
 from rgjax.train.loss import cross_entropy_sums, rdrop_sums
 
 NAME = "reason"
+Liked = Callable[[dict, Sequence[str]], Sequence[float]]  # (example, texts for it) -> a figure for each, more is better
 PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
@@ -154,11 +155,14 @@ class ReasonTask:
             arrays = [pipeline.as_fed(source[int(i)], self.template, config, self.architecture) for i in indices[at : at + rows]]
             yield pipeline.pad_rows(arrays, shape, rows)
 
-    def writer(self, params: dict, config: DecodeConfig) -> ReasonWriter:
-        """Writes reasons with these parameters; raises UserError for decoding options that contradict each other."""
+    def writer(self, params: dict, config: DecodeConfig, liked: Liked | None = None) -> ReasonWriter:
+        """Writes reasons with these parameters; `liked` chooses among those of --method=best. Raises UserError for decoding options that contradict
+        each other."""
         config = planned(config)
+        if config.method == "best" and not liked:
+            raise UserError("--method=best chooses by --rewards, which are not given here; name some, as codes=1, or take another --method.")
         writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
-        return ReasonWriter(self.template, writer, config)
+        return ReasonWriter(self.template, writer, config, liked)
 
 
 def _vectors(config: InputConfig, adapter: AdapterConfig) -> Vectors | None:
@@ -180,6 +184,7 @@ class ReasonWriter:
     template: Template
     writer: Writer
     config: DecodeConfig
+    liked: Liked | None = None
 
     def using(self, params: dict) -> ReasonWriter:
         """Itself, writing with these parameters from now on; nothing is compiled anew."""
@@ -197,6 +202,8 @@ class ReasonWriter:
             texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config, required) for h in spoken]
             if self.config.method == "mbr":
                 texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
+            if self.config.method == "best":
+                texts = [text for _, text in sorted(zip(self.liked(example, texts), texts, strict=True), key=lambda one: -one[0])]
             texts.sort(key=lambda text: len(words.missing(text, required)))  # stable, and 0 for nearly all
             out.append(_distinct(texts)[: self.config.n_best])
         return out

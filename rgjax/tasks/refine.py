@@ -21,7 +21,7 @@ from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
 from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import rewrite, training
-from rgjax.tasks.measure import TRAIN_LIMIT
+from rgjax.tasks.judges import TRAIN_LIMIT
 from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import Earlier, Run, decode_config
 from rgjax.train import workdir
@@ -84,7 +84,7 @@ class Rounds:
 
     def measured(self, run: Run) -> dict:
         """The likelihood of held-out references, and what the run writes for validation examples."""
-        texts = [row[0] for row in run.task.writer(run.params, self.writing(run, 0, 1)).write(self.held_out)]
+        texts = [row[0] for row in run.writer(self.writing(run, 0, 1)).write(self.held_out)]
         likely = run.perplexity(self.dataset, "val")
         scores = dict(zip(self.rewards.names, self.rewards(self.held_out, texts).mean(0).tolist(), strict=True))
         found = control.described([self.cut(text) for text in texts], self.outside)

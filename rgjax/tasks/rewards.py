@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from rgjax.data.length_bands import NAME, LengthBands
 from rgjax.decode import rerank
 from rgjax.errors import UserError
 from rgjax.tasks import judges
-from rgjax.tasks.measure import TRAIN_LIMIT
+from rgjax.tasks.judges import TRAIN_LIMIT
+from rgjax.tasks.run import Run
 from rgjax.tasks.verdicts import Verdicts
 
 Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]  # examples, a text for each -> a figure for each
@@ -64,6 +66,18 @@ class Rewards:
             n, k = np.argwhere(~np.isfinite(found_NK))[0]
             raise UserError(f"The reward '{self.names[k]}' of the text '{texts[n][:60]}' is {found_NK[n, k]}; leave it out of --rewards, or mend it.")
         return found_NK
+
+
+def choosing(run: Run, method: str, reward: RewardConfig, folder: str = "") -> Run:
+    """The run, which chooses among candidates by the weighted sum of --rewards where the `method` is 'best'; judges learn from its dataset (or the
+    copy of it in `folder`). Raises UserError for rewards without that method, and that method without any."""
+    if method != "best":
+        if reward.rewards or reward.discriminator_from:
+            given = f"--rewards={reward.rewards}" if reward.rewards else f"--discriminator_from={reward.discriminator_from}"
+            raise UserError(f"{given} chooses nothing with --method={method}; add --method=best, or leave it out.")
+        return run
+    judge = Rewards(reward, run.dataset(folder))
+    return dataclasses.replace(run, liked=lambda example, texts: judge([example] * len(texts), texts) @ judge.numbers)
 
 
 def _codes(config: RewardConfig, dataset: Dataset) -> Score:

@@ -54,7 +54,7 @@ def write_reasons(run: Run, dataset: Dataset, decode: DecodeConfig, written: pat
     with inputs.open("w", encoding="utf-8") as file:
         for example in dataset.examples("train"):
             file.write(records.encode({k: v for k, v in example.items() if k != "reason"}) + "\n")
-    writer = run.task.writer(run.params, decode)
+    writer = run.writer(decode)
     generate_file(
         str(inputs), str(written), writer.write, settings=facts, controls=dataset.controls, override={},
         chunk=max(CHUNK, 4 * writer.writer.rows), overwrite=False, progress=progress,

@@ -25,7 +25,7 @@ from rgjax.models.build import ModelFactory
 from rgjax.nn.attention import anywhere
 from rgjax.parallel import cluster, sharding
 from rgjax.parallel import mesh as mesh_lib
-from rgjax.tasks.reason import NAME, ReasonTask
+from rgjax.tasks.reason import NAME, Liked, ReasonTask, ReasonWriter
 from rgjax.tasks.writing import Reasons
 from rgjax.train import adversarial, optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
@@ -50,6 +50,7 @@ class Run:
     weights: str = "float"
     base: str = ""  # where the folder that it began with lies, if that was moved
     discriminator: dict = dataclasses.field(default_factory=dict)  # its parameters, of adversarial training
+    liked: Liked | None = None  # what chooses among reasons of --method=best
 
     @classmethod
     def open(cls, folder: str | pathlib.Path, which: str = "auto", base: str = "") -> Run:
@@ -89,6 +90,10 @@ class Run:
             return self
         params = quantized.in_int8(self.task.factory, self.params)
         return dataclasses.replace(self, task=self.task.in_int8(), params=params, weights=weights)
+
+    def writer(self, decode: DecodeConfig) -> ReasonWriter:
+        """Writes reasons as `ReasonTask.writer`."""
+        return self.task.writer(self.params, decode, self.liked)
 
     def own(self) -> dict:
         """The model's own parameters, an adapter merged into them; raises UserError where that can't be."""

@@ -1,7 +1,7 @@
 """Adversarial training: a round trains the discriminator a few steps, then the generator; two optimizers, one pure step.
 
 The state is that of any run: `params` and `opt_state` hold one entry for each side, "generator" and "discriminator", and `opt_state`
-also the `old` texts that are kept.
+also the `old` texts, where any are kept.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def optimizers(config: AdversarialConfig, writing: Writing) -> optax.GradientTra
     tx_g, tx_d = _sides(config)
 
     def init(params: dict) -> dict:
-        old = Old(*writing.blank(config.old_samples), jnp.int32(0))
-        return {G: tx_g.init({G: params[G]}), D: tx_d.init({D: params[D]}), "old": old}
+        old = {"old": Old(*writing.blank(config.old_samples), jnp.int32(0))} if config.old_samples else {}
+        return {G: tx_g.init({G: params[G]}), D: tx_d.init({D: params[D]}), **old}
 
     def update(*_):
         raise NotImplementedError("two optimizers take turns; make_round updates each")
@@ -120,7 +120,7 @@ def make_round(generator: ModelFactory, discriminator: ModelFactory, writing: Wr
     def one_d(state: TrainState, batch_and_key):
         (real, given), keys = writing.real(batch_and_key[0]), jax.random.split(batch_and_key[1], 3)
         fresh = (writing.sample(generator.model(state.params[G]), keys[0], given), given)
-        written = _mixed(state.opt_state["old"], fresh, keys[1])
+        written = _mixed(state.opt_state.get("old"), fresh, keys[1])
         grads, found = jax.grad(loss_d, has_aux=True)(state.params[D], (real, given), written, keys[2])
         return _stepped(state, D, tx_d, grads), found
 
@@ -161,12 +161,12 @@ def _stepped(state: TrainState, side: str, tx: optax.GradientTransformation, gra
     return state._replace(params=state.params | params, opt_state=state.opt_state | {side: opt_state})
 
 
-def _mixed(old: Old, fresh: tuple[Texts, dict], key: jax.Array) -> tuple[Texts, dict]:
+def _mixed(old: Old | None, fresh: tuple[Texts, dict], key: jax.Array) -> tuple[Texts, dict]:
     """The first half of the texts replaced by old ones, with what those were written for, once there are any (Shrivastava et al. 2017,
     arXiv:1612.07828, section 2.3)."""
-    size, b = len(old.texts.tokens), len(fresh[0].tokens)
-    if not size:
+    if old is None:
         return fresh
+    size, b = len(old.texts.tokens), len(fresh[0].tokens)
     filled = jnp.minimum(old.written, size)
     chosen_B = jax.random.randint(key, (b,), 0, jnp.maximum(filled, 1))
     takes_B = (jnp.arange(b) < b // 2) & (filled > 0)
@@ -176,8 +176,8 @@ def _mixed(old: Old, fresh: tuple[Texts, dict], key: jax.Array) -> tuple[Texts, 
 
 def _keep(state: TrainState, written: Texts, given: dict) -> TrainState:
     """With the texts of a step among the old ones, the oldest of which they replace."""
-    old, rows = state.opt_state["old"], len(written.tokens)
-    if not len(old.texts.tokens):
+    old, rows = state.opt_state.get("old"), len(written.tokens)
+    if old is None:
         return state
     at = old.written % len(old.texts.tokens)
     put = lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, at, 0)
