@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rgjax.config import RewardConfig
+from rgjax.config import DecodeConfig, RewardConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.length_bands import LengthBands
 from rgjax.errors import UserError
 from rgjax.tasks import judges, rewards
 from rgjax.tasks.rewards import Rewards
+from rgjax.tasks.run import Run
 
 
 def test_a_text_in_its_band_has_all_of_the_reward_and_others_less_with_the_distance():
@@ -80,3 +81,23 @@ def test_a_reward_that_is_no_number_is_told(dataset_folder):
         judge([example, example], ["first", "second"])
     judge.scores[1] = lambda examples, texts: [1.0, 0.5]
     assert np.isfinite(judge([example, example], ["first", "second"])).all()
+
+
+def test_the_best_of_several_is_the_one_rewards_like(unbroken_run):
+    opened = Run.open(unbroken_run)
+    examples = list(opened.dataset().examples("val"))[:3]
+    options = {"max_new_tokens": 10, "temperature": 1.5, "decode_batch": 12}
+    drawn = opened.writer(DecodeConfig(method="sample", n_best=4, **options)).write(examples)
+    reward = RewardConfig(rewards="grounding=0.1,repetition=2")
+    run = rewards.choosing(opened, "best", reward)
+    best = run.writer(DecodeConfig(method="best", candidates=4, **options)).write(examples)
+    judge = Rewards(reward, opened.dataset())
+    for example, texts, (chosen,) in zip(examples, drawn, best, strict=True):
+        liked = judge([example] * len(texts), texts) @ [0.1, 2.0]
+        assert len(set(texts)) > 1 and chosen == texts[int(np.argmax(liked))]
+    with pytest.raises(UserError, match="--method=best chooses by --rewards"):
+        opened.writer(DecodeConfig(method="best"))
+    with pytest.raises(UserError, match="--rewards is missing"):
+        rewards.choosing(opened, "best", RewardConfig())
+    with pytest.raises(UserError, match="chooses nothing with --method=greedy"):
+        rewards.choosing(opened, "greedy", reward)
