@@ -17,7 +17,7 @@ from rgjax.tasks.run import decode_config
 from rgjax.train.workdir import read
 
 ROOT = pathlib.Path(__file__).parents[2]
-LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show", "embed", "inspect", "distill")
+LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show", "embed", "inspect", "distill", "refine")
 
 
 def launch(name, **flags):
@@ -196,5 +196,5 @@ def test_every_launcher_explains_itself():
         done = subprocess.run([sys.executable, "-c", code.format(name)], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert f"python -m launch.{name}" in done.stdout
-        first = {"prepare": "--output=''", "embed": "--init_from=''", "inspect": "--path=''"}.get(name, "--workdir=''")
+        first = {"prepare": "--output=''", "embed": "--init_from=''", "inspect": "--path=''", "refine": "--init_from=''"}.get(name, "--workdir=''")
         assert first in done.stdout
