@@ -31,6 +31,10 @@ class GroupConfig:
 
     group: int = option(8, "Reasons drawn for each input of a step.", low=2)
     group_kl: float = option(0.04, "Weight of the divergence from the model that tuning begins with (nats per token).", low=0.0)
+    any_codes: bool = option(
+        False, "Ask each input of a step for values that are drawn for all control codes, in place of its own, so that a model learns to obey also "
+        "what does not suggest itself; without --group_nll.",
+    )  # fmt: skip
     group_nll: float = option(0.0, "Weight of the references' negative log-likelihood (nats per token).", low=0.0)
 
 

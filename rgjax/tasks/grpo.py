@@ -109,8 +109,8 @@ class Groups:
         drawn, distinct = self._draw(state, fixed, placed)
         reference_BT = self._known(self.reference or fixed["weights"], placed, drawn)
         drawn, reference_BT, distinct = jax.device_get((drawn, reference_BT, distinct))
-        examples = [self.source[int(i)] for i in batch["example"]]
-        examples = [e if shown else e | {"control": {}} for e, shown in zip(examples, batch["control"], strict=True)]
+        shown = [numbered.control(row, self.dataset.controls) for row in batch["control"]]
+        examples = [self.source[int(i)] | {"control": control} for i, control in zip(batch["example"], shown, strict=True)]
         found_NK = self.rewards([e for e in examples for _ in range(self.config.group)], self.texts(examples, drawn))
         told = {f"reward_{name}": value for name, value in zip(self.rewards.names, found_NK.mean(0), strict=True)}
         better_PG = grpo.advantages(found_NK.reshape(len(examples), self.config.group, -1), self.rewards.numbers)
@@ -160,6 +160,20 @@ def method(task: ReasonTask, drawn: Groups, sections: dict, tuning: Tuning) -> M
     return Method(tx, step, optimizer.schedule(config, train.steps), 1, note)
 
 
+def judged_by(sections: dict, dataset: Dataset, stored: dict | None) -> Rewards:
+    """The rewards of a run; raises UserError where they, or what is asked for, do not fit the dataset or the `stored` run."""
+    group, rewards = sections["group"], Rewards(sections["reward"], dataset)
+    if group.any_codes and (group.group_nll or not dataset.controls):
+        why = "the references have other codes; give --group_nll=0" if group.group_nll else f"{dataset.folder} declares no codes; leave it out"
+        raise UserError(f"--any_codes asks for codes in place of an input's own, and {why}.")
+    if not rewards.numbers.any():
+        raise UserError(f"--rewards={sections['reward'].rewards} weighs everything 0; give some a weight.")
+    if stored and stored["decode"] != sections["decode"]:
+        folder = sections["train"].workdir
+        raise UserError(f"{folder} rewards reasons as its own decoding flags show them; leave those out to go on, or give a new --workdir.")
+    return rewards
+
+
 def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     """As `rgjax.tasks.training.assemble`, of a generator that is tuned by --rewards."""
     train = sections["train"]
@@ -171,11 +185,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
     profile.steps(train.profile_steps, train.steps)  # for what it refuses
-    rewards, source = Rewards(sections["reward"], dataset), open_source(train.init_from)
-    if not rewards.numbers.any():
-        raise UserError(f"--rewards={sections['reward'].rewards} weighs everything 0; give some a weight.")
-    if stored and stored["decode"] != sections["decode"]:
-        raise UserError(f"{train.workdir} rewards reasons as its own decoding flags show them; leave those out to go on, or give a new --workdir.")
+    rewards, source = judged_by(sections, dataset, stored), open_source(train.init_from)
     if not stored:
         sections["model"] = dataclasses.replace(source.configure(sections["model"], explicit, tokenizer), dropout=0.0)
     if sections["model"].architecture != "causal":
@@ -189,7 +199,8 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     groups.check(sections["optimizer"], task.factory, how.trained)
     facts = training.facts_of(sections, dataset, tokenizer) | {"base_fingerprint": source.fingerprint}
     facts |= {"discriminator_fingerprint": rewards.fingerprint}
-    data = numbered.train_batches(dataset, task.template, sections["input"], task.architecture, seed=train.seed)
+    how_asked = {"seed": train.seed, "any_codes": sections["group"].any_codes}
+    data = numbered.train_batches(dataset, task.template, sections["input"], task.architecture, **how_asked)
     if stored:
         workdir.check_same(train.workdir, stored, facts)
     training.write(facts, dataset)

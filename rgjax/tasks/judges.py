@@ -13,7 +13,7 @@ from rgjax.errors import UserError
 from rgjax.metrics.judge import Judge
 
 TRAIN_LIMIT = 100_000  # training examples that judges and floors draw on; more would only slow them
-LEAST_TEXTS = 20  # references that a value needs for its judge to learn it
+LEAST_TEXTS = 10  # references that a value needs for its judge to learn it
 FOR_REPORTS, FOR_REWARDS = 1, 0  # which of each two neighbouring references they learn from
 
 

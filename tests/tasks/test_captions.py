@@ -102,7 +102,7 @@ def test_completions_are_judged_to_their_end(bench):
     """By a judge that returns a text's length: a beginning that has ended is completed by nothing."""
     writing, model = FixedLength(3, 4, ends=True), bench.factory.model(bench.factory.fresh(jax.random.key(0)))
     texts = writing.texts(jnp.asarray([[5, END, 6, 6], [5, 6, 7, END], [5, 6, 7, 8]]))
-    completed = writing.completions(model, jax.random.key(1), {}, texts, 2)
+    completed = writing.completions(model, jax.random.key(1), {}, texts, 2, 1)
     assert isinstance(completed, Texts) and completed.mask.shape == (3, 2, 3, 4)
     found = np.asarray(token_rewards(lambda tokens, mask: mask.sum(1).astype(jnp.float32), texts, completed))
     np.testing.assert_array_equal(found[0, 1:], 2.0)

@@ -85,7 +85,7 @@ def test_flags_that_a_report_does_not_read_are_refused(report, flag, value, unbr
     [
         ({"split": "train"}, "--judge_split=train would judge what it learned from"),
         ({"outputs": "mine.jsonl"}, "--outputs is for --report=scores"),
-        ({"judge_split": "test"}, "No control code has two values with 20 references"),
+        ({"judge_split": "test"}, "No control code has two values with 10 references"),
     ],
 )
 def test_what_would_say_nothing_is_refused(options, message, unbroken_run):

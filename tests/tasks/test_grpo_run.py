@@ -18,6 +18,7 @@ from rgjax.config import (
     RewardConfig,
     TrainConfig,
 )
+from rgjax.data import numbered
 from rgjax.errors import UserError
 from rgjax.tasks import adversarial, grpo, rewards, training
 from rgjax.tasks.run import Run
@@ -128,6 +129,22 @@ def test_a_discriminator_judges_and_is_remembered(dataset_folder, begun, tmp_pat
         run(dataset_folder, begun, tmp_path / "w", steps=3, **judged)
 
 
+def test_any_codes_are_asked_for_and_rewarded(dataset_folder, dataset, begun, tmp_path, monkeypatch):
+    seen = []
+    asked = rewards._each(lambda example, text: float(len(seen.append((example["item"]["id"], tuple(example["control"].items()))) or text)))
+    monkeypatch.setitem(rewards.MAKERS, "repetition", asked)
+    how = {"reward": {"rewards": "repetition=1"}, "group": {"any_codes": True, "group_nll": 0.0}, "input": {"batch_size": 16}}
+    run(dataset_folder, begun, tmp_path / "w", steps=4, **how)
+    controls = [dict(control) for _, control in dict.fromkeys(seen)]
+    assert {name for control in controls for name in control} == set(dataset.controls)
+    for name, values in dataset.controls.items():
+        assert {control[name] for control in controls if control} == set(values)
+    assert 0 < sum(not control for control in controls) < len(controls) / 2  # some are dropped
+    for control in controls:
+        back = numbered.control(numbered.numbers(control, dataset.controls), dataset.controls)
+        assert back == control
+
+
 def test_what_is_rewarded_is_what_was_shown_before(dataset_folder, begun, tmp_path):
     run(dataset_folder, begun, tmp_path / "w", steps=1)
     with pytest.raises(UserError, match="decoding flags"):
@@ -145,6 +162,7 @@ def test_what_is_rewarded_is_what_was_shown_before(dataset_folder, begun, tmp_pa
         ({"optimizer": {"accumulate": 3}}, "accumulate"),
         ({"train": {"init_from": ""}}, "--init_from"),
         ({"train": {"patience": 3}}, "--patience=3"),
+        ({"group": {"any_codes": True}}, "give --group_nll=0"),
         ({"reward": {"rewards": "grounding=0"}}, "weighs everything 0"),
         ({"adapter": {"adapter": "lora", "adapter_from": "x"}}, "--adapter_from=x"),
         ({"model": {"dropout": 0.5}}, "--dropout=0.5"),
