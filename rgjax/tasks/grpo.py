@@ -157,7 +157,7 @@ def method(task: ReasonTask, drawn: Groups, sections: dict, tuning: Tuning) -> M
         if text := Collapse(progress).note(step, values["distinct_2"]):
             raise UserError(f"{text}; {kept}")
 
-    return Method(tx, step, optimizer.schedule(config, train.steps), 1, note)
+    return Method(tx, step, optimizer.schedule(config, train.steps), 1, note, waits=True)
 
 
 def judged_by(sections: dict, dataset: Dataset, stored: dict | None) -> Rewards:

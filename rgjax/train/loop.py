@@ -49,6 +49,7 @@ class Method(NamedTuple):
     schedule: optax.Schedule  # the learning rate that is told
     parts: int  # slices [parts, rows, ...] that a step's batch comes in
     note: Callable[[int, dict[str, float], dict], None]  # sees every step's metrics and the run's progress; raises UserError to end the run
+    waits: bool = False  # a step ends when it is computed, not when it is dispatched: then it is reported at once
 
 
 class Loop:
@@ -130,6 +131,9 @@ class Loop:
                 pending = (self.step, metrics, batch)
                 if self._due(self.config.eval_every) or self._due(self.config.save_every):
                     self._milestone(self._read(*pending))
+                    pending = None
+                elif self.method and self.method.waits:
+                    self._report(self.step, self._read(*pending))
                     pending = None
             if pending:
                 self._report(pending[0], self._read(*pending))

@@ -118,7 +118,7 @@ def test_reasons_gathered_before_a_stop_are_kept(unbroken_run, dataset, tmp_path
                 raise KeyboardInterrupt
             return [[e["item"]["title"]] for e in examples]
 
-    monkeypatch.setattr(run.task, "writer", lambda params, config: Echo())
+    monkeypatch.setattr(run.task, "writer", lambda params, config, liked: Echo())
     monkeypatch.setattr(rewrite_lib, "CHUNK", 64)
     go = lambda: rewrite_lib.rewrite(run, dataset, decode, str(tmp_path / "out"), False, lambda done, total: None)
     with pytest.raises(KeyboardInterrupt):
