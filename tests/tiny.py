@@ -1,5 +1,6 @@
 """Small configurations, parameters and batches for tests."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -10,6 +11,7 @@ import numpy as np
 
 from rgjax.config import ModelConfig
 from rgjax.models.build import ModelFactory
+from rgjax.train import workdir
 
 SMALL = {"layers": 2, "width": 20, "heads": 4, "head_dim": 6, "mlp_width": 28, "dropout": 0.0, "max_positions": 128}
 FAMILIES = {
@@ -93,6 +95,19 @@ def training_batch(made: ModelFactory, rows: int, length: int, seed: int = 0) ->
         one["weights"] = shown.astype(np.int32)
         stacked.append(one)
     return {k: np.concatenate([s[k] for s in stacked]) for k in stacked[0]}
+
+
+def sections(dataset_folder, folder, inputs: dict, **changes) -> dict:
+    """The sections of a small run on a dataset, one example a row, told and saved often; `changes` are values by section."""
+    made = {name: cls() for name, cls in workdir.SECTIONS.items()}
+    rows = {"length": 112, "target_length": 32, "packing": False, "buckets": "1"}
+    often = {"eval_every": 3, "save_every": 3, "log_every": 1, "samples": 1, "eval_batches": 1}
+    model = {"layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "max_positions": 128}
+    usual = {"input": {"dataset": str(dataset_folder), **rows, **inputs}, "model": model}
+    usual |= {"train": {"workdir": str(folder), "steps": 6, "compilation_cache": "", **often}}
+    for values in (usual, changes):
+        made |= {name: dataclasses.replace(made[name], **given) for name, given in values.items()}
+    return made
 
 
 @functools.cache

@@ -123,6 +123,11 @@ class Dataset:
             raise UserError(f"{dataset.tokenizer_folder} holds no tokenizer.json; prepare the dataset again.")
         return dataset
 
+    @property
+    def origin(self) -> str:
+        """The fingerprint of the dataset whose training reasons a model wrote anew to make this one; '' where none did."""
+        return next((self.manifest[how]["from"] for how in ("filtered", "distilled") if how in self.manifest), "")
+
     def verify(self) -> None:
         """Reads every byte and compares checksums; raises UserError naming the first file that differs."""
         for shard in self._shards():

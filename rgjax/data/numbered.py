@@ -18,6 +18,7 @@ from rgjax.errors import UserError
 
 FACTS = ("example", "control")
 
+
 def numbers(control: dict[str, str], declared: dict[str, list[str]]) -> np.ndarray:
     """Which value of each declared code it is, int32 [C], from 1 on; 0 is none."""
     return np.array([1 + values.index(control[name]) if control.get(name) else 0 for name, values in declared.items()], np.int32)

@@ -10,7 +10,7 @@ from rgjax.metrics import bootstrap, diversity, ngram_bleu
 from rgjax.metrics.judge import confusion
 from rgjax.metrics.outside import Ngrams
 
-MOST_SELF = 50  # texts of a class that self-BLEU compares; it grows with them
+MOST_SELF = 50  # texts of a class that self-BLEU, which grows with their number, compares
 MET = {True: "met", False: "short", None: "-"}  # an aim, as it is shown
 COLUMNS = {
     "perplexity": "under trigrams fitted on reference reasons, per token, less is more usual",

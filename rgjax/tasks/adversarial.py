@@ -43,11 +43,7 @@ def check(sections: dict, explicit: set[str]) -> None:
     usual = {"input": {"packing": False, "buckets": "1", "replay": "", "distill": "", "loss_on": "reason", "item_vectors": "", "user_vectors": ""}}
     usual |= {"adapter": {"adapter": "none", "freeze": ""}, "train": {"ewc": 0.0, "nonfinite": "stop"}}
     usual |= {"optimizer": dataclasses.asdict(OptimizerConfig())}
-    for section, values in usual.items():
-        for name, value in values.items():
-            if getattr(sections[section], name) != value:
-                shown = str(value).lower() if isinstance(value, bool) else value
-                raise UserError(f"--{name}={getattr(sections[section], name)} has no place in --task=adversarial; leave it at '{shown}'.")
+    training.check_usual(sections, usual)
 
 
 def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, train: TrainConfig) -> Method:

@@ -14,7 +14,7 @@ from rgjax import trees
 from rgjax.config import DecodeConfig, GroupConfig
 from rgjax.data import numbered
 from rgjax.data.dataset import Dataset
-from rgjax.decode import conditional, postprocess
+from rgjax.decode import postprocess
 from rgjax.decode.writer import Hypothesis
 from rgjax.errors import UserError
 from rgjax.models.adapted import PREPENDED
@@ -50,11 +50,7 @@ def check(sections: dict) -> None:
     usual = {"input": {"packing": False, "buckets": "1", "replay": "", "distill": "", "loss_on": "reason", "item_vectors": "", "user_vectors": ""}}
     usual |= {"adapter": {"freeze": "", "unfreeze": "", "adapter_dropout": 0.0}, "train": {"ewc": 0.0, "nonfinite": "stop", "patience": 0}}
     usual |= {"optimizer": {"preference": "none", "rdrop": 0.0, "fgm": 0.0, "label_smoothing": 0.0, "ema": 0.0}}
-    for section, values in usual.items():
-        for name, value in values.items():
-            if getattr(sections[section], name) != value:
-                shown = str(value).lower() if isinstance(value, bool) else value
-                raise UserError(f"--{name}={getattr(sections[section], name)} has no place in --task=grpo; give --{name}={shown}.")
+    training.check_usual(sections, usual)
     if jax.process_count() > 1:
         raise UserError("--task=grpo runs in one process; start it once, with --mesh over its devices.")
     if sections["input"].batch_size % config.accumulate:
@@ -77,11 +73,11 @@ class Groups:
     def __post_init__(self):
         self.writing, self.source = Reasons.of(self.task), self.dataset.source("train")
         base = getattr(self.task.factory, "base", self.task.factory)
+
         def draw(state: TrainState, fixed: dict, batch: dict) -> tuple[Texts, jax.Array]:
             model = self.task.factory.model(trees.join(state.params, fixed["weights"]))
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            given = self.writing.real(batch)[1]
-            drawn = Texts(*conditional.sample(model, key, **given, length=self.writing.length, ends=self.writing.ends, times=self.config.group))
+            drawn = self.writing.sample(model, key, self.writing.real(batch)[1], self.config.group)
             return drawn, distinct_pairs(drawn)
 
         def known(weights: dict, batch: dict, texts: Texts) -> jax.Array:

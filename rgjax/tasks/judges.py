@@ -19,16 +19,11 @@ FOR_REPORTS, FOR_REWARDS = 1, 0  # which of each two neighbouring references the
 
 def check(dataset: Dataset, split: str) -> None:
     """Raises UserError where a split's reasons were written by a model: who learned from them would judge it by its own words."""
-    if split == "train" and origin(dataset):
+    if split == "train" and dataset.origin:
         raise UserError(
             f"The training reasons of {dataset.folder} were written by a model, and judges learn from people's; give the dataset that they were "
             "written for with --dataset."
         )
-
-
-def origin(dataset: Dataset) -> str:
-    """The fingerprint of the dataset whose training reasons a model wrote anew to make this one; '' where none did."""
-    return next((dataset.manifest[what]["from"] for what in ("filtered", "distilled") if what in dataset.manifest), "")
 
 
 def lessons(examples: Sequence[dict], half: int) -> Sequence[dict]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rgjax.config import DecodeConfig, OptimizerConfig, RefineConfig, RewardConfig, to_json
 from rgjax.data.dataset import Dataset
-from rgjax.data.staging import staging, write_json
+from rgjax.data.staging import staging
 from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
 from rgjax.metrics.outside import Ngrams
@@ -190,9 +190,7 @@ class Kept:
 
     def write(self) -> None:
         """Puts everything into the folder."""
-        fresh = self.path.with_name(FILE + ".tmp")
-        write_json(fresh, {"options": self.options, "found": self.found})
-        fresh.replace(self.path)
+        workdir.replace_text(self.path, json.dumps({"options": self.options, "found": self.found}, ensure_ascii=False, indent=1) + "\n")
 
 
 def refine(

@@ -27,7 +27,7 @@ from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
-from rgjax.tasks import judges, preference, reason
+from rgjax.tasks import preference, reason
 from rgjax.tasks.run import open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
@@ -84,6 +84,15 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
 
     sample = sampler(task, dataset, sections)
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
+
+
+def check_usual(sections: dict, usual: dict[str, dict]) -> None:
+    """Raises UserError for an option that is not as it is usually (section -> name -> value), where the task has no place for it."""
+    for section, values in usual.items():
+        for name, value in values.items():
+            if (given := getattr(sections[section], name)) != value:
+                shown = str(value).lower() if isinstance(value, bool) else value
+                raise UserError(f"--{name}={given} has no place in --task={sections['train'].task}; leave it at '{shown}'.")
 
 
 def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
@@ -154,7 +163,7 @@ def facts_of(sections: dict, dataset: Dataset, tokenizer: Tokenizer) -> dict:
     """What config.json tells of a run beside its options."""
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
-    return facts | {"counts": dataset.manifest["counts"], "origin_fingerprint": judges.origin(dataset)}
+    return facts | {"counts": dataset.manifest["counts"], "origin_fingerprint": dataset.origin}
 
 
 def write(facts: dict, dataset: Dataset) -> None:

@@ -37,8 +37,8 @@ class Reasons:
         there_BS = jnp.arange(self.prompt_length)[None] >= self.prompt_length - given["lengths_B"][:, None]
         return Texts(given["prompts_BS"], there_BS.astype(jnp.int32))
 
-    def sample(self, model, key: jax.Array, given: dict) -> Texts:
-        return Texts(*conditional.sample(model, key, **given, length=self.length, ends=self.ends))
+    def sample(self, model, key: jax.Array, given: dict, times: int = 1) -> Texts:
+        return Texts(*conditional.sample(model, key, **given, length=self.length, ends=self.ends, times=times))
 
     def relaxed(self, model, key: jax.Array, given: dict, heat: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key)

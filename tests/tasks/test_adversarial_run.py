@@ -8,27 +8,19 @@ import numpy as np
 import pytest
 import tiny
 
-from rgjax.config import AdversarialConfig, DiscriminatorConfig, InputConfig, ModelConfig, TrainConfig
+from rgjax.config import AdversarialConfig
 from rgjax.errors import UserError
 from rgjax.tasks import adversarial, training
 from rgjax.tasks.run import Run
 from rgjax.train import workdir
 from rgjax.train.collapse import Collapse
 
-INPUT = {"length": 112, "target_length": 32, "batch_size": 12, "packing": False, "buckets": "1"}
-
 
 def sections(dataset_folder, folder, **changes):
-    made = {name: cls() for name, cls in workdir.SECTIONS.items()}
-    made["input"] = InputConfig(dataset=str(dataset_folder), **INPUT)
-    made["model"] = ModelConfig(layers=1, width=16, heads=2, dropout=0.0, max_positions=128)
-    often = {"eval_every": 3, "save_every": 3, "log_every": 1, "samples": 1, "eval_batches": 1}
-    made["train"] = TrainConfig(workdir=str(folder), steps=6, compilation_cache="", **often)
-    made["discriminator"] = DiscriminatorConfig(d_width=8, d_filters=4, d_windows="2,3")
-    made["adversarial"] = AdversarialConfig(estimator="gumbel", d_steps=2, d_warmup=1, completions=0, old_samples=8, heat_schedule="constant")
-    for section, values in changes.items():
-        made[section] = dataclasses.replace(made[section], **values)
-    return made
+    gan = {"estimator": "gumbel", "d_steps": 2, "d_warmup": 1, "completions": 0, "old_samples": 8, "heat_schedule": "constant"}
+    usual = {"discriminator": {"d_width": 8, "d_filters": 4, "d_windows": "2,3"}, "adversarial": gan}
+    usual |= {name: usual.get(name, {}) | values for name, values in changes.items()}
+    return tiny.sections(dataset_folder, folder, {"batch_size": 12}, **usual)
 
 
 @pytest.fixture(scope="module")

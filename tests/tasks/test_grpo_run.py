@@ -6,18 +6,9 @@ import json
 import jax
 import numpy as np
 import pytest
+import tiny
 
-from rgjax.config import (
-    AdapterConfig,
-    AdversarialConfig,
-    DiscriminatorConfig,
-    GroupConfig,
-    InputConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RewardConfig,
-    TrainConfig,
-)
+from rgjax.config import AdapterConfig, AdversarialConfig, DiscriminatorConfig, OptimizerConfig
 from rgjax.data import numbered
 from rgjax.errors import UserError
 from rgjax.tasks import adversarial, grpo, rewards, training
@@ -25,21 +16,14 @@ from rgjax.tasks.run import Run
 from rgjax.tasks.verdicts import Verdicts
 from rgjax.train import workdir
 
-INPUT = {"length": 112, "target_length": 32, "batch_size": 4, "packing": False, "buckets": "1", "control_dropout": 0.2}
 TOLD = ("loss", "kl", "reward_repetition", "distinct_2")
 
 
 def sections(dataset_folder, folder, **changes):
-    made = {name: cls() for name, cls in workdir.SECTIONS.items()}
-    made["input"] = InputConfig(dataset=str(dataset_folder), **INPUT)
-    made["model"] = ModelConfig(layers=1, width=16, heads=2, dropout=0.0, max_positions=128)
-    often = {"eval_every": 3, "save_every": 3, "log_every": 1, "samples": 1, "eval_batches": 1}
-    made["train"] = TrainConfig(workdir=str(folder), steps=6, compilation_cache="", **often)
-    made["optimizer"] = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, schedule="constant", weight_decay=0.0)
-    made["reward"], made["group"] = RewardConfig(rewards="repetition=1,grounding=1"), GroupConfig(group=4, group_nll=0.1)
-    for section, values in changes.items():
-        made[section] = dataclasses.replace(made[section], **values)
-    return made
+    usual = {"optimizer": {"learning_rate": 1e-3, "warmup_steps": 0, "schedule": "constant", "weight_decay": 0.0}}
+    usual |= {"reward": {"rewards": "repetition=1,grounding=1"}, "group": {"group": 4, "group_nll": 0.1}}
+    usual |= {name: usual.get(name, {}) | values for name, values in changes.items()}
+    return tiny.sections(dataset_folder, folder, {"batch_size": 4, "control_dropout": 0.2}, **usual)
 
 
 @pytest.fixture(scope="module")

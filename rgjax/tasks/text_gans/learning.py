@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from functools import partial
 from typing import NamedTuple
@@ -88,7 +89,7 @@ def scorer(factory: ModelFactory, counted=jnp.ones_like):
     return padded
 
 
-class Bench:
+class Bench(abc.ABC):
     """Everything that is compiled once for all rows and seeds. A benchmark says with `measured` how good a generator is."""
 
     def __init__(self, config: BenchConfig, gan: AdversarialConfig, judge: DiscriminatorConfig, learned: Learned, generator: LSTMConfig):
@@ -101,9 +102,9 @@ class Bench:
         self.tx = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(config.mle_learning_rate))
         self.epoch = jax.jit(self._epoch)
 
+    @abc.abstractmethod
     def measured(self, params: dict, seed: int, temperature: float = 1.0) -> dict[str, float]:
         """The figures of a generator that is sampled at a temperature; raises UserError where it diverged."""
-        raise NotImplementedError
 
     def counted(self, texts_NT: jax.Array) -> jax.Array:
         """1 at each token whose likelihood counts, 0 elsewhere, [N, T]."""
