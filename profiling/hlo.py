@@ -48,7 +48,7 @@ def dumped(work: Workload) -> tuple[dict[str, str], dict]:
     lowered = work.step().lower(state, fixed, work.put(work.first))
     compiled = lowered.compile()
     text = compiled.as_text()
-    program = Program(text, work.taken())
+    program = Program(text, work.pieces())
     modules = costs.by_module(program)
     found = {"flops": sum(c.flops for c in modules.values()), "bytes": sum(c.bytes for c in modules.values())}
     found |= {"instructions": sum(difference.kinds(program).values()), **workload.memory_of(compiled)}

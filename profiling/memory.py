@@ -47,7 +47,7 @@ def policies(sections: dict) -> dict[str, dict]:
     for name in app.FLAGS.policies:
         work = with_remat(sections, name)
         compiled = work.compiled()
-        flops = sum(c.flops for c in costs.by_module(Program.of(compiled, work.taken())).values())
+        flops = sum(c.flops for c in costs.by_module(Program.of(compiled, work.pieces())).values())
         found[name] = {"activations": footprint.activations(work), **workload.memory_of(compiled), "flops": flops}
     return found
 

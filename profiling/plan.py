@@ -110,7 +110,7 @@ def planned(sections: dict, mesh: str) -> dict:
     work = Workload.open(sections | {"train": dataclasses.replace(sections["train"], mesh=mesh)}, app.FLAGS.vocab_size)
     began = time.perf_counter()
     compiled = work.compiled()
-    compile_seconds, program = time.perf_counter() - began, Program.of(compiled, work.taken())
+    compile_seconds, program = time.perf_counter() - began, Program.of(compiled, work.pieces())
     found = list(collectives.found(program, work.mesh.size))
     f = app.FLAGS
     peak = (f.flops or PEAKS[sections["model"].dtype]) * 1e12

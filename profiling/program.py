@@ -1,7 +1,7 @@
 """A compiled program, read from its HLO text: instructions with how often a step runs each, and the source they came from.
 
-Loops count by their known trip count (XLA itself counts a loop's body once). The branch of a conditional that does more work counts as
-`taken` often, from 0 to 1: rgjax has one conditional, which skips pieces of the loss in which no row has a target.
+Loops count by their known trip count (XLA itself counts a loop's body once). The loss goes through the pieces of a batch in which some
+row has a target, and only the batch knows how many: its loop counts `pieces` times. Of a conditional the branch that does more work counts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _NAMED = re.compile(r"%([\w.\-]+)")
 _FRAME = re.compile(r"\bstack_frame_id=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLED = re.compile(r"\b(body|condition|calls|to_apply|true_computation|false_computation|branch_computations)=(\{[^}]*\}|%[\w.\-]+)")
+LOSS = "rgjax/train/loss.py"
 WITHIN = {"fusion", "call", "async-start", "while", "conditional"}  # instructions that run other computations
 
 
@@ -87,8 +88,8 @@ def size(kind: str, dims: tuple[int, ...]) -> int:
 class Program:
     """One compiled module."""
 
-    def __init__(self, text: str, taken: float = 1.0):
-        self.text, self.taken = text, taken
+    def __init__(self, text: str, pieces: float = 0.0):
+        self.text, self.pieces = text, pieces
         self.computations: dict[str, dict[str, Instruction]] = {}
         self.unknown_loops: list[str] = []  # whose trip count XLA does not tell; they count once
         self._tables(text)
@@ -96,9 +97,9 @@ class Program:
         self._count(entry, 1.0, False)
 
     @classmethod
-    def of(cls, compiled, taken: float = 1.0) -> Program:
+    def of(cls, compiled, pieces: float = 0.0) -> Program:
         """That of `jit(...).lower(...).compile()`."""
-        return cls(compiled.as_text(), taken)
+        return cls(compiled.as_text(), pieces)
 
     def __iter__(self) -> Iterator[Instruction]:
         """Every instruction that a step runs."""
@@ -156,20 +157,22 @@ class Program:
         for i in self.computations[computation].values():
             i.times, i.fused = i.times + times, fused
             if i.opcode == "while":
-                trips = _TRIPS.search(i.attributes)
-                if not trips:
-                    self.unknown_loops.append(i.name)
-                rounds = int(trips[1]) if trips else 1
+                rounds = self._rounds(i)
                 self._count(i.called("body")[0], times * rounds, fused)
                 self._count(i.called("condition")[0], times * (rounds + 1), fused)
             elif i.opcode == "conditional":
-                branches = sorted(i.called("true_computation", "false_computation", "branch_computations"), key=self._length)
-                for branch in branches[:-1]:
-                    self._count(branch, times * (1 - self.taken) / max(1, len(branches) - 1), fused)
-                self._count(branches[-1], times * self.taken, fused)
+                self._count(max(i.called("true_computation", "false_computation", "branch_computations"), key=self._length), times, fused)
             elif i.opcode in WITHIN:
                 for inner in i.called("calls", "to_apply"):
                     self._count(inner, times, fused or i.opcode == "fusion")
+
+    def _rounds(self, loop: Instruction) -> float:
+        if trips := _TRIPS.search(loop.attributes):
+            return int(trips[1])
+        if self.pieces and any(frame.file.endswith(LOSS) for frame in self.frames(loop)):
+            return self.pieces
+        self.unknown_loops.append(loop.name)
+        return 1
 
     def _length(self, computation: str) -> int:
         """Instructions of a computation and of those that it runs."""

@@ -107,7 +107,7 @@ def main() -> dict:
     peak, bandwidth = device(sections["model"].dtype)
     text, shares, seconds = measured(work)
     step = statistics.median(seconds)
-    modules = costs.by_module(Program(text, work.taken()))
+    modules = costs.by_module(Program(text, work.pieces()))
     rows = {name: row(cost, shares.get(name, 0.0), step, peak, bandwidth) for name, cost in modules.items()}
     print(table(rows, peak, bandwidth))
     folder = pathlib.Path(app.FLAGS.output)

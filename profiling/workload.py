@@ -179,18 +179,18 @@ class Workload:
         """The step compiled for `abstract(rows)`; nothing is computed."""
         return self.step().lower(*self.abstract(rows)).compile()
 
-    def taken(self) -> float:
-        """Share of the pieces of the loss that the first batch computes: those in which a row has a target; 1 without a dataset."""
+    def pieces(self) -> float:
+        """Of how many pieces the first batch's loss is computed: those in which a row has a target; without a dataset, of all there are."""
         import numpy as np
 
         from rgjax.train.loss import positions
 
+        parts, rows, length = self.abstract()[2]["weights"].shape
+        chunk = positions(rows, length)
         if self.batches is None:
-            return 1.0
-        weights, parts = self.first["weights"], self.sections["optimizer"].accumulate
-        chunk = positions(weights.shape[0] // parts, weights.shape[1])
-        most = np.count_nonzero(weights, axis=1).reshape(parts, -1).max(axis=1)
-        return float(np.mean(np.ceil(most / chunk))) / -(-weights.shape[1] // chunk)
+            return -(-length // chunk)
+        most = np.count_nonzero(self.first["weights"], axis=1).reshape(parts, -1).max(axis=1)
+        return float(np.mean(np.ceil(most / chunk)))
 
     @functools.cached_property
     def first(self) -> dict:

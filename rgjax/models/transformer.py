@@ -72,6 +72,12 @@ class Stack(nnx.Module):
         """The i-th block, cut out of the stack."""
         return jax.tree.map(lambda a: a[i], self.blocks)
 
+    def cut(self) -> list[Block]:
+        """All blocks; their gradients are put together once, where those of single slices would each be padded to the stack and added."""
+        leaves, kind = jax.tree.flatten(self.blocks)
+        parts = [[x.reshape(x.shape[1:]) for x in jax.lax.split(leaf, (1,) * self.depth)] for leaf in leaves]
+        return [jax.tree.unflatten(kind, layer) for layer in zip(*parts, strict=True)]
+
     def finish(self, x: jax.Array) -> jax.Array:
         """The final norm; blocks that normalise after themselves need none."""
         return x if self.norm is None else self.norm(x)
@@ -126,8 +132,8 @@ class Stack(nnx.Module):
         if self.config.scan:
             x_BTD, _ = jax.lax.scan(body, x_BTD, (self.blocks, keys))
         else:
-            for i in range(self.depth):
-                x_BTD, _ = body(x_BTD, (self.block(i), None if keys is None else keys[i]))
+            for i, block in enumerate(self.cut()):
+                x_BTD, _ = body(x_BTD, (block, None if keys is None else keys[i]))
         return self.finish(x_BTD)
 
     def decode(

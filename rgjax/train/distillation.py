@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rgjax.train.loss import logits_of, over_chunks, per_token
+from rgjax.train.loss import over_chunks, per_token
 
 
 class Distillation(NamedTuple):
@@ -29,11 +29,10 @@ def distillation_sums(
     is its softmax at T over the whole vocabulary, summed likewise. No mass is dropped: it is the divergence of full distributions less
     what differs among the tokens outside the K. T^2 keeps the gradient's size at other temperatures.
     """
-    return over_chunks(partial(_scores, how, smoothing), head_VD, weights_BT, hidden_BTD * shrink, targets_BT, ids_BTK, teacher_BTJ)
+    return over_chunks(partial(_scores, how, smoothing), head_VD, weights_BT, (hidden_BTD * shrink,), targets_BT, ids_BTK, teacher_BTJ)
 
 
-def _scores(how, smoothing, head_VD, hidden_BCD, targets_BC, ids_BCK, teacher_BCJ, weights_BC):
-    logits_BCV = logits_of(head_VD, hidden_BCD)
+def _scores(how, smoothing, logits_BCV, targets_BC, ids_BCK, teacher_BCJ, weights_BC):
     loss, nll, right = per_token(logits_BCV, targets_BC, smoothing)
     loss = (1 - how.weight) * loss + how.weight * how.temperature**2 * _divergence(logits_BCV, ids_BCK, teacher_BCJ, how.temperature)
     return jnp.sum(loss * weights_BC), jnp.sum(nll * weights_BC), jnp.sum(right * weights_BC), jnp.sum(weights_BC)

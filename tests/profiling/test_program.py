@@ -11,12 +11,13 @@ from profiling.program import Program, arrays, size
 from rgjax.config import OptimizerConfig
 from rgjax.tasks.reason import sums
 from rgjax.train import optimizer
+from rgjax.train.loss import cross_entropy_sums
 from rgjax.train.state import TrainState
 from rgjax.train.step import NOTHING_FIXED, make_train_step
 
 
-def program(function, *shapes, taken=1.0) -> Program:
-    return Program.of(jax.jit(function).lower(*(jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes)).compile(), taken)
+def program(function, *shapes) -> Program:
+    return Program.of(jax.jit(function).lower(*(jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes)).compile())
 
 
 def test_a_product_in_a_loop_counts_as_often_as_it_runs():
@@ -30,10 +31,18 @@ def test_a_loop_without_a_trip_count_is_told():
     assert len(made.unknown_loops) == 1
 
 
-@pytest.mark.parametrize("taken", [1.0, 0.25])
-def test_the_heavier_branch_counts_as_often_as_it_is_taken(taken):
-    made = program(lambda p, x: jax.lax.cond(p[0] > 0, lambda x: jnp.tanh(x @ x @ x), lambda x: x, x), (1,), (32, 32), taken=taken)
-    assert sum(i.times * costs.matrix_flops(made, i) for i in made) == taken * 2 * 2 * 32**3
+def test_the_heavier_branch_counts():
+    made = program(lambda p, x: jax.lax.cond(p[0] > 0, lambda x: jnp.tanh(x @ x @ x), lambda x: x, x), (1,), (32, 32))
+    assert sum(i.times * costs.matrix_flops(made, i) for i in made) == 2 * 2 * 32**3
+
+
+@pytest.mark.parametrize("pieces, products", [(3, 3), (1.5, 3), (3, 2)])
+def test_the_loop_of_the_loss_counts_its_pieces(pieces, products):
+    """Logits, and a product for the gradient of hidden states and of the head, where that is trained; nothing is computed again."""
+    kinds = (((2, 96, 16), "float32"), ((50, 16), "float32"), ((2, 96), "int32"), ((2, 96), "float32"))
+    arguments = [jax.ShapeDtypeStruct(*kind) for kind in kinds]
+    made = Program.of(jax.jit(jax.grad(lambda *a: cross_entropy_sums(*a)[0], range(products - 1))).lower(*arguments).compile(), pieces)
+    assert sum(i.times * costs.matrix_flops(made, i) for i in made) == products * pieces * 2 * 2 * 32 * 16 * 50 and not made.unknown_loops
 
 
 def test_sources_are_the_innermost_rgjax_calls():
@@ -51,7 +60,7 @@ def test_sources_are_the_innermost_rgjax_calls():
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_matrix_flops_of_a_step_are_those_of_the_formula(scan):
-    """Forward, and twice that backward; the head four times, since its logits are computed again."""
+    """Forward, and twice that backward."""
     d, f, t, rows, layers, v = 20, 28, 32, 4, 2, 50
     made = tiny.factory("llama", v, scan=scan, kv_heads=4, attention="plain")
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), tiny.training_batch(made, rows, t))
@@ -59,11 +68,11 @@ def test_matrix_flops_of_a_step_are_those_of_the_formula(scan):
     tx, params = optimizer.make(config, 10), nnx.to_pure_dict(made.abstract)
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
     state = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(tx.init, params), {}, key)
-    found = costs.by_module(Program.of(make_train_step(made, sums, tx, config).lower(state, NOTHING_FIXED, batch).compile()))
+    found = costs.by_module(Program.of(make_train_step(made, sums, tx, config).lower(state, NOTHING_FIXED, batch).compile(), 1))
     tokens, heads = rows * t, 4 * 6
     assert found["feed-forward"].matrix == 3 * 2 * tokens * layers * 3 * d * f
     assert found["attention"].matrix == 3 * 2 * tokens * layers * (4 * d * heads + 2 * t * heads)
-    assert found["head and loss"].matrix == 4 * 2 * tokens * d * v
+    assert found["head and loss"].matrix == 3 * 2 * tokens * d * v
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert 10 * parameters < found["optimizer"].flops < 40 * parameters
     assert found["optimizer"].bytes > 7 * 4 * parameters  # reads parameter, gradient, two moments; writes three
