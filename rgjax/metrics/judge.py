@@ -1,8 +1,8 @@
-"""A judge of texts that knows nothing of the model that wrote them: multinomial logistic regression on TF-IDF of word and character n-grams.
+"""A judge of texts that knows nothing of the model that wrote them: multinomial logistic regression on the words that a text holds, each
+weighed by how unevenly the classes hold it (the log-count ratios of Wang & Manning 2012, "Baselines and Bigrams").
 
-Words are lower-cased Latin words and single Chinese characters, so that English and Chinese are judged alike. Classes weigh the same however
-many texts they have, or a rare one would hardly ever be found. Log-linear n-gram models are the usual baseline of text classification
-(Joulin et al. 2017, arXiv:1607.01759).
+Words are lower-cased Latin words, single Chinese characters and pairs of them, so that English and Chinese are judged alike. Classes weigh
+the same however many texts they have, or a rare one would hardly ever be found.
 """
 
 from __future__ import annotations
@@ -15,30 +15,36 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, sparse, special
 
-ORDER = 3  # longest n-gram
-LEAST = 2  # texts that an n-gram must be in
-PENALTY = 1e-4  # of the squared weights, beside a mean loss over texts
-_WORD = re.compile(r"[^\W\d_\u2e80-\u9fff\uf900-\ufaff]+|\d+|[\u2e80-\u9fff\uf900-\ufaff]")
+LEAST = 2  # texts that a word must be in
+PENALTY = 1e-5  # of the squared weights, beside a mean loss over texts
+_HAN = "\u2e80-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[^\W\d_{_HAN}]+|\d+|[{_HAN}]")
+_PAIR = re.compile(rf"(?=([{_HAN}]{{2}}))")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judge:
-    """`rarity` float [V] and `weights` float [V + 1, C] (the last row is the bias) over the n-grams `index` and the classes `labels`."""
+    """`telling` float [V] and `weights` float [V + 1, C] (the last row is the bias) over the words `index` and the classes `labels`.
+
+    What tells a word is the largest |log p / q| over the classes, p being the share of the class's texts that hold it and q that of all
+    others (one text more in each, so that neither is 0).
+    """
 
     labels: list[str]
-    index: dict[tuple[str, ...], int]
-    rarity: np.ndarray
+    index: dict[str, int]
+    telling: np.ndarray
     weights: np.ndarray
 
     @classmethod
     def fit(cls, texts: Sequence[str], labels: Sequence[str]) -> Judge:
         """Learns the classes in `labels`, one per text."""
-        counted = [_grams(text) for text in texts]
-        within = Counter(gram for grams in counted for gram in grams)
-        index = {gram: i for i, gram in enumerate(g for g, n in within.items() if n >= LEAST)}
-        rarity = np.array([np.log(len(texts) / within[gram]) for gram in index])
+        held = [_words(text) for text in texts]
+        within = Counter(word for words in held for word in words)
+        index = {word: i for i, word in enumerate(w for w, n in within.items() if n >= LEAST)}
         names = sorted(set(labels))
-        rows, wanted = _rows(counted, index, rarity), np.array([names.index(label) for label in labels])
+        wanted = np.array([names.index(label) for label in labels])
+        telling = _telling(_rows(held, index, np.ones(len(index)))[:, :-1] > 0, wanted, len(names))
+        rows = _rows(held, index, telling)
         share = 1.0 / (len(names) * np.bincount(wanted)[wanted])  # of each text in the loss
         one_hot, shape = np.eye(len(names))[wanted], (rows.shape[1], len(names))
 
@@ -51,7 +57,7 @@ class Judge:
             return float(-np.sum(share[:, None] * one_hot * logs) + 0.5 * np.sum(penalty * weights)), (slope + penalty).reshape(-1)
 
         found = optimize.minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
-        return cls(names, index, rarity, found.x.reshape(shape))
+        return cls(names, index, telling, found.x.reshape(shape))
 
     def judge(self, texts: Sequence[str]) -> list[str]:
         """The likeliest class of each text."""
@@ -62,7 +68,7 @@ class Judge:
         return special.softmax(self._scores(texts), axis=1)
 
     def _scores(self, texts: Sequence[str]) -> np.ndarray:
-        return _rows([_grams(text) for text in texts], self.index, self.rarity) @ self.weights
+        return _rows([_words(text) for text in texts], self.index, self.telling) @ self.weights
 
 
 def confusion(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
@@ -71,18 +77,28 @@ def confusion(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]
     return [[counts[a, j] for j in labels] for a in labels]
 
 
-def _grams(text: str) -> Counter:
-    tokens = _WORD.findall(text.lower())
-    return Counter(tuple(tokens[i : i + n]) for n in range(1, ORDER + 1) for i in range(len(tokens) - n + 1))
+def _words(text: str) -> set[str]:
+    lowered = text.lower()
+    return {*_WORD.findall(lowered), *_PAIR.findall(lowered)}
 
 
-def _rows(counted: list[Counter], index: dict, rarity: np.ndarray) -> sparse.csr_array:
-    """[N, V + 1]: rows of length 1, and a constant."""
+def _telling(holds_NV, classes_N: np.ndarray, classes: int) -> np.ndarray:
+    """Of each word, float [V]; a single class tells nothing."""
+    total, most = np.asarray(holds_NV.sum(0)), np.zeros(holds_NV.shape[1])
+    for c in range(classes):
+        own, texts = np.asarray(holds_NV[classes_N == c].sum(0)), np.sum(classes_N == c)
+        ratio = np.log((own + 1) / (texts + 1)) - np.log((total - own + 1) / (len(classes_N) - texts + 1))
+        most = np.maximum(most, np.abs(ratio))
+    return most
+
+
+def _rows(held: list[set[str]], index: dict[str, int], weight: np.ndarray) -> sparse.csr_array:
+    """[N, V + 1]: rows of length 1 over the words that a text holds, and a constant."""
     data, columns, ends = [], [], [0]
-    for grams in counted:
-        known = [(index[gram], (1 + np.log(n))) for gram, n in grams.items() if gram in index]
-        values = np.array([n for _, n in known]) * rarity[[c for c, _ in known]] if known else np.zeros(0)
+    for words in held:
+        known = sorted(index[word] for word in words if word in index)
+        values = weight[known]
         data.append(np.append(values / (np.linalg.norm(values) or 1.0), 1.0))
-        columns += [c for c, _ in known] + [len(index)]
+        columns += [*known, len(index)]
         ends.append(len(columns))
-    return sparse.csr_array((np.concatenate(data) if data else np.zeros(0), columns, ends), shape=(len(counted), len(index) + 1))
+    return sparse.csr_array((np.concatenate(data) if data else np.zeros(0), columns, ends), shape=(len(held), len(index) + 1))

@@ -19,7 +19,7 @@ def test_words_of_either_language_decide():
 def test_the_weights_are_those_of_a_balanced_logistic_regression():
     linear_model = pytest.importorskip("sklearn.linear_model")
     found = Judge.fit(TEXTS, LABELS)
-    rows = judge_lib._rows([judge_lib._grams(t) for t in TEXTS], found.index, found.rarity)
+    rows = judge_lib._rows([judge_lib._words(t) for t in TEXTS], found.index, found.telling)
     # C = 1 / (penalty * texts) as the weights of the balanced texts sum to their number there, to 1 here; the bias is a column like any other
     other = linear_model.LogisticRegression(
         C=1 / (judge_lib.PENALTY * len(TEXTS)), class_weight="balanced", fit_intercept=False, max_iter=5000, tol=1e-8
@@ -29,6 +29,26 @@ def test_the_weights_are_those_of_a_balanced_logistic_regression():
     assert list(other.classes_) == found.labels
     share = lambda x: np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True))
     np.testing.assert_allclose(share(ours), share(theirs), atol=2e-3)
+
+
+def test_words_weigh_what_they_tell():
+    """By hand: "cheap" is in 8 of the 11 texts about price and in none of the 20 others, a number in about as many of each."""
+    found = Judge.fit(TEXTS, LABELS)
+    assert found.telling[found.index["cheap"]] == pytest.approx(np.log((9 / 12) / (1 / 21)))
+    assert found.telling[found.index["lamp"]] < 0.5 < found.telling[found.index["便宜"]]
+    assert "cheap lamp" not in found.index and "宜的" in found.index
+
+
+def test_a_rare_class_is_found_among_long_texts():
+    """Texts of sixty common words, of which one tells the class: 12 of 400 hold "cosy"."""
+    rng = np.random.default_rng(0)
+    common = [f"w{i}" for i in "abcdefghijklmnopqrstuvwxyz"]
+
+    def texts(n, word):
+        return [" ".join([*rng.permutation([*rng.choice(common, 59), word])]) for _ in range(n)]
+
+    found = Judge.fit(texts(388, "grand") + texts(12, "cosy"), ["big"] * 388 + ["warm"] * 12)
+    assert found.judge(texts(50, "cosy")) == ["warm"] * 50 and found.judge(texts(50, "grand")) == ["big"] * 50
 
 
 def test_the_confusion_matrix_counts_pairs():
