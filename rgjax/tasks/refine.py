@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -65,10 +65,19 @@ class Rounds:
 
     def __post_init__(self):
         self.folder = pathlib.Path(self.config.output) / self.arm
-        self.held_out = list(itertools.islice(self.dataset.examples("val"), self.config.shown))
+        self.held_out = list(itertools.islice(self.examples("val", 0), self.config.shown))
         known = list(itertools.islice(self.dataset.examples("train"), TRAIN_LIMIT))
         self.cut = features.tokenizer(suite.detect_language(self.held_out))
         self.outside = Ngrams.fit([self.cut(e["reason"]) for e in known])
+
+    def examples(self, split: str, r: int) -> Iterator[dict]:
+        """A split as it is asked for in round r: with --any_codes, for values drawn for some of the codes, one at least."""
+        rng, codes = np.random.default_rng([self.config.seed, r]), list(self.dataset.controls.items())
+        for example in self.dataset.examples(split):
+            if self.config.any_codes:
+                some = rng.permutation(len(codes))[: rng.integers(1, len(codes) + 1)]
+                example = example | {"control": {name: values[rng.integers(len(values))] for name, values in map(codes.__getitem__, sorted(some))}}
+            yield example
 
     def run(self, kept: Kept) -> str:
         """All rounds; returns the workdir of the last."""
@@ -110,9 +119,10 @@ class Rounds:
             if not written.exists():
                 run = Run.open(at, "auto" if r == 1 else "last")
                 decode = self.writing(run, r, self.config.draws)
-                rewrite.write_reasons(run, self.dataset, decode, written, {"run": Earlier(run).fingerprint, "decode": to_json(decode)}, self.progress)
+                told = {"run": Earlier(run).fingerprint, "decode": to_json(decode)}
+                rewrite.write_reasons(run, self.dataset, decode, written, told, self.progress, self.examples("train", r))
             reasons = rewrite.read_reasons(written)
-            examples = [e for e, those in zip(self.dataset.examples("train"), reasons, strict=True) for _ in those]
+            examples = [e for e, those in zip(self.examples("train", r), reasons, strict=True) for _ in those]
             texts = [text for those in reasons for text in those]
             scores_NK = self.rewards(examples, texts)
             good = passing(scores_NK, self.rewards.numbers, texts, self.taken(r))
@@ -124,7 +134,7 @@ class Rounds:
             told = {"from": self.dataset.fingerprint}
             told |= {"written": len(texts), "passed": sum(good), "pass_share": float(np.mean(good)), "pass_shares": share}
             with staging(folder / "kept", False) as made:
-                rewrite.write_dataset(self.dataset, passed, made, "filtered", told)
+                rewrite.write_dataset(self.dataset, passed, made, "filtered", told, self.examples("train", r))
         return Dataset.open(folder / "kept").manifest["filtered"]
 
     def taken(self, r: int) -> set[str]:
@@ -215,6 +225,8 @@ def refine(
     dataset = opened[TUNED].dataset(config.dataset)
     if not dataset.count("val"):
         raise UserError(f"{dataset.folder} has no validation split to measure rounds on; prepare one.")
+    if config.any_codes and not dataset.controls:
+        raise UserError(f"--any_codes asks for control codes, and {dataset.folder} declares none; leave it out.")
     rewards, decode = Rewards(reward, dataset), lambda one: decode_config(one, given, explicit)
     options = {name: value for name, value in to_json(config).items() if name not in FREE}
     options |= {"rewards": reward.rewards, "optimizer": to_json(optimizer), "dataset": dataset.fingerprint, "discriminator": rewards.fingerprint}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rgjax import config as config_lib
 from rgjax.config import DecodeConfig
@@ -48,11 +48,15 @@ def rewrite(run: Run, dataset: Dataset, decode: DecodeConfig, output: str, overw
     return {"dataset": output, "counts": manifest["counts"], "empty": empty, "teacher": facts["teacher"]}
 
 
-def write_reasons(run: Run, dataset: Dataset, decode: DecodeConfig, written: pathlib.Path, facts: dict, progress) -> None:
-    """A run's reasons for the training split, one line an example; `facts` tell them from others, and the same call goes on where one stopped."""
+def write_reasons(
+    run: Run, dataset: Dataset, decode: DecodeConfig, written: pathlib.Path, facts: dict, progress: Callable[[int, int], None],
+    examples: Iterable[dict] | None = None,
+) -> None:  # fmt: skip
+    """A run's reasons for the training split (or `examples`), one line each; `facts` tell them from others, and the same call goes on where one
+    stopped."""
     inputs = written.with_name("inputs.jsonl")
     with inputs.open("w", encoding="utf-8") as file:
-        for example in dataset.examples("train"):
+        for example in examples or dataset.examples("train"):
             file.write(records.encode({k: v for k, v in example.items() if k != "reason"}) + "\n")
     writer = run.writer(decode)
     generate_file(
@@ -67,14 +71,16 @@ def read_reasons(written: pathlib.Path) -> list[list[str]]:
         return [row.get("reasons", [row["reason"]]) for row in map(json.loads, lines)]
 
 
-def write_dataset(dataset: Dataset, reasons: list[list[str]], folder: pathlib.Path, what: str, told: dict) -> dict:
-    """All files of the dataset but its training shards, those anew with the `reasons` of each example, and the manifest, which is returned; it
-    has `told` under the name `what`."""
+def write_dataset(
+    dataset: Dataset, reasons: list[list[str]], folder: pathlib.Path, what: str, told: dict, examples: Iterable[dict] | None = None
+) -> dict:
+    """All files of the dataset but its training shards, those anew with the `reasons` of each example (or of `examples`), and the manifest, which
+    is returned; it has `told` under the name `what`."""
     mine = {"dataset.json", *(shard["file"] for shard in dataset.manifest["splits"]["train"])}
     shutil.copytree(dataset.folder, folder, dirs_exist_ok=True, ignore=lambda place, names: mine & set(names))
     writer = ShardWriter(folder, "train", dataset.manifest["config"]["shard_examples"])
     try:
-        for example, those in zip(dataset.examples("train"), reasons, strict=True):
+        for example, those in zip(examples or dataset.examples("train"), reasons, strict=True):
             for reason in those:
                 writer.write(records.encode(example | {"reason": reason}).encode())
     finally:

@@ -109,3 +109,18 @@ def test_the_launcher_tells_what_is_done(unbroken_run, rounds):
     assert json.loads(done.stdout.splitlines()[-1])["tuned"] == rounds[1]["tuned"] and "synthetic" in done.stdout
     again = launched("launch.refine", given | {"rewards": ""})
     assert again.returncode == 2 and "--rewards is missing" in again.stderr
+
+
+def test_any_codes_are_asked_for_and_learned_from(unbroken_run, dataset, tmp_path):
+    """What passed keeps the codes that it was asked for with, which are not the examples' own."""
+    refined(unbroken_run, tmp_path / "any", 1, any_codes=True)
+    folder = tmp_path / "any" / "tuned" / "round_1"
+    asked = [json.loads(line)["control"] for line in (folder / "inputs.jsonl").read_text().splitlines()]
+    own = [example["control"] for example in dataset.examples("train")]
+    assert len(asked) == len(own) and sum(a == o for a, o in zip(asked, own, strict=True)) < len(own) / 2
+    assert all(a and all(value in dataset.controls[name] for name, value in a.items()) for a in asked)
+    assert {len(a) for a in asked} == set(range(1, len(dataset.controls) + 1))
+    rows = [json.loads(line) for line in (folder / "written.jsonl").read_text().splitlines()]
+    made = {reason: a for row, a in zip(rows, asked, strict=True) for reason in row.get("reasons", [row["reason"]])[::-1]}
+    kept = list(Dataset.open(folder / "kept").examples("train"))
+    assert kept and np.mean([e["control"] == made[e["reason"]] for e in kept]) > 0.9  # but for a text that several inputs got
