@@ -59,7 +59,7 @@ def main() -> dict | None:
     from rgjax.parallel import cluster
 
     sections, stored = configs()
-    cluster.start(sections["train"].compilation_cache)
+    cluster.start(sections["train"].compilation_cache, sections["train"].optimization_level)
 
     import jax
 

@@ -99,3 +99,7 @@ class TrainConfig:
     )  # fmt: skip
     samples: int = option(4, "Sample reasons written at each evaluation.", low=0)
     compilation_cache: str = option("~/.cache/rgjax/xla", "Folder of compiled programs; empty keeps none.")
+    optimization_level: str = option(
+        "UNKNOWN", "How hard XLA optimizes a program (jax_optimization_level): on several GPUs O1 is to hide collectives behind computing; UNKNOWN "
+        "leaves JAX's default.", choices=("UNKNOWN", "O0", "O1", "O2", "O3"),
+    )  # fmt: skip

@@ -76,10 +76,15 @@ def _whole(env: Mapping[str, str], name: str) -> int:
         raise UserError(f"{name}={env[name]} is no whole number; set it right.") from None
 
 
-def start(compilation_cache: str = "") -> None:
-    """Joins the cluster if the environment announces one, and turns the compilation cache on; raises UserError where it can't be joined."""
+def start(compilation_cache: str = "", optimization_level: str = "UNKNOWN") -> None:
+    """Joins the cluster if the environment announces one, and tells JAX where compiled programs are kept and how hard to optimize them.
+
+    Raises UserError where the cluster can't be joined.
+    """
     if compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
+    if optimization_level != "UNKNOWN":
+        jax.config.update("jax_optimization_level", optimization_level)
     place = announced(os.environ)
     if place is None or jax.distributed.is_initialized():
         return

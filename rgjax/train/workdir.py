@@ -34,7 +34,7 @@ SECTIONS = {
 FREE = {
     "dataset", "source", "layout", "item_table", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch",
     "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite",
-    "profile_steps", "compilation_cache", "scan", "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
+    "profile_steps", "compilation_cache", "optimization_level", "scan", "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 
 
