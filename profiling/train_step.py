@@ -6,7 +6,8 @@
 
 Both sides begin with the same weights and read the same batch: causal language-model loss on every token, gradients clipped at a norm
 of 1, AdamW with decay on matrices, no dropout. Ours is the step of launch.train. Losses over three steps must agree before anything
-is timed; then the sides take turns. Peak memory is that of each side in a process of its own. Needs torch and transformers.
+is timed; then the sides take turns. Peak memory is that of each side in a process of its own; with --apart, for models of which a
+device holds only one, the times are too, and the rounds are paired in order. Needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ flags.DEFINE_integer("examples", 1, "Examples of equal length packed in a row of
 flags.DEFINE_bool("eager_peer", True, "Also time the peer as it is, not compiled.")
 flags.DEFINE_bool("compile_peer", True, "Also time the peer compiled by torch.compile, and compare with that.")
 flags.DEFINE_bool("memory", True, "Also measure each side's peak memory, in a process of its own.")
-flags.DEFINE_string("memory_of", "", "Only measures the peak memory of this side (used by the command itself).")
+flags.DEFINE_bool("apart", False, "Time each side in a process of its own, one after the other, for want of memory for both.")
+flags.DEFINE_string("side", "", "Only measures this side (used by the command itself).")
 
 EAGER, COMPILED, STEPS_COMPARED = "peer, eager", "peer, compiled", 3
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of losses over three steps
@@ -73,10 +75,48 @@ def compared(calls: dict) -> tuple[dict[str, list[float]], dict[str, float]]:
             del calls[name], losses[name]
     if len(calls) == 1:
         raise UserError("torch.compile does not work here and --noeager_peer leaves nothing else to compare with; leave the flag out.")
+    return agreeing(losses), first
+
+
+def agreeing(losses: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Each side's losses; raises UserError unless they agree."""
     for name, found in losses.items():
         if not np.allclose(found, losses["ours"], rtol=TOLERANCE[app.FLAGS.dtype]):
             raise UserError(f"The sides do not compute the same: the losses of {name} are {found}, ours {losses['ours']}; no times are told.")
-    return losses, first
+    return losses
+
+
+def alone(side: str, folder: pathlib.Path) -> dict:
+    """What this process measures of one side: `losses` of the first steps, `first` and `rounds` in seconds, `peak_bytes`."""
+    losses, times = [], []
+
+    def made():
+        call = make(side, folder)
+        return lambda: times.append(bench.timed(lambda: losses.append(float(call()))))
+
+    peak = resident.peak(made, STEPS_COMPARED + (app.FLAGS.rounds if app.FLAGS.apart else 0))
+    return {"losses": losses[:STEPS_COMPARED], "first": times[0], "rounds": times[STEPS_COMPARED:], "peak_bytes": peak}
+
+
+def in_processes(names: list[str]) -> dict[str, dict]:
+    """`alone` of each side, in processes one after the other."""
+    return {name: resident.in_process("profiling.train_step", f"--side={name}") for name in names}
+
+
+def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], dict[str, list[float]], dict[str, int]]:
+    """(times, losses, peak bytes; the last empty with --nomemory) of the sides, which take turns unless --apart is given."""
+    if app.FLAGS.apart:
+        each = in_processes(names)
+        losses = agreeing({name: one["losses"] for name, one in each.items()})
+        found = {name: {"compile_seconds": one["first"], **bench.spread(one["rounds"]), "rounds": one["rounds"]} for name, one in each.items()}
+    else:
+        calls = {name: make(name, folder) for name in names}
+        losses, first = compared(calls)
+        found = bench.take_turns(calls, app.FLAGS.rounds)
+        for name in found:
+            found[name]["compile_seconds"] = first[name]
+        each = in_processes(list(calls)) if app.FLAGS.memory else {}
+    return found, losses, {name: one["peak_bytes"] for name, one in each.items()}
 
 
 def utilisation(seconds: dict[str, float]) -> dict:
@@ -107,11 +147,6 @@ def _config():
     )  # fmt: skip
 
 
-def peaks(names: list[str]) -> dict[str, int]:
-    """Peak bytes of each side."""
-    return {name: resident.in_process("profiling.train_step", f"--memory_of={name}")["peak_bytes"] for name in names}
-
-
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
     bench.need()
@@ -120,15 +155,11 @@ def main() -> dict:
     if not asked:
         raise UserError("--noeager_peer and --nocompile_peer leave nothing to compare with; give one of them only.")
     with tempfile.TemporaryDirectory() as place:
-        sides.write(place)
-        if app.FLAGS.memory_of:
-            return {"peak_bytes": resident.peak(lambda: make(app.FLAGS.memory_of, place))}
-        calls = {name: make(name, place) for name in ("ours", *asked)}
-        losses, first = compared(calls)
-        found = bench.take_turns(calls, app.FLAGS.rounds)
-        held = peaks(list(calls)) if app.FLAGS.memory else {}
-    for name in found:
-        found[name]["compile_seconds"] = first[name]
+        if app.FLAGS.side or not app.FLAGS.apart:
+            sides.write(place)
+        if app.FLAGS.side:
+            return alone(app.FLAGS.side, place)
+        found, losses, held = measured(["ours", *asked], place)
     used = utilisation({name: f["seconds"] for name, f in found.items()})
     for name in found:
         found[name] |= {"mfu": used["mfu"][name]} | ({"peak_bytes": held[name]} if held else {})

@@ -23,6 +23,13 @@ def test_both_sides_make_the_same_losses(benchmark, sound):
     assert told["ours"]["mfu"] == pytest.approx(flops / told["ours"]["seconds"] / told["flops"]["peak_flops"])
 
 
+def test_sides_in_processes_of_their_own_are_compared_alike(benchmark, sound):
+    told, printed = benchmark("train_step", *TINY, "--apart")
+    sound(told, "ours", "peer, eager")
+    assert told["losses"]["ours"] == pytest.approx(told["losses"]["peer, eager"], rel=1e-5)
+    assert told["ours"]["peak_bytes"] > 0 and "peak memory" in printed
+
+
 def test_a_text_beyond_the_positions_is_refused(benchmark):
     _, errors = benchmark("train_step", *TINY, "--max_positions=8", code=2)
     assert "--length=16 exceeds --max_positions=8" in errors
