@@ -46,6 +46,11 @@ class DecodeConfig:
         "more exaggerates, for twice the time. The model must have been trained with some --control_dropout.",
         low=0.0,
     )
+    code_words: str = option(
+        "", "Word lists of control codes, a JSON file as --derive_words takes it or 'builtin': words of the value that is asked for gain --code_pull "
+        "nats until one of them stands there, and words of the code's other values lose as much.",
+    )  # fmt: skip
+    code_pull: float = option(4.0, "How much --code_words pull, in nats.", low=0.0)
     decode_batch: int = option(64, "Rows decoded together.", low=1)
     decode_seed: int = option(0, "Seed of sampling.", low=0)
 

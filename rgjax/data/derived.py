@@ -23,14 +23,14 @@ class WordCodes:
     lists: dict[str, dict[str, list[str]]]
 
     @classmethod
-    def open(cls, path: str, declared: Controls) -> WordCodes:
+    def open(cls, path: str, declared: Controls, flag: str = "derive_words") -> WordCodes:
         """From a JSON file, or the built-in lists; raises UserError where it is malformed or contradicts the codes that the data declare."""
-        lists = derived_words.LISTS if path == BUILTIN else _read(path)
+        lists = derived_words.LISTS if path == BUILTIN else _read(path, flag)
         for name, values in lists.items():
             surplus = sorted(set(values) - set(declared.get(name, values)))
             if surplus:
                 raise UserError(
-                    f"--derive_words={path} gives '{name}' the value '{surplus[0]}', and the data declare {', '.join(declared[name])}; use these."
+                    f"--{flag}={path} gives '{name}' the value '{surplus[0]}', and the data declare {', '.join(declared[name])}; use these."
                 )
         return cls(lists)
 
@@ -82,15 +82,15 @@ class Agreement:
         return found
 
 
-def _read(path: str) -> dict:
+def _read(path: str, flag: str) -> dict:
     try:
         lists = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise UserError(f"--derive_words={path} is no readable JSON file of word lists; write one like {_FORM}, or give '{BUILTIN}'.") from None
+        raise UserError(f"--{flag}={path} is no readable JSON file of word lists; write one like {_FORM}, or give '{BUILTIN}'.") from None
     filled = lambda x, kind: type(x) is kind and len(x) > 0
     right = filled(lists, dict) and all(filled(values, dict) for values in lists.values())
     right = right and all(filled(ws, list) and all(type(w) is str and w.strip() for w in ws) for vs in lists.values() for ws in vs.values())
     names = [n for name, values in lists.items() for n in (name, *values)] if right else [""]
     if not all(re.fullmatch(r"[^=|;,<>\s]+", name) for name in names):
-        raise UserError(f"--derive_words={path} is not of the form {_FORM}, names without spaces or signs; mend it.")
+        raise UserError(f"--{flag}={path} is not of the form {_FORM}, names without spaces or signs; mend it.")
     return lists

@@ -35,6 +35,7 @@ class Rendered:
     vector: np.ndarray | None = None  # float32 [Z], where the model reads precomputed vectors
     plain_ids: list[int] | None = None  # the prompt without control codes, where decoding is guided by what these add
     required: tuple[str, ...] = ()  # words that the reason must hold
+    control: dict[str, str] = dataclasses.field(default_factory=dict)  # codes that it is asked for with
 
 
 def attribute_values(attributes: dict | None) -> list[tuple[str, str]]:

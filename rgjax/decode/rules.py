@@ -14,8 +14,10 @@ import numpy as np
 from rgjax.config import DecodeConfig
 from rgjax.data import words
 from rgjax.data.cleaning import clean_text
+from rgjax.data.derived import WordCodes
 from rgjax.data.tokenizer import ITEM_SLOT, MARKERS, Tokenizer
 from rgjax.decode import required
+from rgjax.decode.code_words import CodeWords
 from rgjax.decode.required import NEVER, Progress, Spelling, Wanted
 from rgjax.errors import UserError
 
@@ -23,11 +25,13 @@ _SLOT = re.compile(rf"{ITEM_SLOT}|<[ha]\d+>")
 
 
 class RowRules(NamedTuple):
-    """Per row: which slots have a referent, and how long each filled slot is, bool and int32 [R, M]; and the words that it must hold."""
+    """Per row: which slots have a referent, and how long each filled slot is, bool and int32 [R, M]; the words that it must hold, and the codes
+    whose words are made likelier, as `CodeWords.asked` has them."""
 
     slot_allowed: jax.Array
     slot_units: jax.Array
     wanted: Wanted | None = None
+    asked: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Rules:
     no_repeat: int
     once_M: np.ndarray  # bool: slots that may be written only once
     spelling: Spelling | None = None  # where words are required
+    code_words: CodeWords | None = None
 
     @classmethod
     def of(
@@ -89,7 +94,9 @@ class Rules:
         once = np.array([config.cite_once and n.startswith("<h") for n in names] or [False])
         widen = lambda x, fill: np.pad(x, (0, max(rows - size, 0)), constant_values=fill)
         per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
-        found = cls(ends, *per_token, tuple(names), table, *limits, once)
+        codes = WordCodes.open(config.code_words, {}, "code_words") if config.code_words else None
+        steering = codes and CodeWords.of(codes, config.code_pull, tokenizer, max(size, rows))
+        found = cls(ends, *per_token, tuple(names), table, *limits, once, code_words=steering)
         return found.spelled(config, tokenizer, [()]) if config.required_words else found
 
     def spelled(self, config: DecodeConfig, tokenizer: Tokenizer, further: Sequence[Sequence[str]]) -> Rules:
@@ -99,9 +106,12 @@ class Rules:
             spelling.check(required_words(config, row), config.max_new_tokens, banned, config.max_length)
         return dataclasses.replace(self, spelling=spelling)
 
-    def rows(self, surfaces: list[dict[str, str]], unit: str, further: Sequence[Sequence[str]] = (), shape: tuple[int, int, int] = ()) -> RowRules:
+    def rows(
+        self, surfaces: list[dict[str, str]], unit: str, further: Sequence[Sequence[str]] = (), shape: tuple[int, int, int] = (),
+        controls: Sequence[dict[str, str]] = (),
+    ) -> RowRules:  # fmt: skip
         """The slots of each row's input; at least one column, so that shapes stay valid without slots. With a `shape` of `Spelling`, all
-        the words of each row, in `further`, too.
+        the words of each row, in `further`, too; with words of codes, what each row asks for, in `controls`.
 
         Of several slots with one text only the first may be written: training texts point at no other.
         """
@@ -114,7 +124,8 @@ class Rules:
                     allowed[r, i] = True
                     units[r, i] = {"tokens": 0, "words": max(length_of(text, "words") - 1, 0), "characters": len(text)}[unit]
         wanted = self.spelling.wanted(further, surfaces, shape) if shape else None
-        return RowRules(jnp.asarray(allowed), jnp.asarray(units), wanted)
+        asked = jnp.asarray(self.code_words.asked(controls or [{}] * len(surfaces))) if self.code_words else None
+        return RowRules(jnp.asarray(allowed), jnp.asarray(units), wanted, asked)
 
     def ended(self, tokens: jax.Array) -> jax.Array:
         """Which of `tokens` end a reason: bool of their shape."""
@@ -146,7 +157,8 @@ class Rules:
         `tokens_RN` are the tokens so far, -1 beyond.
         """
         i = jnp.broadcast_to(i, len(tokens_RN))
-        logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits_RV)
+        logits = self.code_words.apply(logits_RV, tokens_RN, row.asked) if self.code_words else logits_RV
+        logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits)
         if self.slot_names:
             slot = jnp.asarray(self.slot_of_V)
             free = row.slot_allowed & ~(self._written(tokens_RN) & self.once_M) if self.once_M.any() else row.slot_allowed

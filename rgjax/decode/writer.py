@@ -142,7 +142,7 @@ class Writer:
         prompts = [ids for r in chosen for ids in (r.prompt_ids, r.plain_ids)[: self.sides]]
         tokens, lengths = prompt.pad_left(prompts, -(-max(map(len, prompts)) // BUCKET) * BUCKET, self.tokenizer.pad_id)
         required = [required_words(self.config, r.required) for r in chosen]
-        rows = self.rules.rows([r.surfaces for r in chosen], self.config.length_unit, required, self.shape)
+        rows = self.rules.rows([r.surfaces for r in chosen], self.config.length_unit, required, self.shape, [r.control for r in chosen])
         vectors = None if chosen[0].vector is None else jnp.asarray(np.repeat([r.vector for r in chosen], self.sides, axis=0)[:, None])
         return jnp.asarray(tokens), jnp.asarray(lengths), rows, jnp.asarray([numbers[r] for r in members], jnp.uint32), vectors
 

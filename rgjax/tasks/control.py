@@ -77,6 +77,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rewar
         "uncontrolled": describe(texts["", ""]), "references": describe([e["reason"] for e in asked]),
     }  # fmt: skip
     result |= {"rewards": reward.rewards, "candidates": decode.candidates} if decode.method == "best" else {}
+    result |= {"code_words": decode.code_words, "code_pull": decode.code_pull} if decode.code_words else {}
     result["not_judged"] = [name for name in run.controls if name not in {code.name for code in codes}]
     result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"], config.resamples) for code in codes}
     every = [(example, text) for found in texts.values() for example, text in zip(asked, found, strict=True)]
@@ -97,7 +98,7 @@ def _codes(dataset: Dataset, declared: dict[str, list[str]], learned: list[dict]
             continue
         own = [(e["reason"], e["control"][name]) for e in held_out if e["control"].get(name) in found.values]
         right = control.agreement([label for _, label in own], found.judge.judge([text for text, _ in own]), found.values)
-        how = {"how": "n-gram classifier", "learned_from": found.texts, "held_out": len(own), "accuracy": right["share"], "recall": right["recall"]}
+        how = {"how": "classifier of words", "learned_from": found.texts, "held_out": len(own), "accuracy": right["share"], "recall": right["recall"]}
         codes.append(Code(name, found.values, [value for value in values if value not in found.values], found.judge.judge, how))
     if not codes:
         least = judges.LEAST_TEXTS

@@ -213,7 +213,8 @@ class ReasonWriter:
         return self.writer.required(tuple(example.get("require") or ()))
 
     def _rendered(self, example: dict) -> Rendered:
-        found = dataclasses.replace(self.template.render(example), required=tuple(example.get("require") or ()))
+        asked = {"required": tuple(example.get("require") or ()), "control": example.get("control") or {}}
+        found = dataclasses.replace(self.template.render(example), **asked)
         if self.config.guidance == 1.0:
             return found
         return dataclasses.replace(found, plain_ids=self.template.render(example, with_control=False).prompt_ids)

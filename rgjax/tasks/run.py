@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from rgjax import trees
 from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.dataset import Dataset
+from rgjax.data.derived import WordCodes
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf import families
@@ -241,7 +242,7 @@ def parse_control(text: str, declared: dict[str, list[str]]) -> dict[str, str]:
 def decode_config(facts: dict, given: DecodeConfig, explicit: set[str]) -> DecodeConfig:
     """The run's own decoding options, overridden by those given explicitly.
 
-    Raises UserError for guidance by control codes it never read, and for the tolerance of a length that is not planned.
+    Raises UserError for guidance by control codes it never read, words of codes it has not, and the tolerance of a length that is not planned.
     """
     chosen = {name: getattr(given, name) for name in explicit}
     if chosen.get("plan_length"):  # goes before the lengths of the run
@@ -255,6 +256,11 @@ def decode_config(facts: dict, given: DecodeConfig, explicit: set[str]) -> Decod
         raise UserError(
             f"--guidance={given.guidance:g} needs a model that also read prompts without control codes; train it with --control_dropout=0.1."
         )
+    if words := chosen.get("code_words"):
+        lists = WordCodes.open(words, facts["controls"], "code_words").lists
+        if odd := next((name for name in lists if name not in facts["controls"]), None):
+            listed = ", ".join(facts["controls"]) or "none are declared"
+            raise UserError(f"--code_words={words} has words for '{odd}', which is no control code of this run; its codes: {listed}.")
     return dataclasses.replace(facts["decode"], **chosen)
 
 

@@ -1,0 +1,56 @@
+"""Words of the control codes that are asked for, made likelier than the model has them: weighted decoding as in Hafez (Ghazvininejad et al.
+2017) and See et al. (2019, arXiv:1902.08654), by word lists.
+
+A value's words gain until one of them stands in the text, so that it is named and not repeated; words of the code's other values lose all along.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rgjax.data.derived import WordCodes
+from rgjax.data.tokenizer import Tokenizer
+from rgjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CodeWords:
+    """The K values that have words, as (code, value); `begins_VK` bool says which tokens begin a word of each; `pull` is in nats."""
+
+    values: tuple[tuple[str, str], ...]
+    begins_VK: np.ndarray
+    pull: float
+
+    @classmethod
+    def of(cls, codes: WordCodes, pull: float, tokenizer: Tokenizer, size: int) -> CodeWords:
+        """For logits over `size` ids. A token begins a word if it spells at least half of it: less may begin any word.
+
+        Raises UserError for a value of which that leaves no word.
+        """
+        values = tuple((name, value) for name, lists in codes.lists.items() for value in lists)
+        spelled, begins = [len(text.strip()) for text in tokenizer.token_bytes()], np.zeros((size, len(values)), bool)
+        for k, (name, value) in enumerate(values):
+            for word in codes.lists[name][value]:
+                for form in {word, f" {word}", word.capitalize(), f" {word.capitalize()}"}:
+                    ids = tokenizer.encode(form)
+                    begins[ids[0], k] |= 2 * spelled[ids[0]] >= len(word.encode())
+            if not begins[:, k].any():
+                raise UserError(f"--code_words has no word of {name}={value} that a token of this vocabulary spells half of; add usual ones.")
+        return cls(values, begins, pull)
+
+    def asked(self, controls: Sequence[dict[str, str]]) -> np.ndarray:
+        """int32 [R, K]: 1 for the value that a row asks for, -1 for the others of that code, 0 for those of codes that it does not ask for."""
+        one = lambda control: [0 if name not in control else 1 if control[name] == value else -1 for name, value in self.values]
+        return np.array([one(control) for control in controls], np.int32).reshape(-1, len(self.values))
+
+    def apply(self, logits_RV: jax.Array, tokens_RN: jax.Array, asked_RK: jax.Array) -> jax.Array:
+        """Logits pulled; `tokens_RN` are the tokens so far, -1 beyond."""
+        begins_VK = jnp.asarray(self.begins_VK)
+        named_RK = jnp.any(begins_VK[jnp.maximum(tokens_RN, 0)] & (tokens_RN >= 0)[..., None], axis=1)
+        pull_RK = self.pull * jnp.where((asked_RK > 0) & named_RK, 0, asked_RK)
+        return logits_RV + pull_RK.astype(logits_RV.dtype) @ begins_VK.T.astype(logits_RV.dtype)

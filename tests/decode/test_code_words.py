@@ -1,0 +1,62 @@
+"""Words of the codes that are asked for: what is added to logits, and what random models then write."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rgjax.config import DecodeConfig
+from rgjax.data.derived import WordCodes
+from rgjax.decode.code_words import CodeWords
+from rgjax.decode.rules import Rules
+from rgjax.errors import UserError
+
+LISTS = {"topic": {"price": ["price"], "use": ["reading", "阅读"]}, "mood": {"retro": ["retro", "复古"]}}
+
+
+def pulling(tokenizer, pull=3.0):
+    return CodeWords.of(WordCodes(LISTS), pull, tokenizer, tokenizer.vocab_size + 2)
+
+
+def test_tokens_that_begin_a_word_are_those_that_spell_half_of_it(tokenizer):
+    made, texts = pulling(tokenizer), tokenizer.token_bytes()
+    assert made.values == (("topic", "price"), ("topic", "use"), ("mood", "retro")) and not made.begins_VK[tokenizer.vocab_size :].any()
+    for k, words in enumerate((("price",), ("reading", "阅读"), ("retro", "复古"))):
+        begun = {texts[i].strip().lower() for i in np.flatnonzero(made.begins_VK[:, k])}
+        assert begun and all(any(w.encode().startswith(b) and 2 * len(b) >= len(w.encode()) for w in words) for b in begun)
+
+
+def test_logits_are_pulled_as_the_codes_say(tokenizer):
+    """By hand for three rows: one that asks, one that has named the value already, one that asks for nothing."""
+    made = pulling(tokenizer)
+    price = tokenizer.encode(" price")[0]
+    asked = made.asked([{"topic": "price"}, {"topic": "price", "mood": "retro"}, {}])
+    np.testing.assert_array_equal(asked, [[1, -1, 0], [1, -1, 1], [0, 0, 0]])
+    tokens = jnp.array([[5, 6, -1], [5, price, -1], [price, -1, -1]])
+    found = made.apply(jnp.zeros((3, tokenizer.vocab_size + 2)), tokens, jnp.asarray(asked))
+    named, other, mood = made.begins_VK.T.astype(float)
+    np.testing.assert_allclose(found, [3 * named - 3 * other, -3 * other + 3 * mood, 0 * named])
+
+
+@pytest.mark.parametrize("method", [{"method": "greedy"}, {"method": "sample"}, {"method": "beam", "beams": 3}], ids=lambda m: m["method"])
+def test_texts_name_the_value_that_is_asked_for(method, writer, prompts, tokenizer, tmp_path):
+    (tmp_path / "words.json").write_text(json.dumps(LISTS))
+    options = {"max_new_tokens": 12, "code_words": str(tmp_path / "words.json"), "code_pull": 12.0, **method}
+    made, values = writer(**options), [{"topic": "price"}, {"topic": "use"}, {}] * 2
+    rendered = [dataclasses.replace(p, control=control) for p, control in zip(prompts(6), values, strict=True)]
+    begins = made.rules.code_words.begins_VK
+    for found, control in zip(made.write(rendered), values, strict=True):
+        named = begins[found[0].ids].any(axis=0)
+        assert not control or (named[:2] == [control["topic"] == "price", control["topic"] == "use"]).all(), found
+    free = writer(max_new_tokens=12, **method).write([rendered[2], rendered[5]])
+    assert [h[0].ids for h in made.write([rendered[2], rendered[5]])] == [h[0].ids for h in free]
+
+
+def test_a_file_that_is_no_word_list_is_refused(tokenizer, tmp_path):
+    (tmp_path / "odd.json").write_text("[]")
+    with pytest.raises(UserError, match="--code_words=.*odd.json"):
+        Rules.of(DecodeConfig(code_words=str(tmp_path / "odd.json")), tokenizer)
+    with pytest.raises(UserError, match="no word of topic=light"):
+        CodeWords.of(WordCodes({"topic": {"light": ["lantern"]}}), 1.0, tokenizer, tokenizer.vocab_size)
