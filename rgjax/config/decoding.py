@@ -48,9 +48,10 @@ class DecodeConfig:
     )
     code_words: str = option(
         "", "Word lists of control codes, a JSON file as --derive_words takes it or 'builtin': words of the value that is asked for gain --code_pull "
-        "nats until one of them stands there, and words of the code's other values lose as much.",
+        "nats until --code_mentions of them stand there, and words of the code's other values lose as much.",
     )  # fmt: skip
     code_pull: float = option(4.0, "How much --code_words pull, in nats.", low=0.0)
+    code_mentions: int = option(1, "How many of the --code_words that are asked for are to stand in a reason.", low=1)
     decode_batch: int = option(64, "Rows decoded together.", low=1)
     decode_seed: int = option(0, "Seed of sampling.", low=0)
 

@@ -1,7 +1,8 @@
 """Words of the control codes that are asked for, made likelier than the model has them: weighted decoding as in Hafez (Ghazvininejad et al.
 2017) and See et al. (2019, arXiv:1902.08654), by word lists.
 
-A value's words gain until one of them stands in the text, so that it is named and not repeated; words of the code's other values lose all along.
+A value's words gain until some of them stand in the text, each until it does, so that none is repeated; words of the code's other values lose
+all along.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from rgjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CodeWords:
-    """The K values that have words, as (code, value); `begins_VK` bool says which tokens begin a word of each; `pull` is in nats."""
+    """The K values that have words, as (code, value); `begins_VK` bool says which tokens begin a word of each; `pull` is in nats, and ends at
+    so many `mentions`."""
 
     values: tuple[tuple[str, str], ...]
     begins_VK: np.ndarray
     pull: float
+    mentions: int = 1
 
     @classmethod
-    def of(cls, codes: WordCodes, pull: float, tokenizer: Tokenizer, size: int) -> CodeWords:
+    def of(cls, codes: WordCodes, pull: float, mentions: int, tokenizer: Tokenizer, size: int) -> CodeWords:
         """For logits over `size` ids. A token begins a word if it spells at least half of it: less may begin any word.
 
         Raises UserError for a value of which that leaves no word.
@@ -41,7 +44,7 @@ class CodeWords:
                     begins[ids[0], k] |= 2 * spelled[ids[0]] >= len(word.encode())
             if not begins[:, k].any():
                 raise UserError(f"--code_words has no word of {name}={value} that a token of this vocabulary spells half of; add usual ones.")
-        return cls(values, begins, pull)
+        return cls(values, begins, pull, mentions)
 
     def asked(self, controls: Sequence[dict[str, str]]) -> np.ndarray:
         """int32 [R, K]: 1 for the value that a row asks for, -1 for the others of that code, 0 for those of codes that it does not ask for."""
@@ -50,7 +53,10 @@ class CodeWords:
 
     def apply(self, logits_RV: jax.Array, tokens_RN: jax.Array, asked_RK: jax.Array) -> jax.Array:
         """Logits pulled; `tokens_RN` are the tokens so far, -1 beyond."""
-        begins_VK = jnp.asarray(self.begins_VK)
-        named_RK = jnp.any(begins_VK[jnp.maximum(tokens_RN, 0)] & (tokens_RN >= 0)[..., None], axis=1)
-        pull_RK = self.pull * jnp.where((asked_RK > 0) & named_RK, 0, asked_RK)
-        return logits_RV + pull_RK.astype(logits_RV.dtype) @ begins_VK.T.astype(logits_RV.dtype)
+        begins_VK, real_RN = jnp.asarray(self.begins_VK), tokens_RN >= 0
+        mentions_RK = jnp.sum(begins_VK[jnp.maximum(tokens_RN, 0)] & real_RN[..., None], axis=1)
+        wanted_RK = (asked_RK > 0) & (mentions_RK < self.mentions)
+        pull = lambda chosen_RK: self.pull * chosen_RK.astype(logits_RV.dtype) @ begins_VK.T.astype(logits_RV.dtype)
+        rows, written_RV = jnp.arange(len(tokens_RN))[:, None], jnp.zeros(logits_RV.shape, bool)
+        written_RV = written_RV.at[rows, jnp.maximum(tokens_RN, 0)].max(real_RN)
+        return logits_RV + jnp.where(written_RV, 0.0, pull(wanted_RK)) - pull(asked_RK < 0)

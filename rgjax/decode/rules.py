@@ -95,7 +95,7 @@ class Rules:
         widen = lambda x, fill: np.pad(x, (0, max(rows - size, 0)), constant_values=fill)
         per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
         codes = WordCodes.open(config.code_words, {}, "code_words") if config.code_words else None
-        steering = codes and CodeWords.of(codes, config.code_pull, tokenizer, max(size, rows))
+        steering = codes and CodeWords.of(codes, config.code_pull, config.code_mentions, tokenizer, max(size, rows))
         found = cls(ends, *per_token, tuple(names), table, *limits, once, code_words=steering)
         return found.spelled(config, tokenizer, [()]) if config.required_words else found
 

@@ -77,7 +77,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rewar
         "uncontrolled": describe(texts["", ""]), "references": describe([e["reason"] for e in asked]),
     }  # fmt: skip
     result |= {"rewards": reward.rewards, "candidates": decode.candidates} if decode.method == "best" else {}
-    result |= {"code_words": decode.code_words, "code_pull": decode.code_pull} if decode.code_words else {}
+    result |= {name: getattr(decode, name) for name in ("code_words", "code_pull", "code_mentions")} if decode.code_words else {}
     result["not_judged"] = [name for name in run.controls if name not in {code.name for code in codes}]
     result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"], config.resamples) for code in codes}
     every = [(example, text) for found in texts.values() for example, text in zip(asked, found, strict=True)]

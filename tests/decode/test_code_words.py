@@ -16,8 +16,8 @@ from rgjax.errors import UserError
 LISTS = {"topic": {"price": ["price"], "use": ["reading", "阅读"]}, "mood": {"retro": ["retro", "复古"]}}
 
 
-def pulling(tokenizer, pull=3.0):
-    return CodeWords.of(WordCodes(LISTS), pull, tokenizer, tokenizer.vocab_size + 2)
+def pulling(tokenizer, mentions=1):
+    return CodeWords.of(WordCodes(LISTS), 3.0, mentions, tokenizer, tokenizer.vocab_size + 2)
 
 
 def test_tokens_that_begin_a_word_are_those_that_spell_half_of_it(tokenizer):
@@ -38,6 +38,9 @@ def test_logits_are_pulled_as_the_codes_say(tokenizer):
     found = made.apply(jnp.zeros((3, tokenizer.vocab_size + 2)), tokens, jnp.asarray(asked))
     named, other, mood = made.begins_VK.T.astype(float)
     np.testing.assert_allclose(found, [3 * named - 3 * other, -3 * other + 3 * mood, 0 * named])
+    twice = pulling(tokenizer, 2).apply(jnp.zeros((3, tokenizer.vocab_size + 2)), tokens, jnp.asarray(asked))
+    assert twice[1, price] == 0  # it stands there already
+    np.testing.assert_allclose(twice[1], 3 * named * (np.arange(len(named)) != price) - 3 * other + 3 * mood)
 
 
 @pytest.mark.parametrize("method", [{"method": "greedy"}, {"method": "sample"}, {"method": "beam", "beams": 3}], ids=lambda m: m["method"])
@@ -59,4 +62,4 @@ def test_a_file_that_is_no_word_list_is_refused(tokenizer, tmp_path):
     with pytest.raises(UserError, match="--code_words=.*odd.json"):
         Rules.of(DecodeConfig(code_words=str(tmp_path / "odd.json")), tokenizer)
     with pytest.raises(UserError, match="no word of topic=light"):
-        CodeWords.of(WordCodes({"topic": {"light": ["lantern"]}}), 1.0, tokenizer, tokenizer.vocab_size)
+        CodeWords.of(WordCodes({"topic": {"light": ["lantern"]}}), 1.0, 1, tokenizer, tokenizer.vocab_size)
