@@ -8,7 +8,6 @@ Inputs are examples without reasons; only "item" is required. Decoding flags tha
 from __future__ import annotations
 
 from launch import app
-from rgjax import config as config_lib
 from rgjax.config import DecodeConfig, GenerateConfig, RewardConfig
 
 
@@ -25,7 +24,7 @@ def main() -> dict:
     run = rewards.choosing(run, decode.method, reward)
     override = run_lib.parse_control(config.control, run.controls)
     writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
-    settings = {"workdir": config.workdir, "step": run.step, "decode": config_lib.to_json(decode), "control": override, "adapters": config.adapters}
+    settings = {"workdir": config.workdir, "step": run.step, "decode": run_lib.decode_facts(decode), "control": override, "adapters": config.adapters}
     settings |= {"weights": config.weights} if config.weights != "float" else {}
     settings |= {"rewards": reward.rewards, "discriminator_from": reward.discriminator_from} if reward.rewards else {}
     settings |= {"injected": config.injected} if config.injected != "strip" else {}

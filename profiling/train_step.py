@@ -73,9 +73,7 @@ def compared(calls: dict) -> tuple[dict[str, list[float]], dict[str, float]]:
                 raise
             print(f"note: torch.compile does not work here ({first_line(error)})", file=sys.stderr)
             del calls[name], losses[name]
-    if len(calls) == 1:
-        raise UserError("torch.compile does not work here and --noeager_peer leaves nothing else to compare with; leave the flag out.")
-    return agreeing(losses), first
+    return agreeing(compared_with(losses)), first
 
 
 def agreeing(losses: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -99,8 +97,23 @@ def alone(side: str, folder: pathlib.Path) -> dict:
 
 
 def in_processes(names: list[str]) -> dict[str, dict]:
-    """`alone` of each side, in processes one after the other."""
-    return {name: resident.in_process("profiling.train_step", f"--side={name}") for name in names}
+    """`alone` of each side, in processes one after the other; a compiled peer that can't be compiled here is told and left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = resident.in_process("profiling.train_step", f"--side={name}")
+        except RuntimeError as error:
+            if name != COMPILED:
+                raise
+            print(f"note: torch.compile does not work here ({str(error).strip().splitlines()[-1:]})", file=sys.stderr)
+    return compared_with(found)
+
+
+def compared_with(sides_left: dict) -> dict:
+    """Themselves; raises UserError where only ours is left."""
+    if len(sides_left) == 1:
+        raise UserError("torch.compile does not work here and --noeager_peer leaves nothing else to compare with; leave the flag out.")
+    return sides_left
 
 
 def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], dict[str, list[float]], dict[str, int]]:
@@ -116,7 +129,7 @@ def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], d
         for name in found:
             found[name]["compile_seconds"] = first[name]
         each = in_processes(list(calls)) if app.FLAGS.memory else {}
-    return found, losses, {name: one["peak_bytes"] for name, one in each.items()}
+    return found, losses, {name: one["peak_bytes"] for name, one in each.items()} if app.FLAGS.memory else {}
 
 
 def utilisation(seconds: dict[str, float]) -> dict:

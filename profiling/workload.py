@@ -36,13 +36,14 @@ class Workload:
     @classmethod
     def open(cls, sections: dict, vocab_size: int = 0) -> Workload:
         """Of the dataset; or, where none is given, of shapes alone, with `vocab_size` tokens. Raises UserError for what does not fit."""
+        from rgjax.parallel import cluster, sharding
         from rgjax.parallel import mesh as mesh_lib
-        from rgjax.parallel import sharding
 
         if sections["train"].ewc:
             raise UserError("--ewc needs an earlier task's data at every start; profiles look at the step without it, leave it out.")
         if sections["train"].task == "bundle":
             raise UserError("Profiles look at the steps of --task=reason and --task=behaviour; give one of these.")
+        cluster.start(optimization_level=sections["train"].optimization_level)
         mesh = mesh_lib.make(sections["train"].mesh)
         sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
         if sections["train"].task == "behaviour":
@@ -186,7 +187,7 @@ class Workload:
         from rgjax.train.loss import positions
 
         parts, rows, length = self.abstract()[2]["weights"].shape
-        chunk = positions(rows, length)
+        chunk = positions(max(1, rows // (self.mesh.shape["data"] * self.mesh.shape["fsdp"])), length)  # of the rows of a device
         if self.batches is None:
             return -(-length // chunk)
         most = np.count_nonzero(self.first["weights"], axis=1).reshape(parts, -1).max(axis=1)

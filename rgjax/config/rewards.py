@@ -50,8 +50,8 @@ class RefineConfig:
     draws: int = option(4, "Reasons written for each training example in a round.", low=1)
     steps: int = option(200, "Optimizer steps of a round.", low=1)
     any_codes: bool = option(
-        False, "Ask for values drawn for some of the control codes (one at least), in place of an example's own, so that a model learns to obey also "
-        "what does not suggest itself.",
+        False, "Ask for values drawn for some of the control codes that --rewards judge (one at least), in place of an example's own, so that a "
+        "model learns to obey also what does not suggest itself.",
     )  # fmt: skip
     shown: int = option(200, "Validation examples that are written for before and after each round, to be measured.", low=2)
     seed: int = option(0, "Seed of data order and dropout; round r draws with --decode_seed + r.", low=0)

@@ -40,7 +40,7 @@ class Judge:
         """Learns the classes in `labels`, one per text."""
         held = [_words(text) for text in texts]
         within = Counter(word for words in held for word in words)
-        index = {word: i for i, word in enumerate(w for w, n in within.items() if n >= LEAST)}
+        index = {word: i for i, word in enumerate(sorted(w for w, n in within.items() if n >= LEAST))}  # a set's own order changes
         names = sorted(set(labels))
         wanted = np.array([names.index(label) for label in labels])
         telling = _telling(_rows(held, index, np.ones(len(index)))[:, :-1] > 0, wanted, len(names))
@@ -83,7 +83,7 @@ def _words(text: str) -> set[str]:
 
 
 def _telling(holds_NV, classes_N: np.ndarray, classes: int) -> np.ndarray:
-    """Of each word, float [V]; a single class tells nothing."""
+    """Of each word, float [V]."""
     total, most = np.asarray(holds_NV.sum(0)), np.zeros(holds_NV.shape[1])
     for c in range(classes):
         own, texts = np.asarray(holds_NV[classes_N == c].sum(0)), np.sum(classes_N == c)

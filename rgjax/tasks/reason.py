@@ -40,7 +40,7 @@ def sums(
     model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0, distill: Distillation | None = None,
     fgm: float = 0.0,
 ) -> dict[str, jax.Array]:  # fmt: skip
-    """Float32 sums over target tokens: `loss`, `nll`, `correct` and `tokens`.
+    """Float32 sums over target tokens: `loss`, which alone has a gradient, `nll`, `correct` and `tokens`.
 
     In training the loss is smoothed, with R-Drop that of two passes, with a teacher in the batch in part the divergence from it, and with FGM
     also that of the examples moved against it (`nll` and `correct` are then those of the examples as they are).

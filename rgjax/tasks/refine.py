@@ -23,7 +23,7 @@ from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import rewrite, training
 from rgjax.tasks.judges import TRAIN_LIMIT
 from rgjax.tasks.rewards import Rewards
-from rgjax.tasks.run import Earlier, Run, decode_config
+from rgjax.tasks.run import Earlier, Run, decode_config, decode_facts
 from rgjax.train import workdir
 
 FILE = "refine.json"
@@ -71,8 +71,8 @@ class Rounds:
         self.outside = Ngrams.fit([self.cut(e["reason"]) for e in known])
 
     def examples(self, split: str, r: int) -> Iterator[dict]:
-        """A split as it is asked for in round r: with --any_codes, for values drawn for some of the codes, one at least."""
-        rng, codes = np.random.default_rng([self.config.seed, r]), list(self.dataset.controls.items())
+        """A split as it is asked for in round r: with --any_codes, for values drawn for some of the codes that are judged, one at least."""
+        rng, codes = np.random.default_rng([self.config.seed, r]), list(self.rewards.judged.items())
         for example in self.dataset.examples(split):
             if self.config.any_codes:
                 some = rng.permutation(len(codes))[: rng.integers(1, len(codes) + 1)]
@@ -119,7 +119,7 @@ class Rounds:
             if not written.exists():
                 run = Run.open(at, "auto" if r == 1 else "last")
                 decode = self.writing(run, r, self.config.draws)
-                told = {"run": Earlier(run).fingerprint, "decode": to_json(decode)}
+                told = {"run": Earlier(run).fingerprint, "decode": decode_facts(decode)}
                 rewrite.write_reasons(run, self.dataset, decode, written, told, self.progress, self.examples("train", r))
             reasons = rewrite.read_reasons(written)
             examples = [e for e, those in zip(self.examples("train", r), reasons, strict=True) for _ in those]
@@ -225,13 +225,13 @@ def refine(
     dataset = opened[TUNED].dataset(config.dataset)
     if not dataset.count("val"):
         raise UserError(f"{dataset.folder} has no validation split to measure rounds on; prepare one.")
-    if config.any_codes and not dataset.controls:
-        raise UserError(f"--any_codes asks for control codes, and {dataset.folder} declares none; leave it out.")
     rewards, decode = Rewards(reward, dataset), lambda one: decode_config(one, given, explicit)
+    if config.any_codes and not rewards.judged:
+        raise UserError("--any_codes asks for control codes and no reward judges whether they are obeyed; add codes or length to --rewards.")
     options = {name: value for name, value in to_json(config).items() if name not in FREE}
     options |= {"rewards": reward.rewards, "optimizer": to_json(optimizer), "dataset": dataset.fingerprint, "discriminator": rewards.fingerprint}
     for arm, run in opened.items():
-        options |= {f"{arm} run": Earlier(run).fingerprint[:16], f"{arm} decoding": to_json(decode(facts[arm]))}
+        options |= {f"{arm} run": Earlier(run).fingerprint[:16], f"{arm} decoding": decode_facts(decode(facts[arm]))}
     kept, last = Kept.open(config, options), {}
     for arm, start in starts.items():
         last[arm] = Rounds(config, arm, start, rewards, optimizer, decode, dataset, progress).run(kept)

@@ -55,6 +55,11 @@ class Rewards:
         self.scores: list[Score] = [MAKERS[name](config, dataset) for name in asked]
 
     @property
+    def judged(self) -> dict[str, list[str]]:
+        """The control codes that some reward judges, with the values that it knows."""
+        return {name: values for score in self.scores for name, values in getattr(score, "judged", {}).items()}
+
+    @property
     def fingerprint(self) -> str:
         """That of the discriminator among the judges, '' without one."""
         return next((score.fingerprint for score in self.scores if isinstance(score, Verdicts)), "")
@@ -80,20 +85,24 @@ def choosing(run: Run, method: str, reward: RewardConfig, folder: str = "") -> R
     return dataclasses.replace(run, liked=lambda example, texts: judge([example] * len(texts), texts) @ judge.numbers)
 
 
-def _codes(config: RewardConfig, dataset: Dataset) -> Score:
-    judges.check(dataset, "train")
-    examples = judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
-    measured = judges.bands(dataset)
-    named = {name: values for name, values in dataset.controls.items() if not (name == NAME and measured)}
-    learned = {name: found for name, values in named.items() if (found := judges.learn(name, values, examples))}
-    if not learned:
-        least = judges.LEAST_TEXTS
-        raise UserError(f"--rewards has codes, and {dataset.folder} has no code with two values of {least} references each; leave it out.")
+class Codes:
+    """The reward `codes`: of an example's codes that are judged, the mean of how sure the judge is of the value asked for; 1 where none is."""
 
-    def score(examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
-        """The mean over an example's codes that are judged of how sure the judge is of the value asked for; 1 where none is."""
+    def __init__(self, config: RewardConfig, dataset: Dataset):
+        judges.check(dataset, "train")
+        examples = judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
+        measured = judges.bands(dataset)
+        named = {name: values for name, values in dataset.controls.items() if not (name == NAME and measured)}
+        self.learned = {name: found for name, values in named.items() if (found := judges.learn(name, values, examples))}
+        if not self.learned:
+            least = judges.LEAST_TEXTS
+            raise UserError(f"--rewards has codes, and {dataset.folder} has no code with two values of {least} references each; leave it out.")
+        self.judged = {name: found.values for name, found in self.learned.items()}
+
+    def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
+        """One figure between 0 and 1 for each text."""
         sums, counts = np.zeros(len(texts)), np.zeros(len(texts))
-        for name, (judge, values, _) in learned.items():
+        for name, (judge, values, _) in self.learned.items():
             sure_NC = judge.probabilities(texts)
             for n, example in enumerate(examples):
                 if (value := (example.get("control") or {}).get(name)) in values:
@@ -101,14 +110,20 @@ def _codes(config: RewardConfig, dataset: Dataset) -> Score:
                     counts[n] += 1
         return list(np.where(counts, sums / np.maximum(counts, 1), 1.0))
 
-    return score
 
+class Lengths:
+    """The reward `length`: 1 in the band that is asked for (`in_band`)."""
 
-def _length(config: RewardConfig, dataset: Dataset) -> Score:
-    bands = judges.bands(dataset)
-    if not bands:
-        raise UserError(f"--rewards has length, and {dataset.folder} declares no bands of lengths; prepare it with --length_bands, or leave it out.")
-    return lambda examples, texts: [in_band(bands, (e.get("control") or {}).get(NAME), text) for e, text in zip(examples, texts, strict=True)]
+    def __init__(self, config: RewardConfig, dataset: Dataset):
+        self.bands = judges.bands(dataset)
+        if not self.bands:
+            where = dataset.folder
+            raise UserError(f"--rewards has length, and {where} declares no bands of lengths; prepare it with --length_bands, or leave it out.")
+        self.judged = {NAME: self.bands.values}
+
+    def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
+        """One figure between 0 and 1 for each text."""
+        return [in_band(self.bands, (e.get("control") or {}).get(NAME), text) for e, text in zip(examples, texts, strict=True)]
 
 
 def in_band(bands: LengthBands, value: str | None, text: str) -> float:
@@ -132,9 +147,9 @@ def _each(one: Callable[[dict, str], float]) -> Callable[[RewardConfig, Dataset]
 
 
 MAKERS: dict[str, Callable[[RewardConfig, Dataset], Score]] = {
-    "codes": _codes,
+    "codes": Codes,
     "discriminator": lambda config, dataset: Verdicts.open(config.discriminator_from),
     "grounding": _each(lambda example, text: rerank.grounding(text, example)),
-    "length": _length,
+    "length": Lengths,
     "repetition": _each(lambda example, text: fresh_words(text)),
 }

@@ -11,6 +11,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from rgjax import config as config_lib
 from rgjax import trees
 from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.dataset import Dataset
@@ -60,7 +61,7 @@ class Run:
         facts = workdir.read(folder)
         if facts.get("task", NAME) != NAME:
             raise UserError(f"{folder} trained a model of {facts['task']}, which writes no reasons; give a run of --task={NAME}.")
-        cluster.start(facts["train"].compilation_cache)
+        cluster.start(facts["train"].compilation_cache, facts["train"].optimization_level)
         facts["model"] = dataclasses.replace(facts["model"], attention=anywhere(facts["model"].attention))
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:
@@ -256,12 +257,25 @@ def decode_config(facts: dict, given: DecodeConfig, explicit: set[str]) -> Decod
         raise UserError(
             f"--guidance={given.guidance:g} needs a model that also read prompts without control codes; train it with --control_dropout=0.1."
         )
-    if words := chosen.get("code_words"):
-        lists = WordCodes.open(words, facts["controls"], "code_words").lists
-        if odd := next((name for name in lists if name not in facts["controls"]), None):
-            listed = ", ".join(facts["controls"]) or "none are declared"
-            raise UserError(f"--code_words={words} has words for '{odd}', which is no control code of this run; its codes: {listed}.")
-    return dataclasses.replace(facts["decode"], **chosen)
+    found = dataclasses.replace(facts["decode"], **chosen)
+    check_code_words(found, facts["controls"])
+    if (odd := {"code_pull", "code_mentions"} & explicit) and not found.code_words:
+        raise UserError(f"--{min(odd)} is for --code_words; give these too, or leave it out.")
+    return found
+
+
+def check_code_words(decode: DecodeConfig, declared: dict[str, list[str]]) -> None:
+    """Raises UserError where the lists of --code_words can't be read, or have words for what the run does not declare."""
+    lists = WordCodes.open(decode.code_words, declared, "code_words").lists if decode.code_words else {}
+    if odd := next((name for name in lists if name not in declared), None):
+        listed = ", ".join(declared) or "none are declared"
+        raise UserError(f"--code_words={decode.code_words} has words for '{odd}', which is no control code of this run; its codes: {listed}.")
+
+
+def decode_facts(decode: DecodeConfig) -> dict:
+    """Decoding options by which outputs are told apart, word lists by what they say."""
+    lists = {"code_words": WordCodes.open(decode.code_words, {}, "code_words").lists} if decode.code_words else {}
+    return config_lib.to_json(decode) | lists
 
 
 def read_json(path: pathlib.Path) -> dict:

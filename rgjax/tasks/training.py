@@ -28,7 +28,7 @@ from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
 from rgjax.tasks import preference, reason
-from rgjax.tasks.run import open_source
+from rgjax.tasks.run import check_code_words, open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
 from rgjax.train.distillation import Distillation
@@ -56,6 +56,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     ewc_task.check(train, dataset)
     preference.check(sections, share[1])
     fused.check(sections["model"], sections["adapter"].adapter)
+    check_code_words(sections["decode"], dataset.controls)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)

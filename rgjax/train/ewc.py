@@ -46,8 +46,8 @@ def fisher(factory, sums_fn: SumsFn, trained: dict, frozen: dict, rows: Iterable
     """
 
     def add(total: dict, trained: dict, frozen: dict, row: dict) -> dict:
-        nll = lambda own: sums_fn(factory.model(trees.join(own, frozen)), row, None)["loss"]  # not smoothed without a key
-        return jax.tree.map(lambda t, g: t + jnp.square(g), total, jax.grad(nll)(trained))
+        loss = lambda own: sums_fn(factory.model(trees.join(own, frozen)), row, None)["loss"]  # not smoothed without a key
+        return jax.tree.map(lambda t, g: t + jnp.square(g), total, jax.grad(loss)(trained))
 
     where = jax.tree.map(lambda a: a.sharding, trained)
     add = jax.jit(add, donate_argnums=0, out_shardings=where)

@@ -1,5 +1,9 @@
 """The independent judge: the minimum that scikit-learn finds, and what it tells apart."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -53,3 +57,13 @@ def test_a_rare_class_is_found_among_long_texts():
 
 def test_the_confusion_matrix_counts_pairs():
     assert confusion(["a", "a", "b", "c"], ["a", "b", "b", "a"], ["a", "b", "c"]) == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_every_process_learns_the_same():
+    """Sets of texts are ordered anew in each."""
+    code = f"from rgjax.metrics.judge import Judge; print(Judge.fit({TEXTS!r}, {LABELS!r}).weights.tobytes().hex())"
+    found = {
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        for seed in "012"
+    }
+    assert len(found) == 1

@@ -24,7 +24,7 @@ def test_both_sides_make_the_same_losses(benchmark, sound):
 
 
 def test_sides_in_processes_of_their_own_are_compared_alike(benchmark, sound):
-    told, printed = benchmark("train_step", *TINY, "--apart")
+    told, printed = benchmark("train_step", *TINY, "--apart", "--memory")
     sound(told, "ours", "peer, eager")
     assert told["losses"]["ours"] == pytest.approx(told["losses"]["peer, eager"], rel=1e-5)
     assert told["ours"]["peak_bytes"] > 0 and "peak memory" in printed

@@ -30,9 +30,9 @@ def test_what_passes_by_brute_force(rows):
         seen += [plain] if passed else []
 
 
-def refined(unbroken_run, folder, rounds, **changes):
+def refined(unbroken_run, folder, rounds, reward=REWARD, **changes):
     config = RefineConfig(init_from=str(unbroken_run), output=str(folder), rounds=rounds, draws=2, steps=2, shown=4, **changes)
-    return refine.refine(config, REWARD, OPTIMIZER, DECODE, {"method", "temperature", "max_new_tokens"}, lambda done, total: None)
+    return refine.refine(config, reward, OPTIMIZER, DECODE, {"method", "temperature", "max_new_tokens"}, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,9 @@ def test_the_launcher_tells_what_is_done(unbroken_run, rounds):
 
 def test_any_codes_are_asked_for_and_learned_from(unbroken_run, dataset, tmp_path):
     """What passed keeps the codes that it was asked for with, which are not the examples' own."""
-    refined(unbroken_run, tmp_path / "any", 1, any_codes=True)
+    with pytest.raises(UserError, match="no reward judges"):
+        refined(unbroken_run, tmp_path / "unjudged", 1, any_codes=True)
+    refined(unbroken_run, tmp_path / "any", 1, RewardConfig(rewards="codes=0,repetition=0.9"), any_codes=True)
     folder = tmp_path / "any" / "tuned" / "round_1"
     asked = [json.loads(line)["control"] for line in (folder / "inputs.jsonl").read_text().splitlines()]
     own = [example["control"] for example in dataset.examples("train")]
