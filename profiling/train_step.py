@@ -105,7 +105,7 @@ def in_processes(names: list[str]) -> dict[str, dict]:
         except RuntimeError as error:
             if name != COMPILED:
                 raise
-            print(f"note: torch.compile does not work here ({str(error).strip().splitlines()[-1:]})", file=sys.stderr)
+            print(f"note: torch.compile does not work here ({(str(error).splitlines() or [''])[-1]})", file=sys.stderr)
     return compared_with(found)
 
 
