@@ -2,6 +2,7 @@
 
     python -m launch.inspect PATH                       (a Hugging Face folder, a workdir, a dataset or an adapter)
     python -m launch.inspect W --samples=5 --split=val
+    python -m launch.inspect DATASET --code_words=OUT.json   (by which words its references tell control codes apart)
     python -m launch.inspect FOLDER --dataset=DATASET   (samples as launch.train --init_from=FOLDER would read them)
 
 Weights are not loaded: configuration and tensor headers tell. A folder that can't be used is refused in one sentence.

@@ -173,3 +173,8 @@ class InspectConfig:
     path: str = option("", "Hugging Face folder, workdir of a run, dataset folder or adapter folder; may stand alone, without --path=.")
     samples: int = option(3, "Training samples shown token by token (of a run or dataset, or with --dataset).", low=0)
     split: str = option("train", "Split the samples are from.", choices=("train", "val", "test"))
+    code_words: str = option(
+        "",
+        "JSON file to write for a dataset with control codes: the words by which its references tell a code's values apart, to read, to mend, "
+        "and to give as --code_words where reasons are written.",
+    )

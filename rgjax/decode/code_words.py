@@ -40,8 +40,7 @@ class CodeWords:
         is_token_VK = np.zeros((size, len(values)), bool)
         for k, (name, value) in enumerate(values):
             for word in codes.lists[name][value]:
-                before = " " if words.edges(word)[0] else ""  # a word of letters begins after a space
-                for ids in map(tokenizer.encode, {before + word, before + word.capitalize()}):
+                for ids in spellings(word, tokenizer):
                     if len(ids) == 1:
                         is_token_VK[ids[0], k] = True
                 both = next((v for v in codes.lists[name] if v != value and word in codes.lists[name][v]), None)
@@ -65,3 +64,9 @@ class CodeWords:
         rows, written_RV = jnp.arange(len(tokens_RN))[:, None], jnp.zeros(logits_RV.shape, bool)
         written_RV = written_RV.at[rows, jnp.maximum(tokens_RN, 0)].max(real_RN)
         return logits_RV + jnp.where(written_RV, 0.0, pull(wanted_RK)) - pull(asked_RK < 0)
+
+
+def spellings(word: str, tokenizer: Tokenizer) -> list[list[int]]:
+    """The tokens of a word as it stands in a text: small and capitalized, one of letters after a space."""
+    before = " " if words.edges(word)[0] else ""
+    return [tokenizer.encode(text) for text in sorted({before + word, before + word.capitalize()})]

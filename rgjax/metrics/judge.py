@@ -38,8 +38,8 @@ class Judge:
     @classmethod
     def fit(cls, texts: Sequence[str], labels: Sequence[str]) -> Judge:
         """Learns the classes in `labels`, one per text."""
-        held = [_words(text) for text in texts]
-        within = Counter(word for words in held for word in words)
+        held = [words(text) for text in texts]
+        within = Counter(word for one in held for word in one)
         index = {word: i for i, word in enumerate(sorted(w for w, n in within.items() if n >= LEAST))}  # a set's own order changes
         names = sorted(set(labels))
         wanted = np.array([names.index(label) for label in labels])
@@ -68,7 +68,7 @@ class Judge:
         return special.softmax(self._scores(texts), axis=1)
 
     def _scores(self, texts: Sequence[str]) -> np.ndarray:
-        return _rows([_words(text) for text in texts], self.index, self.telling) @ self.weights
+        return _rows([words(text) for text in texts], self.index, self.telling) @ self.weights
 
 
 def confusion(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
@@ -77,7 +77,8 @@ def confusion(asked: Sequence[str], judged: Sequence[str], labels: Sequence[str]
     return [[counts[a, j] for j in labels] for a in labels]
 
 
-def _words(text: str) -> set[str]:
+def words(text: str) -> set[str]:
+    """What a text holds: lower-cased Latin words, numbers, Chinese characters and pairs of neighbouring ones."""
     lowered = text.lower()
     return {*_WORD.findall(lowered), *_PAIR.findall(lowered)}
 
@@ -95,8 +96,8 @@ def _telling(holds_NV, classes_N: np.ndarray, classes: int) -> np.ndarray:
 def _rows(held: list[set[str]], index: dict[str, int], weight: np.ndarray) -> sparse.csr_array:
     """[N, V + 1]: rows of length 1 over the words that a text holds, and a constant."""
     data, columns, ends = [], [], [0]
-    for words in held:
-        known = sorted(index[word] for word in words if word in index)
+    for one in held:
+        known = sorted(index[word] for word in one if word in index)
         values = weight[known]
         data.append(np.append(values / (np.linalg.norm(values) or 1.0), 1.0))
         columns += [*known, len(index)]

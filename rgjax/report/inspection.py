@@ -50,6 +50,8 @@ def sections(facts: dict) -> dict[str, list[tuple[str, str]]]:
         found |= _adapter(facts["adapter"])
     if "counts" in facts:
         found["Examples"] = [(split, f"{count:,}") for split, count in facts["counts"].items()]
+    for name, listed in facts.get("code_words", {}).items():
+        found[f"Words that tell {name} apart"] = [(value, ", ".join(some)) for value, some in listed.items()]
     if "checkpoints" in facts:
         run = [(f"{which} checkpoint", f"step {step:,}" if step is not None else "none yet") for which, step in facts["checkpoints"].items()]
         found["Run"] = [*run, ("dataset", facts["dataset"] + ("" if facts["dataset_found"] else "  (not there; --dataset=ITS_COPY shows samples)"))]

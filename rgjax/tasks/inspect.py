@@ -19,6 +19,7 @@ from rgjax.hf.load import Pretrained
 from rgjax.hf.sentence import Sentence
 from rgjax.hf.table import resolved
 from rgjax.models.build import ModelFactory
+from rgjax.tasks import code_words
 from rgjax.tasks import run as run_lib
 from rgjax.tasks.reason import NAME, ReasonTask, dataset_tokenizer
 from rgjax.tasks.samples import Sample, samples_of
@@ -41,6 +42,8 @@ def inspect(config: InspectConfig, inputs: InputConfig, given: set[str]) -> tupl
         raise UserError(f"{path} is no folder; give a Hugging Face folder, a workdir, a dataset or an adapter.")
     if (path / "dataset.json").is_file():
         return _dataset(path, config, inputs)
+    if config.code_words:
+        raise UserError(f"--code_words={config.code_words} is learned from a dataset, and {path} is none; give the folder of a dataset.")
     if workdir.is_run(path):
         return _run(path, config, inputs, given)
     if adapter_folder.is_adapter(path):
@@ -113,6 +116,7 @@ def _dataset(path: pathlib.Path, config: InspectConfig, inputs: InputConfig) -> 
     dataset, tokenizer = dataset_tokenizer(path)
     facts = {"path": str(path), "kind": "dataset", "counts": dataset.manifest["counts"], "controls": dataset.controls}
     facts |= _tokenizer(tokenizer, tokenizer.vocab_size, dataset.tokenizer_folder)
+    facts |= {"code_words": code_words.write(dataset, tokenizer, config.code_words)} if config.code_words else {}
     return _with_samples(facts, samples_of(dataset, Template(tokenizer, inputs), inputs, "causal", config.split, config.samples))
 
 

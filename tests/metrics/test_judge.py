@@ -23,7 +23,7 @@ def test_words_of_either_language_decide():
 def test_the_weights_are_those_of_a_balanced_logistic_regression():
     linear_model = pytest.importorskip("sklearn.linear_model")
     found = Judge.fit(TEXTS, LABELS)
-    rows = judge_lib._rows([judge_lib._words(t) for t in TEXTS], found.index, found.telling)
+    rows = judge_lib._rows([judge_lib.words(t) for t in TEXTS], found.index, found.telling)
     # C = 1 / (penalty * texts) as the weights of the balanced texts sum to their number there, to 1 here; the bias is a column like any other
     other = linear_model.LogisticRegression(
         C=1 / (judge_lib.PENALTY * len(TEXTS)), class_weight="balanced", fit_intercept=False, max_iter=5000, tol=1e-8

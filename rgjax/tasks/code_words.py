@@ -1,0 +1,64 @@
+"""Word lists for --code_words, learned from a dataset: by which words its references tell the values of a control code apart."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from rgjax.data import length_bands
+from rgjax.data.dataset import Dataset
+from rgjax.data.tokenizer import Tokenizer
+from rgjax.decode.code_words import spellings
+from rgjax.errors import UserError
+from rgjax.metrics import judge
+from rgjax.metrics.telling import telling
+from rgjax.tasks import judges
+from rgjax.train.workdir import replace_text
+
+MOST = 20  # words of a value
+LEAST_Z = 2.58  # standard deviations; of words that tell nothing one in 200 gets there by chance
+
+
+def write(dataset: Dataset, tokenizer: Tokenizer, path: str) -> dict[str, dict[str, list[str]]]:
+    """Learns lists from the training split and writes them as JSON.
+
+    Raises UserError where the file exists, the reasons are a model's, or no code has words that tell its values apart.
+    """
+    file = pathlib.Path(path)
+    if file.exists():
+        raise UserError(f"--code_words={path} exists; give a new file, or remove it.")
+    if not file.parent.is_dir():
+        raise UserError(f"--code_words={path} is in no folder; create {file.parent} first.")
+    judges.check(dataset, "train")
+    known = list(itertools.islice(dataset.examples("train"), judges.TRAIN_LIMIT))
+    learned = judges.lessons(known, judges.FOR_REWARDS)  # so that the judge of a report is another
+    measured = {length_bands.NAME} if judges.bands(dataset) else set()
+    found = {name: lists(name, values, learned, tokenizer) for name, values in dataset.controls.items() if name not in measured}
+    found = {name: listed for name, listed in found.items() if len(listed) > 1}
+    if not found:
+        raise UserError(f"No control code of {dataset.folder} has two values that words tell apart; declare codes, or write lists by hand.")
+    replace_text(file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    return found
+
+
+def lists(name: str, values: Iterable[str], examples: Iterable[dict], tokenizer: Tokenizer) -> dict[str, list[str]]:
+    """value -> its most telling words, the surest first, each a single token; values that have none are left out."""
+    labelled = [(judge.words(e["reason"]), e["control"][name]) for e in examples if e["control"].get(name)]
+    vocabulary = sorted({word for held, _ in labelled for word in held if any(len(ids) == 1 for ids in spellings(word, tokenizer))})
+    index, rows = {word: i for i, word in enumerate(vocabulary)}, {value: i for i, value in enumerate(values)}
+    counts_CV = np.zeros((len(rows), len(vocabulary)))
+    for held, value in labelled:
+        counts_CV[rows[value], [index[word] for word in held if word in index]] += 1
+    if len(vocabulary) < 2:
+        return {}
+    z_CV = telling(counts_CV)
+    own_V = z_CV.argmax(0)  # a word is pulled for one value only
+    found = {}
+    for value, c in rows.items():
+        best = [v for v in np.argsort(-z_CV[c], kind="stable") if own_V[v] == c and z_CV[c, v] > LEAST_Z][:MOST]
+        found |= {value: [vocabulary[v] for v in best]} if best else {}
+    return found
