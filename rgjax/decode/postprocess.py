@@ -26,11 +26,13 @@ def finish(
     and only if one sentence is already too long, words. No cut goes below the least length, and no sentence goes
     with the only mention of a `required` word: it stays unfinished, and a banned word in it goes alone.
     """
-    text = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
-    text = tidy(slots.fill(text, surfaces))
+    written = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
+    text = tidy(slots.fill(written, surfaces))
     if not hypothesis.ended or config.max_length:
-        whole = whole_sentences(text)
-        text = whole if whole and _long_enough(whole, tokenizer, config) and _keeps(whole, text, required) else text
+        part = whole_sentences(written)  # before titles are put in: theirs are no ends of sentences, and a slot is one token
+        whole = tidy(slots.fill(part, surfaces))
+        size = len(tokenizer.encode(part)) if config.length_unit == "tokens" else length_of(whole, config.length_unit)
+        text = whole if whole and size >= config.min_length and _keeps(whole, text, required) else text
     patterns = [words.pattern(word) for word in words.listed(config.banned_words)]
     text = _without_any(text, patterns, required)
     if config.max_length and config.length_unit != "tokens":
@@ -84,13 +86,6 @@ def _fewer(pieces: list[str], limit: int, unit: str, required: Sequence[str]) ->
             if length_of(kept := "".join(pieces).strip(), unit) <= limit:
                 return kept
     return ""
-
-
-def _long_enough(text: str, tokenizer: Tokenizer, config: DecodeConfig) -> bool:
-    if not config.min_length:
-        return True
-    size = len(tokenizer.encode(text)) if config.length_unit == "tokens" else length_of(text, config.length_unit)
-    return size >= config.min_length
 
 
 def _keeps(shorter: str, text: str, required: Sequence[str]) -> bool:

@@ -136,6 +136,15 @@ def test_slots_are_filled_and_those_without_a_referent_vanish(tokenizer):
     assert finished(tokenizer, 'Like "<h1>", <item> glows.', surfaces) == "Like, Brass Lamp glows."
 
 
+def test_a_title_ends_no_sentence_and_is_one_token_long(tokenizer):
+    surfaces = {"<item>": "Dr. No! A lamp of brass and glass"}
+    assert finished(tokenizer, "It glows. Like <item> it", surfaces, ended=False) == "It glows."
+    least = len(tokenizer.encode("It is <item>."))
+    for more, shown in ((0, "It is Dr. No! A lamp of brass and glass."), (1, "It is Dr. No! A lamp of brass and glass. It")):
+        found = finished(tokenizer, "It is <item>. It", surfaces, ended=False, min_length=least + more, length_unit="tokens")
+        assert found == shown
+
+
 def test_half_a_character_is_not_shown(tokenizer):
     table = tokenizer.token_bytes()
     first_byte = next(i for i, t in enumerate(table) if t == "灯".encode()[:1])
