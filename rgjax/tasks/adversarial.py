@@ -29,10 +29,7 @@ def check(sections: dict, explicit: set[str]) -> None:
     steps = config.d_steps + config.g_steps
     if inputs.batch_size % steps:
         raise UserError(f"--batch_size={inputs.batch_size} are the rows of a round of {steps} steps (--d_steps and --g_steps); take a multiple.")
-    adversarial.check(config, inputs.batch_size // steps)
-    if config.completions and config.completions_every >= inputs.target_length:
-        flags = f"--completions_every={config.completions_every}"
-        raise UserError(f"{flags} completes nothing of reasons of --target_length={inputs.target_length} tokens; lower it.")
+    adversarial.check(config, inputs.batch_size // steps, inputs.target_length)
     if config.d_warmup >= train.steps:
         raise UserError(f"--d_warmup={config.d_warmup} lets the generator rest in all of --steps={train.steps}; lower it.")
     if "dropout" in explicit and sections["model"].dropout:

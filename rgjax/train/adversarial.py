@@ -63,8 +63,8 @@ class Writing(Protocol):
         """log p(token | those before, given), float32 [B, T]; anything beyond a text."""
 
 
-def check(config: AdversarialConfig, rows: int) -> None:
-    """Raises UserError for options that contradict each other; `rows` are the texts of a step."""
+def check(config: AdversarialConfig, rows: int, length: int) -> None:
+    """Raises UserError for options that contradict each other; `rows` are the texts of a step, of at most `length` tokens."""
     if config.estimator == "none":
         raise UserError("--estimator is none; give gumbel or reinforce.")
     if config.estimator == "gumbel" and config.reward != "discriminator":
@@ -75,6 +75,8 @@ def check(config: AdversarialConfig, rows: int) -> None:
         raise UserError("--baseline=batch takes all of a constant reward off; give --baseline=none.")
     if config.d_warmup and not config.d_steps:
         raise UserError(f"--d_warmup={config.d_warmup} trains the discriminator first, and --d_steps=0 never does; give --d_warmup=0.")
+    if config.estimator == "reinforce" and config.completions and config.completions_every >= length:
+        raise UserError(f"--completions_every={config.completions_every} completes nothing of texts of {length} tokens; lower it.")
     if config.old_samples % rows:
         raise UserError(f"--old_samples={config.old_samples} is no multiple of the {rows} texts of a step; change it.")
 

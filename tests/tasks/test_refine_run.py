@@ -1,6 +1,7 @@
 """Filtered fine-tuning: what passes, rounds that go on where they stopped, and two runs through the same filter."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -111,12 +112,23 @@ def test_the_launcher_tells_what_is_done(unbroken_run, rounds):
     assert again.returncode == 2 and "--rewards is missing" in again.stderr
 
 
-def test_any_codes_are_asked_for_and_learned_from(unbroken_run, dataset, tmp_path):
-    """What passed keeps the codes that it was asked for with, which are not the examples' own."""
+def test_any_codes_are_asked_for_and_learned_from(unbroken_run, dataset, tmp_path, monkeypatch):
+    """What passed keeps the codes that it was asked for with, which are not the examples' own; also when it stops in between."""
     with pytest.raises(UserError, match="no reward judges"):
         refined(unbroken_run, tmp_path / "unjudged", 1, any_codes=True)
-    refined(unbroken_run, tmp_path / "any", 1, RewardConfig(rewards="codes=0,repetition=0.9"), any_codes=True)
+    go_on = lambda: refined(unbroken_run, tmp_path / "any", 1, RewardConfig(rewards="codes=0,repetition=0.9"), any_codes=True)
     folder = tmp_path / "any" / "tuned" / "round_1"
+    passed = lambda: list(Dataset.open(folder / "kept").examples("train"))
+    with monkeypatch.context() as patch:
+        patch.setattr(refine.Rounds, "learn", lambda *_: False)  # as if a signal had come
+        with pytest.raises(UserError, match="Round 1 was interrupted"):
+            go_on()
+        before = passed()
+        shutil.rmtree(folder / "kept")  # as if it had come before the filter
+        with pytest.raises(UserError, match="Round 1 was interrupted"):
+            go_on()
+    go_on()
+    assert passed() == before
     asked = [json.loads(line)["control"] for line in (folder / "inputs.jsonl").read_text().splitlines()]
     own = [example["control"] for example in dataset.examples("train")]
     assert len(asked) == len(own) and sum(a == o for a, o in zip(asked, own, strict=True)) < len(own) / 2
@@ -124,5 +136,5 @@ def test_any_codes_are_asked_for_and_learned_from(unbroken_run, dataset, tmp_pat
     assert {len(a) for a in asked} == set(range(1, len(dataset.controls) + 1))
     rows = [json.loads(line) for line in (folder / "written.jsonl").read_text().splitlines()]
     made = {reason: a for row, a in zip(rows, asked, strict=True) for reason in row.get("reasons", [row["reason"]])[::-1]}
-    kept = list(Dataset.open(folder / "kept").examples("train"))
+    kept = passed()
     assert kept and np.mean([e["control"] == made[e["reason"]] for e in kept]) > 0.9  # but for a text that several inputs got

@@ -119,8 +119,9 @@ def test_a_collapse_is_noticed_when_it_lasts():
     ("changes", "words"),
     [({"estimator": "none"}, "--estimator"), ({"reward": "constant"}, "--reward"), ({"d_steps": 0}, "--d_steps"),
      ({"d_steps": 0, "estimator": "reinforce", "reward": "random"}, "--d_warmup"),
-     ({"old_samples": 5}, "--old_samples"), ({"estimator": "reinforce", "reward": "constant"}, "--baseline")],
+     ({"old_samples": 5}, "--old_samples"), ({"estimator": "reinforce", "reward": "constant"}, "--baseline"),
+     ({"estimator": "reinforce", "completions": 2, "completions_every": T}, "--completions_every=5 completes nothing of texts of 5 tokens")],
 )  # fmt: skip
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(UserError, match=words):
-        adversarial.check(dataclasses.replace(QUICK, **changes), B)
+        adversarial.check(dataclasses.replace(QUICK, **changes), B, T)

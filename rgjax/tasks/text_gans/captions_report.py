@@ -21,7 +21,7 @@ def evaluate(
     With a folder `output`, captions.json there has all rows, and what it has already is not computed again. Raises UserError for unknown rows,
     options that contradict each other, texts that can't be used, and a folder of another benchmark or of other texts.
     """
-    rows, found = results.checked(config, gan), read(captions.captions)
+    rows, found = results.checked(config, gan, captions.caption_length), read(captions.captions)
     texts = split(found)
     given = {**to_json(config), **to_json(captions), **to_json(gan), **to_json(judge), "captions": _digest(found)}
     kept = Kept.open(output, "captions.json", given, {"sizes": dict(zip(Split._fields, map(len, texts), strict=True)), "real": _real(texts)})

@@ -141,7 +141,7 @@ class Bench(abc.ABC):
     def tuned(self, row: str, seed: int, params: dict) -> tuple[dict, dict]:
         """(the generator after a row's rounds from `params`, what was noticed: the last metrics, and a collapse)."""
         config = options(row, self.config, self.gan)
-        adversarial.check(config, BATCH)
+        adversarial.check(config, BATCH, self.length)
         both = {G: params, D: self.judges.fresh(jax.random.key(1000 + seed))}
         key = jax.random.key_data(jax.random.key(2000 + seed))
         state = TrainState(jnp.int32(0), both, adversarial.optimizers(config, self.writing).init(both), {}, key)

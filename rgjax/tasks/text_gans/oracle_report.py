@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rgjax.config import AdversarialConfig, BenchConfig, DiscriminatorConfig, OracleConfig, to_json
 from rgjax.errors import UserError
 from rgjax.tasks.text_gans import results
-from rgjax.tasks.text_gans.oracle import Bench, truth
+from rgjax.tasks.text_gans.oracle import LENGTH, Bench, truth
 from rgjax.tasks.text_gans.results import Kept
 
 COLUMNS = ("nll_oracle", "nll_test", "nll_div", "j")
@@ -23,7 +23,7 @@ def evaluate(
     With a folder `output`, oracle.json there has all of it, and what it has already is not computed again. Raises UserError for unknown rows,
     options that contradict each other, and a folder of another benchmark.
     """
-    rows = results.checked(config, gan)
+    rows = results.checked(config, gan, LENGTH)
     file = "" if oracle.oracle == "drawn" else hashlib.sha256(read_bytes(oracle.oracle)).hexdigest()
     given = {**to_json(config), **to_json(oracle), **to_json(gan), **to_json(judge), "oracle": file or oracle.oracle}
     kept = Kept.open(output, "oracle.json", given, {"entropy": 0.0})

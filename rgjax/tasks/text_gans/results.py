@@ -22,11 +22,12 @@ FREE = ("rows", "seeds")  # options under which what is done stays as it is
 FILES = ("oracle.json", "captions.json")  # of the benchmarks, each in a folder of its own
 
 
-def checked(config: BenchConfig, gan: AdversarialConfig) -> list[str]:
-    """--rows as names; raises UserError for one that is not known, and for options that contradict each other."""
+def checked(config: BenchConfig, gan: AdversarialConfig, length: int) -> list[str]:
+    """--rows as names, for texts of at most `length` tokens; raises UserError for one that is not known, and for options that contradict each
+    other."""
     rows = parse(config.rows)
     for row in filter(lambda row: row in ROWS, rows):
-        adversarial.check(options(row, config, gan), BATCH)
+        adversarial.check(options(row, config, gan), BATCH, length)
     return rows
 
 
