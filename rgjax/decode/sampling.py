@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rgjax.config import DecodeConfig
 from rgjax.decode import guidance, prompt
+from rgjax.decode.drawing import drawn, nucleus
 from rgjax.decode.required import Progress
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
@@ -19,24 +20,16 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
     """Next tokens int32 [R] of step `i` (of all rows, or [R]): the likeliest, or drawn after temperature, top-k and top-p.
 
     A row's draw depends on its own key and the step only, never on the rest of the batch. Drawing inverts the cumulative
-    distribution, one uniform number per row.
+    distribution, one uniform number per row. Tokens as likely as the last that top-k leaves stay too.
     """
     if config.method == "greedy":
         return likeliest(logits_RV)
-    uniform = jax.vmap(lambda k, n: jax.random.uniform(jax.random.fold_in(k, n)))(keys_R, jnp.broadcast_to(i, len(keys_R)))[:, None]
-    logits, order = logits_RV / config.temperature, None
-    if config.top_k or config.top_p < 1.0:
-        logits, order = jax.lax.top_k(logits, min(config.top_k or logits.shape[-1], logits.shape[-1]))
-    p = jax.nn.softmax(jnp.where(logits <= NEVER / config.temperature, -jnp.inf, logits), axis=-1)
-    if config.top_p < 1.0:
-        before = jnp.cumsum(p, axis=-1) - p
-        p = jnp.where(before < config.top_p, p, 0.0)  # the token that crosses the mass stays, so one always does
-    mass = jnp.cumsum(p, axis=-1)
-    pick = jnp.sum(mass <= uniform * mass[:, -1:], axis=-1)
-    pick = jnp.minimum(pick, p.shape[-1] - 1)
-    if order is not None:
-        pick = jnp.take_along_axis(order, pick[:, None], axis=1)[:, 0]
-    return pick.astype(jnp.int32)
+    uniform_R = jax.vmap(lambda k, n: jax.random.uniform(jax.random.fold_in(k, n)))(keys_R, jnp.broadcast_to(i, len(keys_R)))
+    logits = jnp.where(logits_RV <= NEVER, -jnp.inf, logits_RV / config.temperature)
+    if 0 < config.top_k < logits.shape[-1]:
+        logits = jnp.where(logits >= jax.lax.top_k(logits, config.top_k)[0][:, -1:], logits, -jnp.inf)
+    p_RV = jax.nn.softmax(logits, axis=-1)
+    return drawn(nucleus(p_RV, config.top_p) if config.top_p < 1.0 else p_RV, uniform_R)
 
 
 def likeliest(logits_RV: jax.Array) -> jax.Array:
