@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 PART = 64  # tokens of a row added up together
 
@@ -25,27 +24,27 @@ def drawn(weights_RV: jax.Array, uniform_R: jax.Array) -> jax.Array:
     return (part * PART + place).astype(jnp.int32)
 
 
-def nucleus(p_RV: jax.Array, top_p: float) -> jax.Array:
-    """Probabilities with 0 for what is outside of the likeliest tokens that together have a mass of `top_p` (Holtzman et al. 2020,
-    arXiv:1904.09751), 0 < top_p < 1; tokens as likely as the last of these stay too.
+def drawn_of_likeliest(p_RV: jax.Array, top_p: float, keys_R: jax.Array) -> jax.Array:
+    """Token ids int32 [R], each drawn in proportion to its row's probabilities among the likeliest tokens that together have a mass of `top_p`
+    (Holtzman et al. 2020, arXiv:1904.09751), above 0; tokens as likely as the last of these count too.
 
-    The least probability that stays is found by bisection over the bits of float32, which are in the order of the numbers: exact, and on a CPU an
-    eighth of the time that sorting takes.
+    A token is drawn from all and taken if those above it have less than the mass; else none as unlikely comes into question, and the next is
+    drawn from what is left: the same distribution as after sorting, in a tenth of its time on a CPU (as FlashInfer does on GPUs, Ye et al. 2025,
+    arXiv:2501.01005). Two or three rounds are usual.
     """
-    size = p_RV.shape[-1]
-    bits_RV = jax.lax.bitcast_convert_type(p_RV, jnp.int32)
-    least = int(np.float32((1 - top_p) / (2 * size)).view(np.int32))  # all that is below has not enough mass to be missed, twice over
-    most = int(np.float32(2).view(np.int32))
+    own = lambda tokens_R: jnp.take_along_axis(p_RV, tokens_R[:, None], axis=1)[:, 0]
+    above = lambda least_R: jnp.where(p_RV > least_R[:, None], p_RV, 0.0)
 
-    def halved(_, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low_R, high_R = bounds
-        middle_R = low_R + (high_R - low_R) // 2
-        enough_R = jnp.sum(jnp.where(bits_RV >= middle_R[:, None], p_RV, 0.0), axis=-1) >= top_p
-        return jnp.where(enough_R, middle_R, low_R), jnp.where(enough_R, high_R, middle_R)
+    def again(state: tuple) -> tuple:
+        n, tokens_R, floor_R, done_R = state
+        uniform_R = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, n)))(keys_R)
+        tokens_R = jnp.where(done_R, tokens_R, drawn(above(floor_R), uniform_R))
+        done_R |= ~(jnp.sum(above(own(tokens_R)), axis=-1) >= top_p)  # also where it is not a number, or there would be no end
+        return n + 1, tokens_R, jnp.where(done_R, floor_R, own(tokens_R)), done_R
 
-    bounds = (jnp.full(len(p_RV), least, jnp.int32), jnp.full(len(p_RV), most, jnp.int32))
-    low_R, _ = jax.lax.fori_loop(0, (most - least).bit_length(), halved, bounds)
-    return jnp.where(bits_RV >= low_R[:, None], p_RV, 0.0)
+    rows = len(p_RV)
+    start = (jnp.int32(0), jnp.zeros(rows, jnp.int32), jnp.full(rows, -1.0, p_RV.dtype), jnp.zeros(rows, bool))
+    return jax.lax.while_loop(lambda state: ~jnp.all(state[-1]), again, start)[1]
 
 
 def _reached(weights_RN: jax.Array, uniform_R: jax.Array | None, target_R: jax.Array | None) -> tuple[jax.Array, jax.Array]:

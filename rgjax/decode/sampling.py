@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rgjax.config import DecodeConfig
 from rgjax.decode import guidance, prompt
-from rgjax.decode.drawing import drawn, nucleus
+from rgjax.decode.drawing import drawn, drawn_of_likeliest
 from rgjax.decode.required import Progress
 from rgjax.decode.rules import NEVER, RowRules, Rules
 
@@ -24,12 +24,12 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
     """
     if config.method == "greedy":
         return likeliest(logits_RV)
-    uniform_R = jax.vmap(lambda k, n: jax.random.uniform(jax.random.fold_in(k, n)))(keys_R, jnp.broadcast_to(i, len(keys_R)))
+    keys_R = jax.vmap(jax.random.fold_in)(keys_R, jnp.broadcast_to(i, len(keys_R)))
     logits = jnp.where(logits_RV <= NEVER, -jnp.inf, logits_RV / config.temperature)
     if 0 < config.top_k < logits.shape[-1]:
         logits = jnp.where(logits >= jax.lax.top_k(logits, config.top_k)[0][:, -1:], logits, -jnp.inf)
     p_RV = jax.nn.softmax(logits, axis=-1)
-    return drawn(nucleus(p_RV, config.top_p) if config.top_p < 1.0 else p_RV, uniform_R)
+    return drawn_of_likeliest(p_RV, config.top_p, keys_R) if config.top_p < 1.0 else drawn(p_RV, jax.vmap(jax.random.uniform)(keys_R))
 
 
 def likeliest(logits_RV: jax.Array) -> jax.Array:
