@@ -1,7 +1,8 @@
-"""Tokens written a second beside `generate` of transformers: greedy or with beams, in one batch or for a file of ragged texts.
+"""Tokens written a second beside `generate` of transformers: greedy, drawn or with beams, in one batch or for a file of ragged texts.
 
     python -m profiling.decode                            (16 prompts of 64 tokens, 64 new ones each, the GPT-2 of profiling.train_step)
     python -m profiling.decode --beams=4
+    python -m profiling.decode --top_p=0.95               (drawn; both sides write greedily first, and must write the same)
     python -m profiling.decode --ragged --inputs=128
 
 Both sides have the same random weights, wide enough that no two tokens are nearly as likely, and must write the same tokens; the share
@@ -30,6 +31,7 @@ flags.DEFINE_integer("rows", 16, "Rows decoded together.", lower_bound=1)
 flags.DEFINE_integer("prompt_length", 64, "Tokens of a prompt (--ragged: of the longest).", lower_bound=1)
 flags.DEFINE_integer("new_tokens", 64, "Most tokens of a text.", lower_bound=1)
 flags.DEFINE_integer("beams", 1, "Beams; 1 is greedy.", lower_bound=1)
+flags.DEFINE_float("top_p", 1.0, "Below 1, texts are drawn from the likeliest tokens with so much mass.", lower_bound=0.01, upper_bound=1.0)
 flags.DEFINE_bool("ragged", False, "Prompts and texts of many lengths.")
 flags.DEFINE_integer("inputs", 128, "Prompts with --ragged; else as many as --rows.", lower_bound=1)
 flags.DEFINE_bool("static_peer", True, "Also time the peer with a static cache (not with --ragged).")
@@ -60,8 +62,8 @@ def stand_in():
     return tokenizer.Tokenizer(Backend(models.WordLevel({name: i for i, name in enumerate(names)}, tokenizer.PAD)))
 
 
-def our_writer(folder: str, ends: tuple[int, ...]):
-    """`write(prompts) -> ids of each text`, the end token included where it came."""
+def our_writer(folder: str, ends: tuple[int, ...], top_p: float = 1.0):
+    """`write(prompts) -> ids of each text`, the end token included where it came; drawn where `top_p` is below 1."""
     import jax
 
     from rgjax.config import DecodeConfig
@@ -71,7 +73,7 @@ def our_writer(folder: str, ends: tuple[int, ...]):
     f, (factory, params) = app.FLAGS, sides.our_model(folder)
     if f.dtype == "bfloat16":
         params = jax.tree.map(lambda a: a.astype("bfloat16"), params)
-    method = {"method": "beam", "beams": f.beams} if f.beams > 1 else {}
+    method = {"method": "beam", "beams": f.beams} if f.beams > 1 else {"method": "sample", "top_p": top_p} if top_p < 1 else {}
     config = DecodeConfig(max_new_tokens=f.new_tokens, decode_batch=f.rows * f.beams, **method)
     writer = Writer(factory, params, stand_in(), config, ends, (PAD, BOS))
 
@@ -82,7 +84,7 @@ def our_writer(folder: str, ends: tuple[int, ...]):
     return write
 
 
-def peer_writer(folder: str, ends: tuple[int, ...], cache: str | None):
+def peer_writer(folder: str, ends: tuple[int, ...], cache: str | None, top_p: float = 1.0):
     """As `our_writer`, by `generate`; `cache` is its cache_implementation."""
     import torch
 
@@ -91,6 +93,7 @@ def peer_writer(folder: str, ends: tuple[int, ...], cache: str | None):
         model = model.to(torch.bfloat16)
     options = {"max_new_tokens": f.new_tokens, "do_sample": False, "num_beams": f.beams, "eos_token_id": list(ends), "pad_token_id": PAD}
     options |= {"cache_implementation": cache} if cache else {}
+    options |= {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p < 1 else {}
 
     def batch(given: list[list[int]]) -> list[list[int]]:
         width = max(map(len, given))
@@ -156,6 +159,8 @@ def main() -> dict:
     bench.need()
     bench.same_precision()
     f, given, first = app.FLAGS, prompts(), {}
+    if f.top_p < 1 and (f.beams > 1 or f.ragged):
+        raise UserError(f"--top_p={f.top_p:g} draws texts of one length, which goes with neither --beams nor --ragged; leave one out.")
     with tempfile.TemporaryDirectory() as folder:
         sides.write(folder, SPREAD)
         ends = chosen_ends(our_writer(folder, (EOS,))(given), f.new_tokens) if f.ragged else (EOS,)
@@ -164,6 +169,12 @@ def main() -> dict:
             makers[STATIC] = peer_writer(folder, ends, "static")
         calls = {name: functools.partial(write, given) for name, write in makers.items()}
         written, same = checked(calls, first)
+        if f.top_p < 1:  # of other texts each time, all as long but for an end token by chance
+            kinds = {PEER: None, STATIC: "static"}
+            drawing = {"ours": our_writer(folder, ends, f.top_p)}
+            drawing |= {name: peer_writer(folder, ends, kinds[name], f.top_p) for name in calls if name in kinds}
+            calls = {name: functools.partial(write, given) for name, write in drawing.items()}
+            first |= {name: bench.timed(call) for name, call in calls.items()}
         found = bench.take_turns(calls, f.rounds)
     for name in found:
         found[name] |= {"compile_seconds": first[name], "tokens_per_second": written / found[name]["seconds"]}
@@ -171,7 +182,7 @@ def main() -> dict:
     print(bench.table(found, written, "new tokens"))
     for name, share in same.items():
         print(f"{name}: {share['tokens']:.2%} of the tokens and {share['texts']:.1%} of the texts as ours")
-    shape = sides.shape("rows", "prompt_length", "new_tokens", "beams", "ragged", "inputs", "precision")
+    shape = sides.shape("rows", "prompt_length", "new_tokens", "beams", "top_p", "ragged", "inputs", "precision")
     return bench.summary(found, peer, identical=same, new_tokens=written, inputs=len(given), ends=len(ends), shape=shape)
 
 

@@ -13,7 +13,11 @@ def peer():
         pytest.importorskip(name)
 
 
-@pytest.mark.parametrize("more", [(), ("--ragged", "--inputs=10"), ("--beams=3", "--nostatic_peer")], ids=["one_batch", "ragged", "beams"])
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--ragged", "--inputs=10"), ("--beams=3", "--nostatic_peer"), ("--top_p=0.9", "--nostatic_peer")],
+    ids=["one_batch", "ragged", "beams", "drawn"],
+)
 def test_both_sides_write_the_same(more, benchmark, sound):
     told, _ = benchmark("decode", *TINY, *more)
     sound(told, "ours", told["peer"]["side"])
