@@ -169,7 +169,7 @@ def main() -> dict:
             makers[STATIC] = peer_writer(folder, ends, "static")
         calls = {name: functools.partial(write, given) for name, write in makers.items()}
         written, same = checked(calls, first)
-        if f.top_p < 1:  # of other texts each time, all as long but for an end token by chance
+        if f.top_p < 1:  # all texts are as long, but for an end token by chance
             kinds = {PEER: None, STATIC: "static"}
             drawing = {"ours": our_writer(folder, ends, f.top_p)}
             drawing |= {name: peer_writer(folder, ends, kinds[name], f.top_p) for name in calls if name in kinds}

@@ -82,6 +82,11 @@ class Agreement:
         return found
 
 
+def nameable(name: str) -> bool:
+    """Whether lists may have a code or value of this name."""
+    return bool(re.fullmatch(r"[^=|;,<>\s]+", name))
+
+
 def _read(path: str, flag: str) -> dict:
     try:
         lists = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -91,6 +96,6 @@ def _read(path: str, flag: str) -> dict:
     right = filled(lists, dict) and all(filled(values, dict) for values in lists.values())
     right = right and all(filled(ws, list) and all(type(w) is str and w.strip() for w in ws) for vs in lists.values() for ws in vs.values())
     names = [n for name, values in lists.items() for n in (name, *values)] if right else [""]
-    if not all(re.fullmatch(r"[^=|;,<>\s]+", name) for name in names):
+    if not all(map(nameable, names)):
         raise UserError(f"--{flag}={path} is not of the form {_FORM}, names without spaces or signs; mend it.")
     return lists

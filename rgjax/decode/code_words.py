@@ -67,6 +67,6 @@ class CodeWords:
 
 
 def spellings(word: str, tokenizer: Tokenizer) -> list[list[int]]:
-    """The tokens of a word as it stands in a text: small and capitalized, one of letters after a space."""
+    """The tokens of a word as it stands in a text: as it is, and capitalized where that differs; one of letters after a space."""
     before = " " if words.edges(word)[0] else ""
-    return [tokenizer.encode(text) for text in sorted({before + word, before + word.capitalize()})]
+    return [tokenizer.encode(text) for text in dict.fromkeys((before + word, before + word.capitalize()))]

@@ -24,7 +24,8 @@ def finish(
     A text that ran out of tokens, or may have been ended by the hard limit in mid-sentence, is cut back to its last whole
     sentence; sentences with a banned word are dropped; a text above the hard limit loses whole sentences from its end,
     and only if one sentence is already too long, words. No cut goes below the least length, and no sentence goes
-    with the only mention of a `required` word: it stays unfinished, and a banned word in it goes alone.
+    with the only mention of a `required` word: it stays unfinished, and a banned word in it goes alone. A full stop in a title is told
+    from the end of a sentence by the first of these cuts only.
     """
     written = tokenizer.decode(hypothesis.ids).replace("\ufffd", "")
     text = tidy(slots.fill(written, surfaces))

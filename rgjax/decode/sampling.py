@@ -20,7 +20,7 @@ def choose(logits_RV: jax.Array, keys_R: jax.Array, i: jax.Array, config: Decode
     """Next tokens int32 [R] of step `i` (of all rows, or [R]): the likeliest, or drawn after temperature, top-k and top-p.
 
     A row's draw depends on its own key and the step only, never on the rest of the batch. Drawing inverts the cumulative
-    distribution, one uniform number per row. Tokens as likely as the last that top-k leaves stay too.
+    distribution, one uniform number per row (with top-p one a round of it). Tokens as likely as the last that top-k leaves stay too.
     """
     if config.method == "greedy":
         return likeliest(logits_RV)

@@ -116,8 +116,9 @@ def _dataset(path: pathlib.Path, config: InspectConfig, inputs: InputConfig) -> 
     dataset, tokenizer = dataset_tokenizer(path)
     facts = {"path": str(path), "kind": "dataset", "counts": dataset.manifest["counts"], "controls": dataset.controls}
     facts |= _tokenizer(tokenizer, tokenizer.vocab_size, dataset.tokenizer_folder)
+    samples = samples_of(dataset, Template(tokenizer, inputs), inputs, "causal", config.split, config.samples)
     facts |= {"code_words": code_words.write(dataset, tokenizer, config.code_words)} if config.code_words else {}
-    return _with_samples(facts, samples_of(dataset, Template(tokenizer, inputs), inputs, "causal", config.split, config.samples))
+    return _with_samples(facts, samples)
 
 
 def _with_samples(facts: dict, found: list[Sample]) -> tuple[dict, list[Sample]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rgjax.decode.drawing import drawn, drawn_of_likeliest
+from rgjax.decode.drawing import PART, drawn, drawn_of_likeliest
 
 
 @hypothesis.given(st.integers(1, 300), st.integers(0, 2**32 - 1), st.floats(0, 0.95))
@@ -42,6 +42,21 @@ def sorted_cut(p: np.ndarray, top_p: float) -> np.ndarray:
     order = np.argsort(-p)
     last = p[order[np.searchsorted(np.cumsum(p[order]), top_p)]]
     return np.where(p >= last, p, 0.0) / p[p >= last].sum()
+
+
+def test_rounded_sums_over_a_large_vocabulary_draw_no_weight_of_nothing():
+    """Cumulative sums in float32 are not monotone over hundreds of parts: numbers at every step of theirs, where most parts are empty."""
+    rng, size = np.random.default_rng(0), 50_257
+    weights = np.zeros((16, size), np.float32)
+    for row in weights:
+        row[rng.choice(size, 50, replace=False)] = rng.random(50) ** 4
+    weights /= weights.sum(1, keepdims=True)
+    parts = jnp.sum(jnp.pad(jnp.asarray(weights), ((0, 0), (0, -size % PART))).reshape(16, -1, PART), axis=-1)
+    mass, draw = np.asarray(jnp.cumsum(parts, axis=-1)), jax.jit(drawn)
+    for step in range(0, mass.shape[1], 4):
+        uniform = np.minimum(mass[:, step] / mass[:, -1], np.float32(1 - 2**-24))
+        found = np.asarray(draw(jnp.asarray(weights), jnp.asarray(uniform)))
+        assert (weights[np.arange(16), found] > 0).all()
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "sample", "n_best": 2, "decode_batch": 16}, {"no_repeat_ngram": 2, "min_length": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "sample", "n_best": 2, "decode_batch": 16, "top_p": 0.5}, {"no_repeat_ngram": 2, "min_length": 3}]
+)
 def test_what_is_written_does_not_depend_on_who_shares_the_pool(options, writer, prompts, letters, monkeypatch):
     options = {"max_new_tokens": 12, "decode_batch": 8, "ends": (letters[6], letters[7])} | options
     made = writer("gpt2", allowed=letters[:6], **options)

@@ -40,8 +40,10 @@ def test_any_of_several_ends_stops_a_row(writer, prompts, letters, tokenizer):
     assert letters[6] in seen
 
 
-def test_a_draw_does_not_depend_on_the_batch(writer, prompts):
-    made, alone = writer(method="sample", n_best=2), writer(method="sample", n_best=2, decode_batch=2)
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_a_draw_does_not_depend_on_the_batch(top_p, writer, prompts):
+    how = {"method": "sample", "n_best": 2, "top_p": top_p}
+    made, alone = writer(**how), writer(**how, decode_batch=2)
     inputs = prompts(5)
     together = [[h.ids for h in found] for found in made.write(inputs)]
     for r, rendered in enumerate(inputs):

@@ -151,6 +151,11 @@ def test_figures_of_captions_are_kept(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "learned", lambda *_: pytest.fail("learned again"))
     more, _ = run(dataclasses.replace(SMALL, rows="mle,mle@0.5"))
     assert more["mle"] == first["mle"] and more["mle@0.5"]["nll_test"] > 0
+    with pytest.raises(UserError, match="--completions_every=30 completes nothing of texts of 1?[0-9] tokens"):  # shorter than --caption_length
+        captions_report.evaluate(
+            dataclasses.replace(SMALL, rows="mle,reinforce"), dataclasses.replace(GAN, completions=2, completions_every=30), JUDGE,
+            dataclasses.replace(TEXTS, captions=str(folder), caption_length=40), "", lambda done, total: None,
+        )  # fmt: skip
     with pytest.raises(UserError, match="--caption_width"):
         run(SMALL, dataclasses.replace(TEXTS, caption_width=9))
     (tmp_path / "oracle.json").write_text("{}")

@@ -71,6 +71,9 @@ def test_figures_are_kept_and_not_computed_again(tmp_path, monkeypatch):
     more, _ = oracle_report.evaluate(dataclasses.replace(one, rows="mle,mle@0.7,constant_reward"), GAN, JUDGE, TRUTH, str(tmp_path), show)
     assert more["mle"] == first["mle"] and more["mle@0.7"]["nll_div"] < first["mle"]["nll_div"]
     assert first["constant_reward"]["seeds"][0]["options"]["g_learning_rate"] == 1e-2
+    with pytest.raises(UserError, match="--completions_every=20 completes nothing of texts of 20 tokens"):
+        late = dataclasses.replace(GAN, completions=2, completions_every=20)
+        oracle_report.evaluate(dataclasses.replace(one, rows="mle,reinforce"), late, JUDGE, TRUTH, "", show)
     with pytest.raises(UserError, match="--rounds"):
         oracle_report.evaluate(dataclasses.replace(one, rounds=21), GAN, JUDGE, TRUTH, str(tmp_path), show)
     (tmp_path / "oracle.json").write_text("{")

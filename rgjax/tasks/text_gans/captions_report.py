@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rgjax.config import AdversarialConfig, BenchConfig, CaptionsConfig, DiscriminatorConfig, to_json
 from rgjax.tasks.text_gans import results
-from rgjax.tasks.text_gans.captions import COMPARED, Bench, Split, Text, compared, distance, read, split
+from rgjax.tasks.text_gans.captions import COMPARED, Bench, Split, Text, Words, compared, distance, read, split
 from rgjax.tasks.text_gans.results import Kept
 
 COLUMNS = (*COMPARED, "distance", "nll_test")
@@ -21,8 +21,9 @@ def evaluate(
     With a folder `output`, captions.json there has all rows, and what it has already is not computed again. Raises UserError for unknown rows,
     options that contradict each other, texts that can't be used, and a folder of another benchmark or of other texts.
     """
-    rows, found = results.checked(config, gan, captions.caption_length), read(captions.captions)
+    found = read(captions.captions)
     texts = split(found)
+    rows = results.checked(config, gan, Words(texts.train, captions.caption_length).length)
     given = {**to_json(config), **to_json(captions), **to_json(gan), **to_json(judge), "captions": _digest(found)}
     kept = Kept.open(output, "captions.json", given, {"sizes": dict(zip(Split._fields, map(len, texts), strict=True)), "real": _real(texts)})
     results.measure(kept, rows, config.seeds, lambda: Bench(config, gan, judge, captions, texts), show)
