@@ -28,10 +28,10 @@ def main() -> dict:
     if not config.logits and "temperatures" in app.given(DistillConfig):
         raise UserError("--temperatures is given, and without --logits no probabilities are written; add --logits, or leave it out.")
 
-    from rgjax.tasks import rewrite, teach
-    from rgjax.tasks import run as run_lib
+    from rgjax.tasks import decoding, rewrite, teach
+    from rgjax.tasks.run import Run
 
-    run = run_lib.Run.open(config.workdir, config.checkpoint, config.base)
+    run = Run.open(config.workdir, config.checkpoint, config.base)
     dataset = teach.open_dataset(run, config.dataset)
     app.check_apart(config.output, config.workdir, str(dataset.folder), run.facts["train"].init_from)
     if pathlib.Path(config.output).resolve().is_relative_to(dataset.folder.resolve()):
@@ -39,7 +39,7 @@ def main() -> dict:
     with app.progress("distilling") as show:
         if config.logits:
             return teach.teach(run, dataset, config.logits, config.temperatures, config.output, config.overwrite, show)
-        decode = run_lib.decode_config(run.facts, given, app.given(DecodeConfig))
+        decode = decoding.configured(run.facts, given, app.given(DecodeConfig))
         return rewrite.rewrite(run, dataset, decode, config.output, config.overwrite, show)
 
 

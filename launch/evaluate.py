@@ -101,8 +101,7 @@ def of_shop(config: EvaluateConfig, task: str) -> tuple[dict, str]:
 def of_reasons(config: EvaluateConfig) -> tuple[dict, str]:
     """(figures, table) of a run that writes reasons, by --report."""
     from rgjax.report import control as control_page
-    from rgjax.tasks import ablation, control, forgetting, measure, tampering
-    from rgjax.tasks import run as run_lib
+    from rgjax.tasks import ablation, control, decoding, forgetting, measure, tampering
     from rgjax.train import workdir
 
     check(config, "", False, True)
@@ -110,7 +109,7 @@ def of_reasons(config: EvaluateConfig) -> tuple[dict, str]:
     if config.ablate_vectors and config.report == "scores":
         with app.progress("measuring") as show:
             return ablation.vectors(config, show)
-    decode = run_lib.decode_config(workdir.read(config.workdir), app.read(DecodeConfig), app.given(DecodeConfig))
+    decode = decoding.configured(workdir.read(config.workdir), app.read(DecodeConfig), app.given(DecodeConfig))
     reports = {"control": control.report, "tampering": tampering.report, "scores": forgetting.report if config.earlier else measure.evaluate}
     chooses = reports[config.report] in (control.report, measure.evaluate)
     if not chooses:

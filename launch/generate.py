@@ -16,15 +16,15 @@ def main() -> dict:
     config, given, reward = app.read(GenerateConfig), app.read(DecodeConfig), app.read(RewardConfig)
     app.require(workdir=config.workdir, input=config.input, output=config.output)
 
-    from rgjax.tasks import adapters, rewards, streaming
-    from rgjax.tasks import run as run_lib
+    from rgjax.tasks import adapters, decoding, rewards, streaming
+    from rgjax.tasks.run import Run
 
-    run = run_lib.Run.open(config.workdir, config.checkpoint, config.base).kept(config.weights)
-    decode = run_lib.decode_config(run.facts, given, app.given(DecodeConfig))
+    run = Run.open(config.workdir, config.checkpoint, config.base).kept(config.weights)
+    decode = decoding.configured(run.facts, given, app.given(DecodeConfig))
     run = rewards.choosing(run, decode.method, reward)
-    override = run_lib.parse_control(config.control, run.controls)
+    override = decoding.parse_control(config.control, run.controls)
     writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
-    settings = {"workdir": config.workdir, "step": run.step, "decode": run_lib.decode_facts(decode), "control": override, "adapters": config.adapters}
+    settings = {"workdir": config.workdir, "step": run.step, "decode": decoding.facts(decode), "control": override, "adapters": config.adapters}
     settings |= {"weights": config.weights} if config.weights != "float" else {}
     settings |= {"rewards": reward.rewards, "discriminator_from": reward.discriminator_from} if reward.rewards else {}
     settings |= {"injected": config.injected} if config.injected != "strip" else {}

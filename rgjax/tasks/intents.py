@@ -13,6 +13,7 @@ from rgjax.data.readers.bundle_intents import SIMILAR, example
 from rgjax.data.similar_bundles import SimilarBundles
 from rgjax.decode.polish import polish
 from rgjax.metrics import grounding, language
+from rgjax.tasks import decoding
 from rgjax.tasks import run as run_lib
 from rgjax.tasks.reason import ReasonWriter
 
@@ -33,7 +34,7 @@ class Intents:
         if not config.reasons:
             return cls(config, None, items, similar)
         run = run_lib.Run.open(config.reasons)
-        return cls(config, run.task.writer(run.params, run_lib.decode_config(run.facts, decode, explicit)), items, similar)
+        return cls(config, run.task.writer(run.params, decoding.configured(run.facts, decode, explicit)), items, similar)
 
     def of(self, bundles: Sequence[tuple[Sequence[int], str]]) -> list[dict[str, str]]:
         """For bundles given as (item numbers, the intent that is written already or ''): "reason" and "reason_from" ('shop', 'model' or 'template').

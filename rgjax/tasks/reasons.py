@@ -11,6 +11,7 @@ from rgjax.decode.polish import polish, template
 from rgjax.errors import UserError
 from rgjax.metrics import grounding, language
 from rgjax.rank import reason_score
+from rgjax.tasks import decoding
 from rgjax.tasks import run as run_lib
 from rgjax.tasks.reason import ReasonWriter
 
@@ -31,7 +32,7 @@ class Reasons:
         if not config.reasons:
             return cls(config, None, {})
         run = run_lib.Run.open(config.reasons)
-        return cls(config, run.task.writer(run.params, run_lib.decode_config(run.facts, decode, explicit)), run.controls)
+        return cls(config, run.task.writer(run.params, decoding.configured(run.facts, decode, explicit)), run.controls)
 
     def written(self, lines: list[dict], first: int) -> list[dict]:
         """The lines with "reason", "reason_from" ('model' or 'template') and "reason_names" (titles of the evidence it names) in each item, and with

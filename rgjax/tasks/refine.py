@@ -20,10 +20,10 @@ from rgjax.data.staging import staging
 from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
 from rgjax.metrics.outside import Ngrams
-from rgjax.tasks import rewrite, training
+from rgjax.tasks import decoding, rewrite, training
 from rgjax.tasks.judges import TRAIN_LIMIT
 from rgjax.tasks.rewards import Rewards
-from rgjax.tasks.run import Earlier, Run, decode_config, decode_facts
+from rgjax.tasks.run import Earlier, Run
 from rgjax.train import workdir
 
 FILE = "refine.json"
@@ -119,7 +119,7 @@ class Rounds:
             if not written.exists():
                 run = Run.open(at, "auto" if r == 1 else "last")
                 decode = self.writing(run, r, self.config.draws)
-                told = {"run": Earlier(run).fingerprint, "decode": decode_facts(decode)}
+                told = {"run": Earlier(run).fingerprint, "decode": decoding.facts(decode)}
                 rewrite.write_reasons(run, self.dataset, decode, written, told, self.progress, self.examples("train", r))
             reasons = rewrite.read_reasons(written)
             examples = [e for e, those in zip(self.examples("train", r), reasons, strict=True) for _ in those]
@@ -225,13 +225,13 @@ def refine(
     dataset = opened[TUNED].dataset(config.dataset)
     if not dataset.count("val"):
         raise UserError(f"{dataset.folder} has no validation split to measure rounds on; prepare one.")
-    rewards, decode = Rewards(reward, dataset), lambda one: decode_config(one, given, explicit)
+    rewards, decode = Rewards(reward, dataset), lambda one: decoding.configured(one, given, explicit)
     if config.any_codes and not rewards.judged:
         raise UserError("--any_codes asks for control codes and no reward judges whether they are obeyed; add codes or length to --rewards.")
     options = {name: value for name, value in to_json(config).items() if name not in FREE}
     options |= {"rewards": reward.rewards, "optimizer": to_json(optimizer), "dataset": dataset.fingerprint, "discriminator": rewards.fingerprint}
     for arm, run in opened.items():
-        options |= {f"{arm} run": Earlier(run).fingerprint[:16], f"{arm} decoding": decode_facts(decode(facts[arm]))}
+        options |= {f"{arm} run": Earlier(run).fingerprint[:16], f"{arm} decoding": decoding.facts(decode(facts[arm]))}
     kept, last = Kept.open(config, options), {}
     for arm, start in starts.items():
         last[arm] = Rounds(config, arm, start, rewards, optimizer, decode, dataset, progress).run(kept)

@@ -14,7 +14,8 @@ from rgjax.data.dataset import Dataset
 from rgjax.data.shards import ShardWriter
 from rgjax.data.staging import staging, write_json
 from rgjax.errors import UserError
-from rgjax.tasks.run import Run, decode_facts
+from rgjax.tasks import decoding
+from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import generate_file
 from rgjax.tasks.teach import teacher_facts
 
@@ -30,7 +31,7 @@ def rewrite(run: Run, dataset: Dataset, decode: DecodeConfig, output: str, overw
     target = pathlib.Path(output)
     if target.exists() and not overwrite:
         raise UserError(f"--output={output} exists already; give another folder or add --overwrite.")
-    facts = teacher_facts(run) | {"decode": decode_facts(decode), "dataset_fingerprint": dataset.fingerprint}
+    facts = teacher_facts(run) | {"decode": decoding.facts(decode), "dataset_fingerprint": dataset.fingerprint}
     work = target.absolute().parent / f".{target.name}.reasons"
     written = work / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.jsonl"  # other reasons gather in another file
     if not written.exists():

@@ -28,7 +28,8 @@ from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import ewc as ewc_task
 from rgjax.tasks import preference, reason
-from rgjax.tasks.run import check_code_words, open_source
+from rgjax.tasks.decoding import check_code_words
+from rgjax.tasks.run import open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
 from rgjax.train.distillation import Distillation

@@ -13,7 +13,7 @@ import pytest
 
 from rgjax.config import DecodeConfig
 from rgjax.errors import UserError
-from rgjax.tasks.run import decode_config
+from rgjax.tasks.decoding import configured
 from rgjax.train.workdir import read
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -156,13 +156,13 @@ def test_mistakes_with_a_run(trained, inputs, dataset, tmp_path):
 
 def test_guidance_needs_codes_that_were_learnt(trained):
     facts, given = read(trained[0]), DecodeConfig(guidance=2.0)
-    assert decode_config(facts, given, {"guidance"}).guidance == 2.0
+    assert configured(facts, given, {"guidance"}).guidance == 2.0
     with pytest.raises(UserError, match="--guidance=2 weighs control codes, and this run was trained without any"):
-        decode_config(facts | {"controls": {}}, given, {"guidance"})
+        configured(facts | {"controls": {}}, given, {"guidance"})
     without = facts | {"input": dataclasses.replace(facts["input"], control_dropout=0.0)}
     with pytest.raises(UserError, match="--guidance=2 .* train it with --control_dropout=0.1"):
-        decode_config(without, given, {"guidance"})
-    assert decode_config(without, DecodeConfig(), {"guidance"}).guidance == 1.0
+        configured(without, given, {"guidance"})
+    assert configured(without, DecodeConfig(), {"guidance"}).guidance == 1.0
 
 
 def test_a_folder_that_holds_no_run(dataset_folder, tmp_path):

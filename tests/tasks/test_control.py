@@ -10,7 +10,7 @@ from launched import run as launched
 from rgjax.config import DecodeConfig, EvaluateConfig, planned
 from rgjax.errors import UserError
 from rgjax.report import control as page
-from rgjax.tasks import control, measure, run
+from rgjax.tasks import control, decoding, measure
 
 DECODE = {"max_new_tokens": 20, "decode_batch": 16}
 
@@ -105,16 +105,16 @@ def test_a_planned_length_sets_its_limits_and_contradicts_others():
 @pytest.mark.parametrize("own", [{"min_length": 50}, {"max_length": 60}])
 def test_a_planned_length_goes_before_the_lengths_of_the_run(own):
     facts = {"decode": DecodeConfig(**own), "controls": {}}
-    chosen = run.decode_config(facts, DecodeConfig(plan_length=20), {"plan_length"})
+    chosen = decoding.configured(facts, DecodeConfig(plan_length=20), {"plan_length"})
     assert planned(chosen) == DecodeConfig(min_length=18, max_length=22)
 
 
 def test_the_tolerance_of_no_planned_length_is_refused():
     facts = {"decode": DecodeConfig(), "controls": {}}
     with pytest.raises(UserError, match="--plan_tolerance=5 is for a planned length; give --plan_length"):
-        run.decode_config(facts, DecodeConfig(plan_tolerance=5), {"plan_tolerance"})
+        decoding.configured(facts, DecodeConfig(plan_tolerance=5), {"plan_tolerance"})
     facts["decode"] = DecodeConfig(plan_length=20)
-    assert run.decode_config(facts, DecodeConfig(plan_tolerance=5), {"plan_tolerance"}).plan_length == 20
+    assert decoding.configured(facts, DecodeConfig(plan_tolerance=5), {"plan_tolerance"}).plan_length == 20
 
 
 def test_aims_are_met_or_fallen_short_of():

@@ -101,10 +101,10 @@ def test_a_teachers_reasons_are_a_dataset(unbroken_run, dataset, start_training,
 
 
 def test_reasons_gathered_before_a_stop_are_kept(unbroken_run, dataset, tmp_path, monkeypatch):
-    from rgjax.tasks.run import decode_config
+    from rgjax.tasks.decoding import configured
 
     run, calls = Run.open(unbroken_run), []
-    decode = decode_config(run.facts, run.facts["decode"], {"method"})
+    decode = configured(run.facts, run.facts["decode"], {"method"})
 
     class Echo:
         """Writes the title; stops in the second chunk at first."""
