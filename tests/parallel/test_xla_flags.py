@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import environment
 import jax
 
 from rgjax.parallel import cluster
@@ -34,6 +35,7 @@ def parsed(flags: str) -> subprocess.CompletedProcess:
 
 def test_every_flag_is_known_to_this_jaxlib():
     flags = named()
+    flags = {name: value for name, value in flags.items() if name not in environment.ENDED or name in environment.QUICK}
     assert "xla_force_host_platform_device_count" in flags
     done = parsed(" ".join(f"--{name}={value}" for name, value in flags.items()))
     assert done.returncode == 0, done.stderr[-500:]
