@@ -138,8 +138,8 @@ def log_probs(factory: ModelFactory, weights: dict, pairs: Pairs, rows: int, mes
 def accuracies(run: Run, dataset: Dataset, split: str) -> dict[str, float]:
     """Share of a split's pairs that each judge puts the right way round; one it finds even counts half. Examples of one text are passed over.
 
-    Judges are the model's log probability of the whole text, and per token; what it gained over the model it began with, where the run was
-    tuned on this dataset; and, to compare with, the longer and the shorter text in tokens.
+    Judges are the model's log probability of the whole text, and per token; what it gained over the model it began with, and how that one
+    judged, where the run was tuned on this dataset and the split is one that it saw; and, to compare with, the longer and the shorter text in tokens.
     """
     task = run.task
     pairs = Pairs(dataset, split, task.template, task.input, task.architecture).only()
@@ -148,6 +148,8 @@ def accuracies(run: Run, dataset: Dataset, split: str) -> dict[str, float]:
     judges = {"likelier": now_N2, "likelier per token": now_N2 / tokens_N2, "longer": tokens_N2, "shorter": -tokens_N2}
     path, how = pathlib.Path(run.folder) / FILE, run.facts["optimizer"].preference
     if how != "none" and split in SPLITS:
-        gained_N2 = now_N2 - read(path, {s: dataset.count(s) for s in SPLITS if dataset.count(s)})[split]
+        before_N2 = read(path, {s: dataset.count(s) for s in SPLITS if dataset.count(s)})[split]
+        gained_N2 = now_N2 - before_N2
         judges = {"likelier than before": gained_N2 / tokens_N2 if how == "dpo_length" else gained_N2} | judges
+        judges |= {"likelier before": before_N2, "likelier per token before": before_N2 / tokens_N2}
     return {name: float(np.mean((1 + np.sign(scores[:, 0] - scores[:, 1])) / 2)) for name, scores in judges.items()} | {"pairs": len(pairs)}

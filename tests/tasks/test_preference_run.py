@@ -79,6 +79,8 @@ def test_tuning_turns_pairs_round_and_goes_on_exactly(base, pairs_folder, tmp_pa
     result, text = measure.evaluate(config, DecodeConfig(max_new_tokens=8), lambda *_: None)
     found = result["preferences"]
     assert found["likelier than before"] > 0.8 and found["likelier"] > before["likelier"]
+    for name in ("likelier", "likelier per token"):
+        assert found[f"{name} before"] == pytest.approx(before[name])
     assert found["longer"] + found["shorter"] == pytest.approx(1.0) and "likelier than before" not in before
     assert f"{found['pairs']} pairs, judged as people did by: likelier than before {found['likelier than before']:.1%}" in text
 
