@@ -16,7 +16,7 @@ from rgjax.data.tokenizer import ITEM_SLOT, Tokenizer, history_slot
 from rgjax.decode.code_words import spellings
 from rgjax.errors import UserError
 from rgjax.metrics import judge
-from rgjax.metrics.telling import telling
+from rgjax.metrics.log_odds import z_scores
 from rgjax.tasks import judges
 from rgjax.train.workdir import replace_text
 
@@ -62,7 +62,7 @@ def lists(name: str, values: Iterable[str], examples: Iterable[dict], tokenizer:
         counts_CV[rows[value], [index[word] for word in held if word in index]] += 1
     if len(vocabulary) < 2:
         return {}
-    z_CV = telling(counts_CV)
+    z_CV = z_scores(counts_CV)
     own_V = z_CV.argmax(0)  # a word is pulled for one value only
     found = {}
     for value, c in rows.items():

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rgjax.metrics.telling import telling
+from rgjax.metrics.log_odds import z_scores
 
 COUNTS = arrays.arrays(int, st.tuples(st.integers(2, 4), st.integers(2, 6)), elements=st.integers(0, 50)).filter(lambda a: (a.sum(0) > 0).all())
 
 
 @given(COUNTS)
 def test_it_is_the_published_formula(counts):
-    found = telling(counts)
+    found = z_scores(counts)
     total = counts.sum(0)
     prior = [len(total) * n / total.sum() for n in total]
     for i in range(counts.shape[0]):
@@ -27,6 +27,6 @@ def test_it_is_the_published_formula(counts):
 
 
 def test_a_frequent_word_is_surer_than_a_rare_one_of_the_same_ratio():
-    z = telling(np.array([[200, 20, 2, 500], [100, 10, 1, 500]]))
+    z = z_scores(np.array([[200, 20, 2, 500], [100, 10, 1, 500]]))
     assert z[0, 0] > z[0, 1] > z[0, 2] > 0 > z[0, 3]
     np.testing.assert_allclose(z[0], -z[1])  # two classes are each other's rest

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 
-def telling(counts_CV: np.ndarray) -> np.ndarray:
-    """z-scores float64 [C, V] of counts [C, V], V at least 2 and no column all 0: above 0 where a class has more of a word than the others
+def z_scores(counts_CV: np.ndarray) -> np.ndarray:
+    """float64 [C, V] of counts [C, V], V at least 2 and no column all 0: above 0 where a class has more of a word than the others
     together, in standard deviations.
 
     The prior is the words' counts over all classes, one count a word on average.
