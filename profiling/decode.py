@@ -113,6 +113,12 @@ def peer_writer(folder: str, ends: tuple[int, ...], cache: str | None, top_p: fl
     return write
 
 
+def writers(folder: str, ends: tuple[int, ...], peers: list[str], top_p: float = 1.0) -> dict:
+    """By side: ours, and these peers'."""
+    found = {name: peer_writer(folder, ends, "static" if name == STATIC else None, top_p) for name in peers}
+    return {"ours": our_writer(folder, ends, top_p), **found}
+
+
 def cut(ids: list[int], ends: tuple[int, ...]) -> list[int]:
     """Ids up to the first end token, which is told as -1."""
     end = next((n for n, i in enumerate(ids) if i in ends), None)
@@ -164,16 +170,11 @@ def main() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         sides.write(folder, SPREAD)
         ends = chosen_ends(our_writer(folder, (EOS,))(given), f.new_tokens) if f.ragged else (EOS,)
-        makers = {"ours": our_writer(folder, ends), PEER: peer_writer(folder, ends, None)}
-        if f.static_peer and not f.ragged:
-            makers[STATIC] = peer_writer(folder, ends, "static")
-        calls = {name: functools.partial(write, given) for name, write in makers.items()}
+        peers = [PEER, STATIC] if f.static_peer and not f.ragged else [PEER]
+        calls = {name: functools.partial(write, given) for name, write in writers(folder, ends, peers).items()}
         written, same = checked(calls, first)
         if f.top_p < 1:  # all texts are as long, but for an end token by chance
-            kinds = {PEER: None, STATIC: "static"}
-            drawing = {"ours": our_writer(folder, ends, f.top_p)}
-            drawing |= {name: peer_writer(folder, ends, kinds[name], f.top_p) for name in calls if name in kinds}
-            calls = {name: functools.partial(write, given) for name, write in drawing.items()}
+            calls = {name: functools.partial(write, given) for name, write in writers(folder, ends, list(same), f.top_p).items()}
             first |= {name: bench.timed(call) for name, call in calls.items()}
         found = bench.take_turns(calls, f.rounds)
     for name in found:
