@@ -99,7 +99,7 @@ def matrix_flops(program: Program, i: Instruction) -> float:
     if i.opcode == "dot":
         dims = program.operand(i, 0).arrays[0][1]
         return 2.0 * i.elements * math.prod(dims[n] for n in i.integers("lhs_contracting_dims"))
-    if i.opcode == "custom-call" and "gemm" in (i.text("custom_call_target") or ""):  # cuBLAS on GPUs
+    if i.opcode == "custom-call" and re.search("gemm|matmul", i.text("custom_call_target")):  # cuBLAS on GPUs
         summed = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', i.attributes)
         dims = program.operand(i, 0).arrays[0][1]
         return 2.0 * math.prod(i.arrays[0][1]) * math.prod(dims[int(n)] for n in re.findall(r"\d+", summed[1])) if summed else 0.0

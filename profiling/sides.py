@@ -46,10 +46,14 @@ def write(folder: str | pathlib.Path, spread: float = 0.02) -> None:
     logging.disable_progress_bar()
     f = app.FLAGS
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(
+    config = GPT2Config(
         vocab_size=f.vocab_size, n_embd=f.width, n_layer=f.layers, n_head=f.heads, n_positions=f.max_positions, initializer_range=spread,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=2, eos_token_id=1, pad_token_id=0,
-    )).save_pretrained(folder)  # fmt: skip
+    )  # fmt: skip
+    with torch.device(torch_device()):  # a CPU would draw a billion numbers for a minute
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def our_model(folder: str | pathlib.Path):

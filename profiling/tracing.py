@@ -21,6 +21,8 @@ def traced(work: Workload, chosen: range, folder: pathlib.Path, alike: bool = Fa
     from profiling import watch
     from rgjax.train import profile
 
+    # A GPU's trace does not tell which operation a kernel is of that was launched as part of a graph.
+    options = {"xla_gpu_enable_command_buffer": ""} if jax.default_backend() == "gpu" else None
     shape = lambda batch: tuple(leaf.shape for leaf in batch.values())
     stream, step, programs = work.batches(), work.step(), {}
     taken = (batch for batch in stream if not alike or shape(batch) == shape(work.first))
@@ -30,7 +32,7 @@ def traced(work: Workload, chosen: range, folder: pathlib.Path, alike: bool = Fa
     def program(*arguments):
         key = tuple(watch.signature(arguments).items())
         if key not in programs:
-            programs[key] = step.lower(*arguments).compile()
+            programs[key] = step.lower(*arguments).compile(compiler_options=options)
         return programs[key]
 
     now, fixed = work.begin()

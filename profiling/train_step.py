@@ -32,6 +32,7 @@ flags.DEFINE_bool("compile_peer", True, "Also time the peer compiled by torch.co
 flags.DEFINE_bool("memory", True, "Also measure each side's peak memory, in a process of its own.")
 flags.DEFINE_bool("apart", False, "Time each side in a process of its own, one after the other, for want of memory for both.")
 flags.DEFINE_string("side", "", "Only measures this side (used by the command itself).")
+flags.DEFINE_string("weights", "", "Folder of the model that --side measures (used by the command itself).")
 
 EAGER, COMPILED, STEPS_COMPARED = "peer, eager", "peer, compiled", 3
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of losses over three steps
@@ -96,16 +97,19 @@ def alone(side: str, folder: pathlib.Path) -> dict:
     return {"losses": losses[:STEPS_COMPARED], "first": times[0], "rounds": times[STEPS_COMPARED:], "peak_bytes": peak}
 
 
-def in_processes(names: list[str]) -> dict[str, dict]:
+def in_processes(names: list[str], folder: str | pathlib.Path) -> dict[str, dict]:
     """`alone` of each side, in processes one after the other; a compiled peer that can't be compiled here is told and left out."""
     found = {}
     for name in names:
         try:
-            found[name] = resident.in_process("profiling.train_step", f"--side={name}")
+            found[name] = resident.in_process("profiling.train_step", f"--side={name}", f"--weights={folder}")
         except RuntimeError as error:
             if name != COMPILED:
                 raise
             print(f"note: torch.compile does not work here ({(str(error).splitlines() or [''])[-1]})", file=sys.stderr)
+            continue
+        one = found[name]
+        print(f"{name}: first step {one['first']:.1f} s, peak memory {one['peak_bytes'] / 1e6:,.0f} MB; losses {one['losses']}", file=sys.stderr)
     return compared_with(found)
 
 
@@ -119,7 +123,7 @@ def compared_with(sides_left: dict) -> dict:
 def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], dict[str, list[float]], dict[str, int]]:
     """(times, losses, peak bytes; the last empty with --nomemory) of the sides, which take turns unless --apart is given."""
     if app.FLAGS.apart:
-        each = in_processes(names)
+        each = in_processes(names, folder)
         losses = agreeing({name: one["losses"] for name, one in each.items()})
         found = {name: {"compile_seconds": one["first"], **bench.spread(one["rounds"]), "rounds": one["rounds"]} for name, one in each.items()}
     else:
@@ -128,7 +132,7 @@ def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], d
         found = bench.take_turns(calls, app.FLAGS.rounds)
         for name in found:
             found[name]["compile_seconds"] = first[name]
-        each = in_processes(list(calls)) if app.FLAGS.memory else {}
+        each = in_processes(list(calls), folder) if app.FLAGS.memory else {}
     return found, losses, {name: one["peak_bytes"] for name, one in each.items()} if app.FLAGS.memory else {}
 
 
@@ -167,11 +171,10 @@ def main() -> dict:
     asked = [name for name, wanted in ((EAGER, app.FLAGS.eager_peer), (COMPILED, app.FLAGS.compile_peer)) if wanted]
     if not asked:
         raise UserError("--noeager_peer and --nocompile_peer leave nothing to compare with; give one of them only.")
+    if app.FLAGS.side:
+        return alone(app.FLAGS.side, app.FLAGS.weights)
     with tempfile.TemporaryDirectory() as place:
-        if app.FLAGS.side or not app.FLAGS.apart:
-            sides.write(place)
-        if app.FLAGS.side:
-            return alone(app.FLAGS.side, place)
+        sides.write(place)
         found, losses, held = measured(["ours", *asked], place)
     used = utilisation({name: f["seconds"] for name, f in found.items()})
     for name in found:

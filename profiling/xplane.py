@@ -99,7 +99,12 @@ def _events(line) -> Iterator[tuple[float, float, tuple[str, str]]]:
         if line.name == "XLA Ops":
             yield event.start_ns, event.duration_ns, ("", event.name.split(" = ")[0].lstrip("%"))
         elif not event.name.startswith("end: ") and "hlo_op" in (stats := dict(event.stats)):
-            yield event.start_ns, event.duration_ns, (str(stats.get("hlo_module", "")), str(stats["hlo_op"]))
+            yield event.start_ns, event.duration_ns, (str(stats.get("hlo_module", "")), named(str(stats["hlo_op"]), event.name))
+
+
+def named(operation: str, kernel: str) -> str:
+    """What a kernel is told as: its operation or, of a graph of kernels (command buffer), itself; XLA's own are named as their operation is."""
+    return re.sub(r"_(\d+)$", r".\1", kernel) if operation.startswith("command_buffer") else operation
 
 
 def _steps(line, name: str) -> Iterator[tuple[int, float]]:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from rgjax.config import ModelConfig
 from rgjax.errors import UserError
-from rgjax.nn import param, positions
+from rgjax.nn import fused, param, positions
 from rgjax.nn.attention import Attention, LayerCache, chosen
 from rgjax.nn.cache import HeadCache, key_positions
 from rgjax.nn.dropout import dropout
@@ -121,6 +121,8 @@ class Stack(nnx.Module):
         bias, source_bias, rope = self._read(seen, x_BTD.shape[1]), source_seen, self.rope(positions_BT)
         if source_seen is not None and not self.fused:
             source_bias = source_seen.bias()
+        if isinstance(bias, Segments):
+            x_BTD = fused.poisoned(x_BTD, bias)
 
         def body(x, layer_and_key):
             layer, layer_key = layer_and_key

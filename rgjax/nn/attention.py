@@ -107,14 +107,14 @@ class Attention(nnx.Module):
 
     def keys_values(self, source_BSD: jax.Array, rope=None) -> LayerCache:
         """Keys and values of `source`, each [B, S, K, A]."""
-        k, v = _project(source_BSD, self.wk, self.bk), _project(source_BSD, self.wv, self.bv)
+        k, v = linear(source_BSD, self.wk[...], bias=self.bk), linear(source_BSD, self.wv[...], bias=self.bv)
         if self.k_norm is not None:
             k = self.k_norm(k)
         return LayerCache(positions.rotate(k, rope) if self.rotates else k, v)
 
     def weights(self, x_BTD, bias_BHTS, rope=None) -> jax.Array:
         """How much each position reads of each: float32 [B, H, T, S], rows that sum to 1."""
-        q, k = _project(x_BTD, self.wq, self.bq), self.keys_values(x_BTD, rope).k
+        q, k = linear(x_BTD, self.wq[...], bias=self.bq), self.keys_values(x_BTD, rope).k
         if self.q_norm is not None:
             q = self.q_norm(q)
         if self.rotates:
@@ -129,7 +129,7 @@ class Attention(nnx.Module):
         `write_at` (int32 scalar) x's keys and values are first written into `cache` at that position. `prefix` is read before
         `cache`, a HeadCache then, and may serve several rows each (`cache.attend_heads`).
         """
-        q = _project(x_BTD, self.wq, self.bq)
+        q = linear(x_BTD, self.wq[...], bias=self.bq)
         if self.q_norm is not None:
             q = self.q_norm(q)
         if self.rotates:
@@ -149,10 +149,4 @@ class Attention(nnx.Module):
             out = attend_rows(q, cache.k, cache.v, bias_BHTS, self.scale, self.causal)
         else:
             out = attend(q, cache.k, cache.v, bias_BHTS, self.scale)
-        y = linear(out, self.wo[...], axes=2)
-        return (y if self.bo is None else y + self.bo[...].astype(y.dtype)), cache
-
-
-def _project(x_BTD, w, b):
-    y = linear(x_BTD, w[...])
-    return y if b is None else y + b[...].astype(y.dtype)
+        return linear(out, self.wo[...], axes=2, bias=self.bo), cache

@@ -42,13 +42,11 @@ class FeedForward(nnx.Module):
         self.b_out = param.constant(0.0, (d,), (None,)) if config.bias else None
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        dtype = x_BTD.dtype
-        h = linear(x_BTD, self.w_in[...])
-        if self.b_in is not None:
-            h = h + self.b_in[...].astype(dtype)
+        h = linear(x_BTD, self.w_in[...], bias=self.b_in)
+        act = ACTIVATIONS[self.act]
+        # Computed again in the backward pass: what it would keep is as large as h, and a GPU's product computes some activations itself.
         if self.w_gate is not None:
-            h = ACTIVATIONS[self.act](linear(x_BTD, self.w_gate[...])) * h
+            h = jax.checkpoint(lambda gate, h: act(gate) * h)(linear(x_BTD, self.w_gate[...]), h)
         else:
-            h = ACTIVATIONS[self.act](h)
-        y = linear(h, self.w_out[...])
-        return y if self.b_out is None else y + self.b_out[...].astype(dtype)
+            h = jax.checkpoint(act)(h)
+        return linear(h, self.w_out[...], bias=self.b_out)

@@ -44,29 +44,45 @@ def check(config: ModelConfig, adapter: str = "none") -> None:
 
 
 def attend_cudnn(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, seen: Segments, scale: float) -> jax.Array:
-    """softmax(q k^T * scale) v within segments, [B, T, H, A] in bfloat16; zeros at padding.
+    """softmax(q k^T * scale) v within segments, [B, T, H, A] in bfloat16.
 
-    Rows hold as many segments as `seen` has lengths for, or MOST_PACKED where it has none; those of a later one come out as NaN.
+    Rows hold as many segments as `seen` has lengths for, or MOST_PACKED where it has none; for more see `poisoned`. The kernel leaves what it
+    does not compute as it finds it, forwards and backwards. Where a sequence reads itself, padding, one stretch too, therefore counts as a
+    segment, which reads itself; across two sequences, of which one may have none, it is masked, and its output is zero.
     """
     from jax._src.cudnn import fused_attention_stablehlo as cudnn  # jax.nn.dot_product_attention takes no offsets, hence no packed rows
 
-    most = min(MOST_PACKED, max(seen.queries_BT.shape[1], seen.keys_BS.shape[1]))  # where the batch does not tell
-    bounds = lambda ids, lengths: _bounds(ids, segments.lengths(ids, most) if lengths is None else lengths)
-    (q_lengths, q_starts), (k_lengths, k_starts) = bounds(seen.queries_BT, seen.query_lengths_BM), bounds(seen.keys_BS, seen.key_lengths_BM)
+    itself = seen.queries_BT is seen.keys_BS
+    (q_lengths, q_starts), (k_lengths, k_starts) = _bounds(seen.queries_BT, seen, itself), _bounds(seen.keys_BS, seen, itself)
     there = (q_lengths > 0) & (k_lengths > 0)
     told = lambda x: jnp.where(there, x, -1)  # the kernel's mark of a segment that isn't there
     offsets = lambda x: jnp.pad(told(x), ((0, 0), (0, 1)), constant_values=-1)
-    # The kernel leaves what it does not compute as it finds it, forwards and backwards.
-    q_real, k_real = (ids[..., None, None] > 0 for ids in (seen.queries_BT, seen.keys_BS))
+    real = lambda x, ids: x if itself else jnp.where(ids[..., None, None] > 0, x, 0)
     out = cudnn.dot_product_attention(
-        jnp.where(q_real, q_BTHA, 0), jnp.where(k_real, k_BSKA, 0), jnp.where(k_real, v_BSKA, 0),
+        real(q_BTHA, seen.queries_BT), real(k_BSKA, seen.keys_BS), real(v_BSKA, seen.keys_BS),
         q_seqlen=told(q_lengths), kv_seqlen=told(k_lengths), q_offsets=offsets(q_starts), kv_offsets=offsets(k_starts), scale=scale,
         mask_type=cudnn.MaskType.PADDING_CAUSAL if seen.causal else cudnn.MaskType.PADDING, qkv_layout="BTNH",
     )  # fmt: skip
-    return jnp.where(seen.queries_BT[..., None, None] > q_lengths.shape[1], jnp.nan, jnp.where(q_real, out, 0))
+    return real(out, seen.queries_BT)
 
 
-def _bounds(ids_BT: jax.Array, lengths_BM: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(lengths, starts) of each row's segments, int32 [B, M], M at least 2: with 1 the kernel takes rows to be unpacked."""
-    lengths_BM = jnp.pad(lengths_BM, ((0, 0), (0, max(0, 2 - lengths_BM.shape[1]))))
-    return lengths_BM, segments.starts(ids_BT, lengths_BM.shape[1])
+def poisoned(x_BTD: jax.Array, seen: Segments) -> jax.Array:
+    """x, but NaN at segments after those that the kernel is told of, so that nobody trains on what it left there."""
+    return jnp.where(seen.queries_BT[..., None] > _most(seen), jnp.nan, x_BTD)
+
+
+def _most(seen: Segments) -> int:
+    """How many segments of a row the kernel is told of."""
+    if seen.query_lengths_BM is not None:
+        return seen.query_lengths_BM.shape[1]
+    return min(MOST_PACKED, max(seen.queries_BT.shape[1], seen.keys_BS.shape[1]))  # the batch does not tell
+
+
+def _bounds(ids_BT: jax.Array, seen: Segments, itself: bool) -> tuple[jax.Array, jax.Array]:
+    """(lengths, starts) of each row's segments and, with `itself`, of its padding; int32 [B, M + 1]: with 1 the kernel takes rows to be unpacked."""
+    given = seen.query_lengths_BM if ids_BT is seen.queries_BT else seen.key_lengths_BM
+    lengths_BM = segments.lengths(ids_BT, _most(seen)) if given is None else given
+    starts_BM = segments.starts(ids_BT, lengths_BM.shape[1])
+    padding = (ids_BT == 0) & itself
+    with_padding = lambda known_BM, last_B: jnp.concatenate([known_BM, last_B[:, None].astype(jnp.int32)], axis=1)
+    return with_padding(lengths_BM, padding.sum(1)), with_padding(starts_BM, jnp.argmax(padding, axis=1))

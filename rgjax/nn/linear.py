@@ -19,17 +19,21 @@ class Matrix(Protocol):
         """The weight array w [*I, *O] that `product` multiplies by, float32."""
 
 
-def linear(x: jax.Array, w: jax.Array | Matrix, axes: int = 1) -> jax.Array:
-    """x [..., *I] times w [*I, *O], over the `axes` axes I that both share; w is cast to x's type. Returns [..., *O].
+def linear(x: jax.Array, w: jax.Array | Matrix, axes: int = 1, bias: jax.Array | None = None) -> jax.Array:
+    """x [..., *I] times w [*I, *O], over the `axes` axes I that both share, plus bias [*O]; both are cast to x's type. Returns [..., *O].
 
-    Both are folded into matrices first: for the gradient of the weights of an einsum over [B, T, D], XLA's CPU backend writes
-    transposed copies on one core, and a gated feed-forward takes nearly twice as long (`profiling/step.py`).
+    All are folded into matrices first: for the gradient of the weights of an einsum over [B, T, D], XLA's CPU backend writes
+    transposed copies on one core, and a gated feed-forward takes nearly twice as long (`profiling/step.py`). And a GPU's product
+    adds a bias itself only where both are still folded.
     """
     if not hasattr(w, "dtype"):
-        return w.product(x, axes)
+        y = w.product(x, axes)
+        return y if bias is None else y + bias[...].astype(y.dtype)
     inner, outer = w.shape[:axes], w.shape[axes:]
     size = math.prod(inner)
     y = x.reshape(-1, size) @ w.astype(x.dtype).reshape(size, -1)
+    if bias is not None:
+        y += bias[...].astype(y.dtype).reshape(-1)
     return y.reshape(*x.shape[: x.ndim - axes], *outer)
 
 

@@ -13,7 +13,7 @@ MASKED = -1e9  # added to forbidden scores; finite, so that a row of padding sta
 class Segments(NamedTuple):
     """Each query reads the keys of its own segment (0 = padding, which reads and is read by none), and no later ones if `causal`.
 
-    Every segment is one stretch of its row.
+    Every segment is one stretch of its row, and so is padding.
     """
 
     queries_BT: jax.Array

@@ -18,6 +18,9 @@ from rgjax.train.state import TrainState
 # A task's loss: (model, batch, dropout key or None) -> dict of float32 sums; "loss" and "tokens" are required.
 SumsFn = Callable[..., dict[str, jax.Array]]
 NOTHING_FIXED: dict = {"weights": {}}  # what is not trained, where all is
+# cuBLAS adds biases and residuals, and applies some activations, within its products. XLA's own products, unless they are off, leave that
+# to passes of their own.
+GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 
 
 def make_loss(factory: ModelFactory, sums_fn: SumsFn, penalty: Callable[[dict, dict], jax.Array] | None = None):
@@ -75,10 +78,11 @@ def make_train_step(
             params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (params, opt_state, ema), before)
         return TrainState(state.step + 1, params, opt_state, ema, state.key), metrics
 
+    options = GPU_OPTIONS if jax.default_backend() == "gpu" else None
     if like is None:
-        return jax.jit(train_step, donate_argnums=0)
+        return jax.jit(train_step, donate_argnums=0, compiler_options=options)
     placed = jax.tree.map(lambda a: a.sharding, like)
-    return jax.jit(sharding.on_mesh(train_step, placed), donate_argnums=0, out_shardings=(placed, None))
+    return jax.jit(sharding.on_mesh(train_step, placed), donate_argnums=0, out_shardings=(placed, None), compiler_options=options)
 
 
 def _average(state: TrainState, params: dict, decay: float) -> dict:

@@ -61,12 +61,12 @@ def test_across_two_sequences_each_segment_reads_its_own():
     _compare(write, read, Segments(write, read, False), 4)
 
 
-@NEEDS_GPU
-def test_a_segment_beyond_those_told_is_not_a_number():
-    ids = jnp.asarray(np.repeat([[1, 2, 3]], [40, 40, 48], 1), jnp.int32)
-    q = jnp.ones((1, 128, 2, 64), jnp.bfloat16)
-    out = fused.attend_cudnn(q, q, q, Segments(ids, ids, True, segments.lengths(ids, 2), segments.lengths(ids, 2)), 1.0)
-    assert bool(jnp.isfinite(out[:, :80]).all()) and bool(jnp.isnan(out[:, 80:]).all())
+@pytest.mark.parametrize("told", [True, False])
+def test_segments_beyond_those_told_are_poisoned(told):
+    ids = jnp.asarray(np.repeat([[1, 2, 3, 0]] if told else [[1, 2, 65, 0]], [40, 40, 44, 4], 1), jnp.int32)
+    lengths = segments.lengths(ids, 2) if told else None
+    out = fused.poisoned(jnp.ones((1, 128, 8), jnp.bfloat16), Segments(ids, ids, True, lengths, lengths))
+    assert bool((out[:, :80] == 1).all()) and bool(jnp.isnan(out[:, 80:124]).all()) and bool((out[:, 124:] == 1).all())
 
 
 def _compare(writes, reads, seen, kv_heads, heads=4, width=64):

@@ -1,10 +1,11 @@
 """Norms against their definitions in float64, and against torch."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgjax.nn.norms import Norm
+from rgjax.nn.norms import Norm, normalised
 
 
 def module(kind, width, eps, rng):
@@ -25,6 +26,36 @@ def test_norms_equal_their_definition(kind, eps):
     if kind == "layernorm":
         expected = expected + np.asarray(norm.shift[...])
     np.testing.assert_allclose(norm(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rmsnorm", "layernorm"])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("bfloat16", 2e-2)])
+def test_gradients_are_those_of_the_definition_and_can_be_differentiated_again(kind, dtype, tolerance):
+    """The backward pass is written out; here autodiff of the definition, once and twice (a gradient penalty)."""
+    rng = np.random.default_rng(2)
+    norm, shape = module(kind, 8, 1e-3, rng), (2, 3, 8)
+    shift = jnp.zeros(8) if norm.shift is None else norm.shift[...]
+    x, weigh = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
+
+    def ours(x, scale, shift):
+        return normalised(1e-3, x, scale, shift if kind == "layernorm" else None)
+
+    def definition(x, scale, shift):
+        x32 = x.astype(jnp.float32)
+        centred = x32 - x32.mean(-1, keepdims=True) if kind == "layernorm" else x32
+        y = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale
+        return (y + shift if kind == "layernorm" else y).astype(x.dtype)
+
+    def gradients(function):
+        once = jax.grad(lambda *read: jnp.sum((function(*read) * weigh).astype(jnp.float32)), argnums=(0, 1, 2))
+        twice = jax.grad(lambda *read: sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in once(*read)), argnums=(0, 1))
+        read = (x, norm.scale[...], shift)
+        return [*once(*read), *twice(*read)]
+
+    for got, wanted in zip(gradients(ours), gradients(definition), strict=True):
+        assert got.dtype == wanted.dtype
+        got, wanted = (np.asarray(g, np.float32) for g in (got, wanted))
+        assert np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted)
 
 
 def test_half_precision_goes_in_and_out_and_float32_between():

@@ -8,8 +8,10 @@ import sys
 
 import environment
 import jax
+import pytest
 
 from rgjax.parallel import cluster
+from rgjax.train import step
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAG = re.compile(r"--(xla_[a-z0-9_]+)(?:=([A-Za-z0-9_.]+))?")
@@ -44,6 +46,13 @@ def test_every_flag_is_known_to_this_jaxlib():
 def test_a_stale_flag_would_be_noticed():
     done = parsed("--xla_gpu_enable_custom_fusions=true")  # of 2024
     assert done.returncode != 0 and "xla_gpu_enable_custom_fusions" in done.stderr
+
+
+def test_the_options_of_a_training_step_are_known_to_this_jaxlib():
+    compiled = jax.jit(lambda x: x + 1, compiler_options=step.GPU_OPTIONS)(jax.numpy.zeros(2))
+    assert compiled.tolist() == [1, 1]
+    with pytest.raises(Exception, match="xla_gpu_enable_custom_fusions"):
+        jax.jit(lambda x: x + 1, compiler_options={"xla_gpu_enable_custom_fusions": True})(jax.numpy.zeros(2))
 
 
 def test_the_level_reaches_jax():

@@ -38,6 +38,14 @@ def test_own_times_cover_each_moment_once():
     assert found == expected
 
 
+def test_a_kernel_of_a_graph_is_told_as_its_operation_or_as_itself():
+    """Names as a trace of an H200 had them (jax 0.11.2)."""
+    assert xplane.named("loop_add_fusion.3", "loop_add_fusion_3") == "loop_add_fusion.3"
+    assert xplane.named("command_buffer_402", "loop_add_fusion_3") == "loop_add_fusion.3"
+    assert xplane.named("command_buffer_402", "input_add_reduce_fusion") == "input_add_reduce_fusion"
+    assert xplane.named("command_buffer_1", "nvjet_sm90_tst_128x160_64x5_2x1_v_bz_TNT") == "nvjet_sm90_tst_128x160_64x5_2x1_v_bz_TNT"
+
+
 def test_a_trace_holds_its_steps_and_each_operation_as_often_as_it_ran(tmp_path):
     step = jax.jit(lambda x: jnp.sin(x @ x))
     x = jax.block_until_ready(step(jnp.ones((64, 64))))
