@@ -53,7 +53,8 @@ def attend_cudnn(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, seen: 
     from jax._src.cudnn import fused_attention_stablehlo as cudnn  # jax.nn.dot_product_attention takes no offsets, hence no packed rows
 
     itself = seen.queries_BT is seen.keys_BS
-    (q_lengths, q_starts), (k_lengths, k_starts) = _bounds(seen.queries_BT, seen, itself), _bounds(seen.keys_BS, seen, itself)
+    bounds = lambda ids, lengths: _bounds(ids, segments.lengths(ids, _most(seen)) if lengths is None else lengths, itself)
+    (q_lengths, q_starts), (k_lengths, k_starts) = bounds(seen.queries_BT, seen.query_lengths_BM), bounds(seen.keys_BS, seen.key_lengths_BM)
     there = (q_lengths > 0) & (k_lengths > 0)
     told = lambda x: jnp.where(there, x, -1)  # the kernel's mark of a segment that isn't there
     offsets = lambda x: jnp.pad(told(x), ((0, 0), (0, 1)), constant_values=-1)
@@ -78,11 +79,8 @@ def _most(seen: Segments) -> int:
     return min(MOST_PACKED, max(seen.queries_BT.shape[1], seen.keys_BS.shape[1]))  # the batch does not tell
 
 
-def _bounds(ids_BT: jax.Array, seen: Segments, itself: bool) -> tuple[jax.Array, jax.Array]:
-    """(lengths, starts) of each row's segments and, with `itself`, of its padding; int32 [B, M + 1]: with 1 the kernel takes rows to be unpacked."""
-    given = seen.query_lengths_BM if ids_BT is seen.queries_BT else seen.key_lengths_BM
-    lengths_BM = segments.lengths(ids_BT, _most(seen)) if given is None else given
-    starts_BM = segments.starts(ids_BT, lengths_BM.shape[1])
-    padding = (ids_BT == 0) & itself
-    with_padding = lambda known_BM, last_B: jnp.concatenate([known_BM, last_B[:, None].astype(jnp.int32)], axis=1)
-    return with_padding(lengths_BM, padding.sum(1)), with_padding(starts_BM, jnp.argmax(padding, axis=1))
+def _bounds(ids_BT: jax.Array, lengths_BM: jax.Array, padding: bool) -> tuple[jax.Array, jax.Array]:
+    """(lengths, starts) of each row's segments and, if asked for, its `padding`; int32 [B, M + 1]: with 1 the kernel takes rows to be unpacked."""
+    blank_BT = (ids_BT == 0) & padding
+    also = lambda known_BM, last_B: jnp.concatenate([known_BM, last_B[:, None].astype(jnp.int32)], axis=1)
+    return also(lengths_BM, blank_BT.sum(1)), also(segments.starts(ids_BT, lengths_BM.shape[1]), jnp.argmax(blank_BT, axis=1))
