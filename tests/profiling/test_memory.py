@@ -37,7 +37,7 @@ def test_activations_are_what_the_backward_pass_reads():
 
 
 def run(dataset, *flags):
-    small = "--layers=1 --width=32 --heads=4 --mlp_width=48 --length=96 --target_length=32 --batch_size=4 --scan=true --attention=plain".split()
+    small = "--layers=2 --width=32 --heads=4 --mlp_width=48 --length=96 --target_length=32 --batch_size=4 --scan=true --attention=plain".split()
     return launched.run("profiling.memory", [*small, f"--dataset={dataset}", *flags])
 
 
@@ -45,7 +45,7 @@ def test_figures_of_a_small_model(dataset_folder):
     done = run(dataset_folder, "--memory=1", "--most_rows=8", "--policies=none,full")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    d, f, v, layers = 32, 48, 600, 1
+    d, f, v, layers = 32, 48, 600, 2  # XLA undoes a loop over one layer, and computes nothing again in it
     parameters = v * d + layers * (4 * d * d + 3 * d * f + 2 * d) + d
     assert told["bytes"]["parameters"] == 4 * parameters
     assert 8 * parameters < told["bytes"]["optimizer"] < 8 * parameters + 64  # two moments and counters
