@@ -11,9 +11,9 @@ MASKED = -1e9  # added to forbidden scores; finite, so that a row of padding sta
 
 
 class Segments(NamedTuple):
-    """Each query reads the keys of its own segment (0 = padding, which reads and is read by none), and no later ones if `causal`.
+    """Each query reads the keys of its own segment, and no later ones if `causal`.
 
-    Every segment is one stretch of its row, and so is padding.
+    Every segment is one stretch of its row, and so is padding, 0, which no segment reads; what it reads itself means nothing.
     """
 
     queries_BT: jax.Array

@@ -107,6 +107,7 @@ ENTRY %main (a: f32[8,16], b: f32[16,32]) -> f32[8,32] {
 """  # noqa: E501
 
 
-def test_a_product_handed_to_cublas_counts():
-    made = Program(CUBLAS)
+@pytest.mark.parametrize("target", ["__cublas$gemm", "__cublas$lt$matmul"])
+def test_a_product_handed_to_cublas_counts(target):
+    made = Program(CUBLAS.replace("__cublas$gemm", target))
     assert sum(costs.matrix_flops(made, i) for i in made) == 2 * 8 * 16 * 32
