@@ -16,7 +16,7 @@ from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode import beam, guidance, pool, prompt, sampling
 from rgjax.decode.rules import NEVER, Rules, required_words
 from rgjax.decode.sampling import Sampler
-from rgjax.decode.unrolled import Unrolled, columns
+from rgjax.decode.unrolled import Ready, Unrolled, ready
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import sharding
 
@@ -46,23 +46,24 @@ class Writer:
         self.sides = guidance.sides(config.guidance)
         self.rows = max(1, config.decode_batch // (self.copies * self.sides))
         self.shape: tuple[int, ...] = ()  # of required words, where any input has some
-        self._made_of, self._made, self._columns = None, None, jax.jit(lambda params: columns(factory.model(params)))
+        self._made_of, self._made = None, None
+        self._ready = jax.jit(lambda params: ready(factory.model(params), self.rows * self.copies * self.sides))
         self._run = jax.jit(self._decode, out_shardings=sharding.readable(params))
         self._put, self._go = jax.jit(self._taken_in, static_argnums=0), jax.jit(self._gone_on, donate_argnums=1)
 
-    def _decode(self, params, head_DV, tokens_PS, lengths_P, rules_R, numbers_R, vectors_P1Z=None):
+    def _decode(self, params, made: Ready, tokens_PS, lengths_P, rules_R, numbers_R, vectors_P1Z=None):
         model = self.factory.model(params, vectors_P1Z)
         filled = guidance.prefill(model, tokens_PS, lengths_P, self.config.guidance)
-        rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model, head_DV)
+        rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model, made)
         if self.config.method == "beam":
             return beam.decode(model, filled, rows, self.rules, self.config, self.tokenizer.pad_id)
         out, total = sampling.decode(model, filled, rows, self._keys(numbers_R), self._sampler())
         return out.reshape(-1, self.copies, out.shape[-1]), total.reshape(-1, self.copies)
 
-    def _head(self) -> jax.Array | None:
-        """As `unrolled.columns`, made once for parameters."""
+    def _prepared(self) -> Ready:
+        """As `unrolled.ready`, made once for parameters."""
         if self._made_of is not self.params:
-            self._made_of, self._made = self.params, self._columns(self.params)
+            self._made_of, self._made = self.params, self._ready(self.params)
         return self._made
 
     def _sampler(self) -> Sampler:
@@ -78,8 +79,8 @@ class Writer:
         held = pool.empty(model, self._sampler(), self.rows, self.copies, rules, keys) if fresh else held
         return pool.put(model, self._sampler(), held, tokens_MS, lengths_M, rules, keys, where_M)
 
-    def _gone_on(self, params, held, head_DV, wanted):
-        return pool.run(Unrolled(self.factory.model(params), head_DV), self._sampler(), held, wanted)
+    def _gone_on(self, params, held, made: Ready, wanted):
+        return pool.run(Unrolled(self.factory.model(params), made), self._sampler(), held, wanted)
 
     def write(self, rendered: list[Rendered], first_row: int = 0, rows: Sequence[int] | None = None) -> list[list[Hypothesis]]:
         """Hypotheses per prompt, best first (in the order drawn, when sampling).
@@ -115,7 +116,7 @@ class Writer:
         for at in range(0, len(order), self.rows):
             members = order[at : at + self.rows]
             filler = members + [members[-1]] * (self.rows - len(members))
-            yield from zip(members, *jax.device_get(self._run(self.params, self._head(), *self._arrays(rendered, numbers, filler))), strict=False)
+            yield from zip(members, *jax.device_get(self._run(self.params, self._prepared(), *self._arrays(rendered, numbers, filler))), strict=False)
 
     def _pooled(self, rendered: list[Rendered], numbers: Sequence[int], order: list[int]) -> Iterator[tuple]:
         """As `_batches`, of a pool: as soon as a part of its inputs are done, others take their places."""
@@ -129,7 +130,7 @@ class Writer:
                 changed = self._put(held is None, self.params, held and held._replace(caches=[]), *new)
                 held = changed if held is None else changed._replace(caches=held.caches)  # which are large, and stay as they are
                 places |= dict(zip(where, members, strict=False))
-            held, done = self._go(self.params, held, self._head(), part if waiting else self.rows)
+            held, done = self._go(self.params, held, self._prepared(), part if waiting else self.rows)
             tokens, scores, done = jax.device_get((held.rows.tokens, held.rows.total, done))
             for place in [place for place, r in places.items() if r is not None and done[place]]:
                 rows = slice(place * self.copies, (place + 1) * self.copies)
