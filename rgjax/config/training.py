@@ -45,6 +45,12 @@ class OptimizerConfig:
         "loss there is added to that of the example, and a step costs about three times as much; 0 moves nothing.",
         low=0.0,
     )
+    code_contrast: float = option(
+        0.0,
+        "Weight of a contrast of control codes: each text is to be likelier under its own codes than with another value of one of them; a step "
+        "costs about twice as much; 0 makes none.",
+        low=0.0,
+    )
     distill_weight: float = option(
         0.5, "Weight of the divergence from the teacher of --distill; the cross entropy has the rest of 1.", low=0.0, high=1.0
     )

@@ -109,8 +109,9 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     if train.init_from or train.ewc or inputs.replay or inputs.distill or sections["adapter"].adapter != "none":
         raise UserError(f"--task={NAME} begins from scratch on one shop; leave --init_from, --adapter, --ewc, --replay and --distill out.")
     how = sections["optimizer"]
-    if how.rdrop or how.fgm or (how.label_smoothing and config.objective != "softmax"):
-        raise UserError("--rdrop, --fgm, and --label_smoothing with sampled items, mean nothing to --task=behaviour; leave them out.")
+    if how.rdrop or how.fgm or how.code_contrast or (how.label_smoothing and config.objective != "softmax"):
+        what = "--rdrop, --fgm, --code_contrast, and --label_smoothing with sampled items,"
+        raise UserError(f"{what} mean nothing to --task=behaviour; leave them out.")
     if how.preference != "none":
         raise UserError(f"--preference={how.preference} tunes reasons and means nothing to --task=behaviour; leave it out.")
     fused.check(sections["model"])

@@ -179,8 +179,8 @@ def _refuse(sections: dict) -> None:
         raise UserError(f"--{changed[0]} is for a model of behaviour and means nothing to --task={NAME}; leave it out.")
     if how.preference != "none":
         raise UserError(f"--preference={how.preference} tunes reasons and means nothing to --task={NAME}; leave it out.")
-    if how.rdrop or how.fgm or how.label_smoothing:
-        raise UserError(f"--rdrop, --fgm and --label_smoothing mean nothing to --task={NAME}; leave them out.")
+    if how.rdrop or how.fgm or how.code_contrast or how.label_smoothing:
+        raise UserError(f"--rdrop, --fgm, --code_contrast and --label_smoothing mean nothing to --task={NAME}; leave them out.")
 
 
 def weights(task: BundleTask, trained: dict, mesh: jax.sharding.Mesh) -> dict:

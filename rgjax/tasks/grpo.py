@@ -49,7 +49,7 @@ def check(sections: dict) -> None:
         raise UserError(f"--dropout={sections['model'].dropout:g} would draw reasons from another model than it trains; give --dropout=0.")
     usual = {"input": {"packing": False, "buckets": "1", "replay": "", "distill": "", "loss_on": "reason", "item_vectors": "", "user_vectors": ""}}
     usual |= {"adapter": {"freeze": "", "unfreeze": "", "adapter_dropout": 0.0}, "train": {"ewc": 0.0, "nonfinite": "stop", "patience": 0}}
-    usual |= {"optimizer": {"preference": "none", "rdrop": 0.0, "fgm": 0.0, "label_smoothing": 0.0, "ema": 0.0}}
+    usual |= {"optimizer": {"preference": "none", "rdrop": 0.0, "fgm": 0.0, "code_contrast": 0.0, "label_smoothing": 0.0, "ema": 0.0}}
     training.check_usual(sections, usual)
     if jax.process_count() > 1:
         raise UserError("--task=grpo runs in one process; start it once, with --mesh over its devices.")

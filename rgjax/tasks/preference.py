@@ -46,7 +46,8 @@ def check(sections: dict, shares: int) -> None:
     if inputs.batch_size % (2 * optimizer.accumulate * shares):
         parts = f"--batch_size={inputs.batch_size} in --accumulate={optimizer.accumulate} parts" + (f" of {shares} processes" if shares > 1 else "")
         raise UserError(f"{parts} splits pairs; take parts of an even number of rows.")
-    others = {"rdrop": optimizer.rdrop, "fgm": optimizer.fgm, "distill": inputs.distill, "replay": inputs.replay, "ewc": train.ewc}
+    others = {name: getattr(optimizer, name) for name in ("rdrop", "fgm", "code_contrast")}
+    others |= {"distill": inputs.distill, "replay": inputs.replay, "ewc": train.ewc}
     others |= {"item_vectors": inputs.item_vectors, "user_vectors": inputs.user_vectors}
     others |= {"loss_on": "" if inputs.loss_on == "reason" else inputs.loss_on}
     others |= {"control_dropout": inputs.control_dropout, "row_length": inputs.row_length, "row_examples": inputs.row_examples}

@@ -28,6 +28,7 @@ from rgjax.models import quantized
 from rgjax.models.adapted import PREPENDED, AdaptedFactory
 from rgjax.models.build import ModelFactory
 from rgjax.train import perturbation
+from rgjax.train.contrast import Swaps, contrast_sums
 from rgjax.train.distillation import Distillation, distillation_sums
 from rgjax.train.loss import cross_entropy_sums, rdrop_sums
 
@@ -38,16 +39,17 @@ PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 def sums(
     model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0, distill: Distillation | None = None,
-    fgm: float = 0.0,
+    fgm: float = 0.0, swaps: Swaps | None = None,
 ) -> dict[str, jax.Array]:  # fmt: skip
     """Float32 sums over target tokens: `loss`, which alone has a gradient, `nll`, `correct` and `tokens`.
 
     In training the loss is smoothed, with R-Drop that of two passes, with a teacher in the batch in part the divergence from it, and with FGM
-    also that of the examples moved against it (`nll` and `correct` are then those of the examples as they are).
+    also that of the examples moved against it (`nll` and `correct` are then those of the examples as they are). With `swaps` the contrast of codes
+    is added, and `codes_told` are the tokens of examples that are likelier under their own code.
     """
     head, shrink = model.head()
     smoothing = smoothing if key is not None else 0.0
-    what = (head, batch["targets"], batch["weights"])
+    what, told = (head, batch["targets"], batch["weights"]), {}
     if rdrop and key is not None:
         passes = [model(batch, one) for one in jax.random.split(key)]
         found = rdrop_sums(*passes, *what, rdrop, shrink, smoothing)
@@ -56,10 +58,14 @@ def sums(
         found = distillation_sums(model(batch, key), *what, *taught, distill, shrink, smoothing)
     else:
         plain = lambda batch: cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
-        found = plain(batch)
+        hidden = model(batch, key)
+        found = cross_entropy_sums(hidden, *what, shrink, smoothing)
+        if swaps is not None and key is not None:
+            contrast, told["codes_told"] = contrast_sums(model, hidden, batch, key, swaps)
+            found = (found[0] + swaps.weight * contrast, *found[1:])
         if fgm and key is not None:
             found = (found[0] + plain(batch | perturbation.shifts(model, batch, key, fgm, smoothing))[0], *found[1:])
-    return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True))
+    return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True)) | told
 
 
 class ReasonTask:
@@ -88,15 +94,14 @@ class ReasonTask:
         if adapter.adapter != "none":
             self.factory = AdaptedFactory(self.factory, adapter, self.vectors.width if self.vectors else 0)
 
-    def loss(self, smoothing: float, rdrop: float = 0.0, distill: Distillation | None = None, fgm: float = 0.0):
+    def loss(self, smoothing: float, rdrop: float = 0.0, distill: Distillation | None = None, fgm: float = 0.0, swaps: Swaps | None = None):
         """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one, and for two that can't be joined."""
-        if fgm and (rdrop or distill):
-            raise UserError(f"--fgm={fgm:g} and --{'rdrop' if rdrop else 'distill'} are both given, and no loss joins them; leave one out.")
-        if rdrop and distill:
-            raise UserError(f"--rdrop={rdrop:g} and --distill are both given, and no loss joins them; leave one out.")
+        given = {"code_contrast": swaps and swaps.weight, "fgm": fgm, "rdrop": rdrop, "distill": distill and distill.weight}
+        if len(both := [name for name, value in given.items() if value]) > 1:
+            raise UserError(f"--{both[0]}={given[both[0]]:g} and --{both[1]} are both given, and no loss joins them; leave one out.")
         if rdrop and not self.factory.config.dropout:
             raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
-        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill, fgm=fgm)
+        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill, fgm=fgm, swaps=swaps)
 
     def replayed(self, dataset: Dataset) -> list[Dataset]:
         """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""

@@ -54,7 +54,8 @@ class Step(NamedTuple):
         frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
         fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
         teacher = task.teacher(Dataset.open(facts["input"].dataset), config.distill_temperature) if facts["input"].distill else None
-        return cls(number, state, fixed, make_loss(task.factory, loss_of(task, config, teacher), tuning.penalty), config.accumulate)
+        loss = loss_of(task, config, teacher, facts["controls"])
+        return cls(number, state, fixed, make_loss(task.factory, loss, tuning.penalty), config.accumulate)
 
     def key(self, step: int, micro: int) -> jax.Array:
         """The dropout key of a micro-batch of the step numbered `step`."""

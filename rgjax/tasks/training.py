@@ -16,7 +16,7 @@ from rgjax.config import AdapterConfig, DecodeConfig, OptimizerConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.streams import number_of_streams
 from rgjax.data.teacher import TeacherLogits
-from rgjax.data.tokenizer import Tokenizer
+from rgjax.data.tokenizer import Tokenizer, control_token
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
@@ -32,6 +32,7 @@ from rgjax.tasks.decoding import check_code_words
 from rgjax.tasks.run import open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
+from rgjax.train.contrast import Swaps
 from rgjax.train.distillation import Distillation
 from rgjax.train.loop import Loop
 from rgjax.train.tuning import Tuning
@@ -69,7 +70,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
     teacher, replay = task.teacher(dataset, sections["optimizer"].distill_temperature), task.replayed(dataset)
-    loss = loss_of(task, sections["optimizer"], teacher)
+    loss = loss_of(task, sections["optimizer"], teacher, dataset.controls)
     facts |= {"replay_fingerprints": [earlier.fingerprint for earlier in replay], "distill_fingerprint": teacher.fingerprint if teacher else ""}
     pairs = None if sections["optimizer"].preference == "none" else preference.PairData.open(task, dataset)
     data = pairs.training(train.seed, share) if pairs else task.training_data(dataset, train.seed, replay, teacher, share)
@@ -97,12 +98,24 @@ def check_usual(sections: dict, usual: dict[str, dict]) -> None:
                 raise UserError(f"--{name}={given} has no place in --task={sections['train'].task}; leave it at '{shown}'.")
 
 
-def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None):
-    """The step's loss function, as the optimizer's section says."""
+def loss_of(task: reason.ReasonTask, config: OptimizerConfig, teacher: TeacherLogits | None, controls: dict[str, list[str]]):
+    """The step's loss function, as the optimizer's section says, for data with these control codes."""
     if config.preference != "none":
         return preference.loss(config)
     distill = Distillation(config.distill_weight, config.distill_temperature) if teacher else None
-    return task.loss(config.label_smoothing, config.rdrop, distill, config.fgm)
+    return task.loss(config.label_smoothing, config.rdrop, distill, config.fgm, swaps_of(task, config.code_contrast, controls))
+
+
+def swaps_of(task: reason.ReasonTask, weight: float, controls: dict[str, list[str]]) -> Swaps | None:
+    """What --code_contrast tells apart, None without it; raises UserError where the data or the prompt give it nothing."""
+    if not weight:
+        return None
+    if task.input.prompt == "chat":
+        raise UserError(f"--code_contrast={weight:g} exchanges the tokens of control codes, and --prompt=chat asks in words; leave one out.")
+    if all(len(values) < 2 for values in controls.values()):
+        raise UserError(f"--code_contrast={weight:g} needs a control code with two values, and {task.input.dataset} declares none; leave it out.")
+    tokens = {name: [task.tokenizer.id_of(control_token(name, value)) for value in values] for name, values in controls.items()}
+    return Swaps.of(tokens, task.factory.vocab_size, weight)
 
 
 def _source(sections: dict, stored: dict | None):

@@ -90,7 +90,7 @@ class Loop:
         self.watch = NonFinite(config, self.progress["skipped"], mesh_lib.share(mesh))
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)
-        passes, shares = 3 if optimizer_config.fgm else 2 if optimizer_config.rdrop else 1, mesh_lib.share(mesh)[1]
+        passes, shares = 3 if optimizer_config.fgm else 2 if optimizer_config.rdrop or optimizer_config.code_contrast else 1, mesh_lib.share(mesh)[1]
         self.meter = Meter(getattr(factory, "generator", factory), self.log, self.step, config, tuning.trained, passes, shares)
         self.stop_requested = self.stop_agreed = False
 

@@ -103,6 +103,19 @@ def _pull(head_VD, hidden_BCD, g_BCV, head_too: bool = True):
     return jnp.einsum("nv,nd->vd", flat(g_BCV), flat(hidden_BCD), preferred_element_type=jnp.float32), d_hidden_BCD
 
 
+def token_log_probs(hidden_BTD, head_VD, shrink: float, targets_BT, weights_BT) -> jax.Array:
+    """The log probability of each weighted target, 0 elsewhere, float32 [B, T]; in chunks as `cross_entropy_sums` takes them."""
+    order, head_VD = Order(weights_BT), head_VD.astype(hidden_BTD.dtype)
+
+    @partial(jax.checkpoint, prevent_cse=False)  # around the condition: inside it, every chunk would keep its own copy of the head
+    def scored(_, piece):
+        hidden_BCD, targets_BC, weights_BC = piece
+        score = lambda: -per_token(logits_of(head_VD, hidden_BCD), targets_BC, 0.0)[1] * weights_BC
+        return None, jax.lax.cond(jnp.any(weights_BC > 0), score, lambda: jnp.zeros(targets_BC.shape, jnp.float32))
+
+    return order.back([jax.lax.scan(scored, None, tuple(order.chunks((hidden_BTD * shrink, targets_BT, weights_BT))))[1]])[0]
+
+
 class Order:
     """Each row's weighted positions first: how arrays [B, T, ...] are cut into K chunks [B, C, ...], and put together again."""
 

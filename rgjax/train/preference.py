@@ -4,13 +4,12 @@ log probabilities under the model that tuning began with."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rgjax.train.loss import Order, logits_of, per_token
+from rgjax.train.loss import token_log_probs
 
 
 class Preference(NamedTuple):
@@ -39,15 +38,5 @@ def preference_sums(model, batch: dict[str, jax.Array], key: jax.Array | None, h
 
 
 def row_log_probs(hidden_BTD, head_VD, shrink: float, targets_BT, weights_BT) -> jax.Array:
-    """The log probability of each row's weighted targets, float32 [B], in chunks as `rgjax.train.loss.cross_entropy_sums` takes them."""
-
-    order, head_VD = Order(weights_BT), head_VD.astype(hidden_BTD.dtype)
-
-    @partial(jax.checkpoint, prevent_cse=False)  # around the condition: inside it, every chunk would keep its own copy of the head
-    def add(log_probs_B, piece):
-        hidden_BCD, targets_BC, weights_BC = piece
-        score = lambda: jnp.sum(per_token(logits_of(head_VD, hidden_BCD), targets_BC, 0.0)[1] * weights_BC, axis=1)
-        return log_probs_B - jax.lax.cond(jnp.any(weights_BC > 0), score, lambda: zeros_B), None
-
-    zeros_B = jnp.zeros(len(targets_BT), jnp.float32)
-    return jax.lax.scan(add, zeros_B, tuple(order.chunks((hidden_BTD * shrink, targets_BT, weights_BT))))[0]
+    """The log probability of each row's weighted targets, float32 [B]."""
+    return jnp.sum(token_log_probs(hidden_BTD, head_VD, shrink, targets_BT, weights_BT), axis=1)
