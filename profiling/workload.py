@@ -64,7 +64,7 @@ class Workload:
         task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
         replay, teacher = task.replayed(dataset), task.teacher(dataset, optimizer.distill_temperature)
         batches = lambda: task.training_data(dataset, train.seed, replay, teacher)
-        return cls(sections, task.factory, training.loss_of(task, optimizer, teacher), mesh, batches)
+        return cls(sections, task.factory, training.loss_of(task, optimizer, teacher, dataset.controls), mesh, batches)
 
     @classmethod
     def _of_shop(cls, sections: dict, mesh) -> Workload:
@@ -86,6 +86,7 @@ class Workload:
         model, optimizer, adapter = sections["model"], sections["optimizer"], sections["adapter"]
         _no_pairs(optimizer)
         needs = {"distill": sections["input"].distill, "init_from": sections["train"].init_from, "adapter=vectors": adapter.adapter == "vectors"}
+        needs |= {"code_contrast": optimizer.code_contrast}
         if missing := next((name for name, value in needs.items() if value), None):
             raise UserError(f"--{missing} can't be looked at without data; give --dataset too.")
         factory = ModelFactory(model, model.embeddings or vocab_size)
