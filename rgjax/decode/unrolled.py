@@ -29,32 +29,28 @@ class Columns(nnx.Module):
 class Ready(NamedTuple):
     """What `ready` makes of a model; None is what the model has itself."""
 
-    blocks: list | None = None
-    head: Columns | TurnedTable | None = None
+    matrices: list[dict[str, dict[str, Turned]]] | None = None  # of each block by part and name; the output matrix is read turned then as well
+    head: Columns | None = None
 
 
 def ready(model, rows: int) -> Ready:
     """What a CPU multiplies `rows` rows by at every step, laid out as it does so fastest, in the type that is computed in.
 
-    A copy of the matrices (for more than FEW rows of the output matrix alone), so it is made once for all batches. Nothing elsewhere.
+    A copy of a block's matrices for up to FEW rows, of the output matrix for more, so it is made once for all batches. Nothing elsewhere.
     """
     if jax.default_backend() != "cpu":
         return Ready()
+    if rows <= FEW:
+        return Ready(matrices=[_turned(block, model.config.dtype) for block in model.blocks()])
     head, _ = model.head()
-    head = head.astype(model.config.dtype) if hasattr(head, "dtype") else None
-    if rows > FEW:
-        return Ready(head=head if head is None else Columns(head.T))
-    return Ready([_turn(block, model.config.dtype) for block in model.blocks()], head if head is None else TurnedTable(head))
+    return Ready(head=Columns(head.T.astype(model.config.dtype)) if hasattr(head, "dtype") else None)
 
 
-def _turn(block, dtype):
-    """The block with its matrices turned, but those that an adapter or int8 holds."""
-    for part, names in PARTS.items():
-        for name in names:
-            w = getattr(getattr(block, part, None), name, None)
-            if isinstance(w, nnx.Param):
-                setattr(getattr(block, part), name, Turned(w[...].astype(dtype), INPUT_AXES.get(name, 1)))
-    return block
+def _turned(block, dtype) -> dict[str, dict[str, Turned]]:
+    """The block's matrices, but those that an adapter or int8 holds."""
+    found = {part: {name: getattr(getattr(block, part, None), name, None) for name in names} for part, names in PARTS.items()}
+    turn = lambda name, w: Turned(w[...].astype(dtype), INPUT_AXES.get(name, 1))
+    return {part: {name: turn(name, w) for name, w in held.items() if isinstance(w, nnx.Param)} for part, held in found.items()}
 
 
 class Unrolled:
@@ -62,10 +58,14 @@ class Unrolled:
 
     def __init__(self, model, made: Ready):
         """`made` is what `ready` gave."""
-        self.model, self.config = model, model.config
-        self._blocks = model.blocks() if made.blocks is None else made.blocks
+        self.model, self.config, self._blocks = model, model.config, model.blocks()
+        for block, parts in zip(self._blocks, made.matrices or (), strict=False):
+            for part, held in parts.items():
+                for name, matrix in held.items():
+                    setattr(getattr(block, part), name, matrix)
         head, self._shrink = model.head()
-        self._head = head if made.head is None else made.head
+        few = made.matrices is not None and hasattr(head, "dtype")
+        self._head = made.head or (TurnedTable(head.astype(model.config.dtype)) if few else head)
 
     def decode(self, *args, **kwargs):
         """As the model's."""

@@ -63,6 +63,7 @@ class Writer:
     def _prepared(self) -> Ready:
         """As `unrolled.ready`, made once for parameters."""
         if self._made_of is not self.params:
+            self._made = None  # freed before the new one is made
             self._made_of, self._made = self.params, self._ready(self.params)
         return self._made
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-def turned(w_OI: jax.Array, x_RI: jax.Array) -> jax.Array:
-    """x w^T [R, O]."""
-    return jax.lax.optimization_barrier(w_OI @ x_RI.T).T
+def turned(w_OI: jax.Array, x_RI: jax.Array, dtype=None) -> jax.Array:
+    """x w^T [R, O], added up and returned in `dtype` (that of both, if not told)."""
+    return jax.lax.optimization_barrier(jnp.matmul(w_OI, x_RI.T, preferred_element_type=dtype)).T
 
 
 class Turned(nnx.Module):
@@ -46,4 +46,4 @@ class TurnedTable(nnx.Module):
 
     def scores(self, x: jax.Array) -> jax.Array:
         """Float32 products [..., V]."""
-        return turned(self.table_VD, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1).astype(jnp.float32)
+        return turned(self.table_VD, x.reshape(-1, x.shape[-1]), jnp.float32).reshape(*x.shape[:-1], -1)

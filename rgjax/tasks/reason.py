@@ -45,7 +45,7 @@ def sums(
 
     In training the loss is smoothed, with R-Drop that of two passes, with a teacher in the batch in part the divergence from it, and with FGM
     also that of the examples moved against it (`nll` and `correct` are then those of the examples as they are). With `swaps` the contrast of codes
-    is added, and `codes_told` are the tokens of examples that are likelier under their own code.
+    is added, and `codes_told` are the tokens of examples that are likelier under their own code; those without codes count as not.
     """
     head, shrink = model.head()
     smoothing = smoothing if key is not None else 0.0
@@ -96,7 +96,7 @@ class ReasonTask:
 
     def loss(self, smoothing: float, rdrop: float = 0.0, distill: Distillation | None = None, fgm: float = 0.0, swaps: Swaps | None = None):
         """The step's loss function; raises UserError for R-Drop without dropout, whose two passes would be one, and for two that can't be joined."""
-        given = {"code_contrast": swaps and swaps.weight, "fgm": fgm, "rdrop": rdrop, "distill": distill and distill.weight}
+        given = {"code_contrast": swaps and swaps.weight, "fgm": fgm, "rdrop": rdrop, "distill": distill is not None}
         if len(both := [name for name, value in given.items() if value]) > 1:
             raise UserError(f"--{both[0]}={given[both[0]]:g} and --{both[1]} are both given, and no loss joins them; leave one out.")
         if rdrop and not self.factory.config.dropout:

@@ -112,9 +112,14 @@ def swaps_of(task: reason.ReasonTask, weight: float, controls: dict[str, list[st
         return None
     if task.input.prompt == "chat":
         raise UserError(f"--code_contrast={weight:g} exchanges the tokens of control codes, and --prompt=chat asks in words; leave one out.")
+    if task.input.loss_on == "all":
+        raise UserError(f"--code_contrast={weight:g} compares reasons, and --loss_on=all scores prompts, which hold the codes; leave one out.")
     if all(len(values) < 2 for values in controls.values()):
         raise UserError(f"--code_contrast={weight:g} needs a control code with two values, and {task.input.dataset} declares none; leave it out.")
-    tokens = {name: [task.tokenizer.id_of(control_token(name, value)) for value in values] for name, values in controls.items()}
+    wanted = {name: [control_token(name, value) for value in values] for name, values in controls.items()}
+    if strange := next((token for values in wanted.values() for token in values if task.tokenizer.id_of(token) is None), None):
+        raise UserError(f"--code_contrast={weight:g} exchanges tokens, and {strange} is none; prepare the data without --tokenizer.")
+    tokens = {name: [task.tokenizer.id_of(token) for token in values] for name, values in wanted.items()}
     return Swaps.of(tokens, task.factory.vocab_size, weight)
 
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from rgjax.train.loss import token_log_probs
 
+DRAW = 1 << 20  # folded into the dropout key, apart from what it is split into
+
 
 class Swaps(NamedTuple):
     """The tokens of G codes with at least two values, and how much the contrast weighs."""
@@ -57,7 +59,7 @@ def contrast_sums(model, hidden_BTD: jax.Array, batch: dict[str, jax.Array], key
     """
     side = "encoder_" if "encoder_tokens" in batch else ""
     tokens_BT, segments_BT = batch[f"{side}tokens"], batch[f"{side}segment_ids"]
-    others_BT = swapped(tokens_BT, segments_BT, jax.random.fold_in(key, 1), swaps)
+    others_BT = swapped(tokens_BT, segments_BT, jax.random.fold_in(key, DRAW), swaps)
     head, shrink = model.head()
     score = lambda hidden: token_log_probs(hidden, head, shrink, batch["targets"], batch["weights"])
     gain_BT = score(hidden_BTD) - score(model(batch | {f"{side}tokens": others_BT}, key))

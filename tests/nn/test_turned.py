@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from rgjax.config import ModelConfig
-from rgjax.decode.unrolled import FEW, Columns, ready
+from rgjax.config import DecodeConfig, ModelConfig
+from rgjax.data.template import Rendered
+from rgjax.decode import unrolled
+from rgjax.decode.unrolled import FEW, Columns, Ready, Unrolled, ready
+from rgjax.decode.writer import Writer
 from rgjax.models.build import ModelFactory
 from rgjax.nn.linear import linear, scores
 from rgjax.nn.turned import Turned, TurnedTable
@@ -28,22 +32,39 @@ def test_the_same_scores():
     keys = jax.random.split(jax.random.key(1))
     table, x = jax.random.normal(keys[0], (11, 6)), jax.random.normal(keys[1], (3, 2, 6))
     assert np.allclose(scores(x, TurnedTable(table)), x @ table.T, atol=1e-5)
-    assert scores(x.astype(jnp.bfloat16), TurnedTable(table.astype(jnp.bfloat16))).dtype == jnp.float32
+    x, table = x.astype(jnp.bfloat16), table.astype(jnp.bfloat16)  # whose products add up in float32
+    assert np.allclose(scores(x, TurnedTable(table)), x.astype(np.float32) @ table.astype(np.float32).T, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["causal", "seq2seq"])
 def test_what_few_rows_are_multiplied_by(architecture):
-    """All matrices of a step stand turned for few rows, the output matrix alone for many."""
+    """All matrices of a step stand turned for few rows, the output matrix alone for many; what is computed stays."""
     config = ModelConfig(architecture=architecture, width=16, layers=2, heads=2, max_positions=32, activation="swiglu")
     factory = ModelFactory(config, 50)
     model = factory.model(factory.fresh(jax.random.key(2)))
     few, many = ready(model, FEW), ready(model, FEW + 1)
-    assert many.blocks is None and isinstance(many.head, Columns) and isinstance(few.head, TurnedTable)
-    for i, block in enumerate(few.blocks):
-        before = model.blocks()[i]
-        parts = [(block.attention, before.attention, n) for n in ("wq", "wk", "wv", "wo")]
-        parts += [(block.mlp, before.mlp, n) for n in ("w_in", "w_gate", "w_out")]
-        parts += [(block.cross, before.cross, n) for n in ("wq", "wo")] if architecture == "seq2seq" else []
-        for now, then, name in parts:
-            assert isinstance(getattr(now, name), Turned)
-            assert np.array_equal(getattr(now, name).dense(), getattr(then, name)[...])
+    assert few.head is None and many.matrices is None
+    names = {"attention": {"wq", "wk", "wv", "wo"}, "cross": {"wq", "wo"} if architecture == "seq2seq" else set()}
+    names |= {"mlp": {"w_in", "w_gate", "w_out"}}
+    for block, parts in zip(model.blocks(), few.matrices, strict=True):
+        assert {part: set(held) for part, held in parts.items()} == names
+        for part, held in parts.items():
+            for name, matrix in held.items():
+                assert np.array_equal(matrix.dense(), getattr(getattr(block, part), name)[...])
+    x = jax.random.normal(jax.random.key(3), (2, 16))
+    heads = [Unrolled(model, made).head()[0] for made in (few, many, Ready())]
+    assert isinstance(heads[0], TurnedTable) and isinstance(heads[1], Columns) and not hasattr(heads[2], "scores")
+    for head in heads[:2]:
+        assert np.allclose(scores(x, head), scores(x, heads[2]), atol=1e-5)
+
+
+def test_many_rows_write_what_few_write(tokenizer, monkeypatch):
+    """Greedy texts of one batch, with matrices turned and with the output matrix alone as columns."""
+    made = tiny.factory("llama", tokenizer.vocab_size)
+    prompts = [Rendered([5, 7, 11 + i], [], {}, False) for i in range(3)]
+    texts = []
+    for most in (FEW, 0):
+        monkeypatch.setattr(unrolled, "FEW", most)
+        writer = Writer(made, tiny.params(made), tokenizer, DecodeConfig(max_new_tokens=6, decode_batch=4))
+        texts.append([h[0].ids for h in writer.write(prompts)])
+    assert texts[0] == texts[1] and len({tuple(ids) for ids in texts[0]}) > 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from rgjax.config import InputConfig, ModelConfig
 from rgjax.errors import UserError
 from rgjax.tasks.reason import ReasonTask, sums
-from rgjax.tasks.training import swaps_of
-from rgjax.train.contrast import Swaps, contrast_sums, swapped
+from rgjax.tasks.training import assemble, swaps_of
+from rgjax.train.contrast import DRAW, Swaps, contrast_sums, swapped
+from rgjax.train.distillation import Distillation
 
 KEY = jax.random.key(0)
 CODES = {"alone": [3], "style": [4, 5], "topic": [6, 7, 8, 9]}
@@ -59,12 +61,12 @@ def batch_of(made, seed: int = 0) -> dict:
 def by_hand(model, batch: dict, key) -> tuple:
     """(loss, right way round), example by example, from dense logits of the batch and of the exchanged one."""
     side = "encoder_" if "encoder_tokens" in batch else ""
-    others = swapped(batch[f"{side}tokens"], batch[f"{side}segment_ids"], jax.random.fold_in(key, 1), SWAPS)
+    others = swapped(batch[f"{side}tokens"], batch[f"{side}segment_ids"], jax.random.fold_in(key, DRAW), SWAPS)
     head, shrink = model.head()
     logs = [jax.nn.log_softmax(model(b, key) * shrink @ head.T, axis=-1) for b in (batch, batch | {f"{side}tokens": others})]
     picked = [jnp.take_along_axis(log, batch["targets"][..., None], -1)[..., 0] * batch["weights"] for log in logs]
     loss = right = 0.0
-    for b in range(len(head) and len(batch["targets"])):
+    for b in range(len(batch["targets"])):
         mine = batch["segment_ids"][b] == 1  # the others have no code
         gain, n = jnp.sum((picked[0] - picked[1])[b] * mine), jnp.sum(batch["weights"][b] * mine)
         loss, right = loss + n * jnp.log1p(jnp.exp(-gain)), right + n * (gain > 0)
@@ -74,13 +76,19 @@ def by_hand(model, batch: dict, key) -> tuple:
 @pytest.mark.parametrize("family", ["llama", "bart"])
 def test_an_example_counts_for_its_own_tokens(family):
     made = tiny.factory(family)
-    params, batch = tiny.params(made), batch_of(made, 3)
-    ours = lambda p: contrast_sums(model := made.model(p), model(batch, KEY), batch, KEY, SWAPS)
-    (loss, right), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
-    (expected, expected_right), expected_gradient = jax.jit(jax.value_and_grad(lambda p: by_hand(made.model(p), batch, KEY), has_aux=True))(params)
-    assert float(loss) == pytest.approx(float(expected), rel=1e-4) and float(right) == float(expected_right)
-    assert 0 < float(right) < float(batch["weights"].sum())
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-3), gradient, expected_gradient)
+    params = tiny.params(made)
+    ours = lambda p, batch: contrast_sums(model := made.model(p), model(batch, KEY), batch, KEY, SWAPS)
+    hands = lambda p, batch: by_hand(made.model(p), batch, KEY)
+    ours, hands = (jax.jit(jax.value_and_grad(f, has_aux=True)) for f in (ours, hands))
+    share = []
+    for seed in range(4):
+        batch = batch_of(made, seed)
+        (loss, right), gradient = ours(params, batch)
+        (expected, expected_right), expected_gradient = hands(params, batch)
+        assert float(loss) == pytest.approx(float(expected), rel=1e-4) and float(right) == float(expected_right)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-3), gradient, expected_gradient)
+        share.append(float(right / batch["weights"].sum()))
+    assert 0 < max(share) and min(share) < 1
 
 
 def test_it_is_added_in_training_alone():
@@ -101,6 +109,22 @@ def test_what_gives_it_nothing_is_refused(tokenizer):
         swaps_of(task, 0.5, {"style": ["concise"]})
     with pytest.raises(UserError, match="--code_contrast=0.5 and --rdrop are both given"):
         task.loss(0.0, rdrop=1.0, swaps=SWAPS)
+    with pytest.raises(UserError, match="--code_contrast=0.5 and --distill are both given"):
+        task.loss(0.0, distill=Distillation(0.0, 1.0), swaps=SWAPS)
+    with pytest.raises(UserError, match=r"--code_contrast=0.5 exchanges tokens, and <\|style=unheard\|> is none"):
+        swaps_of(task, 0.5, {"style": ["concise", "unheard"]})
+    task.input = dataclasses.replace(task.input, loss_on="all")
+    with pytest.raises(UserError, match="--code_contrast=0.5 compares reasons, and --loss_on=all"):
+        swaps_of(task, 0.5, {"style": ["concise", "detailed"]})
     task.input = dataclasses.replace(task.input, prompt="chat")
     with pytest.raises(UserError, match="--code_contrast=0.5 exchanges .*--prompt=chat"):
         swaps_of(task, 0.5, {"style": ["concise", "detailed"]})
+
+
+def test_a_run_with_it(dataset_folder, tmp_path):
+    """Accumulated, logged, and continued like any other."""
+    sections = tiny.sections(dataset_folder, tmp_path / "run", {"batch_size": 4}, optimizer={"code_contrast": 0.5, "accumulate": 2})
+    assemble(sections, None, set()).run()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = [line["codes_told"] for line in lines if "codes_told" in line]
+    assert len(told) == 6 and all(0 <= share <= 1 for share in told) and max(told) > 0
