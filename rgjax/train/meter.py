@@ -81,8 +81,8 @@ class Meter:
     def report(self, step: int, values: dict, learning_rate: float, validation: dict[str, float]) -> None:
         """Logs one step with the rates since the last report.
 
-        `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, what R-Drop, FGM or the contrast of codes adds, and the
-        `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
+        `loss` is what the step lowers, per target token: the cross entropy, smoothed where asked for, what R-Drop, FGM or the contrast of codes adds,
+        and the `penalty`, which also stands alone; `perplexity` and `accuracy` are those of the reasons, without either. A skipped step has
         none of those that are not finite. Pairs have a `margin` and no perplexity; adversarial rounds tell of both sides.
         """
         now = time.perf_counter()
