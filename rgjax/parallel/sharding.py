@@ -90,14 +90,26 @@ def summed_over_rows(sums, whole: jax.Array, *arrays: jax.Array):
     So is the gradient of `whole`, even if `sums` reads it in a loop, where the compiler would add up the devices' gradients in every
     round; and it is gathered once, where it is cut over fsdp.
     """
+    local = lambda whole, *arrays: jax.tree.map(lambda x: jax.lax.psum(x, BATCH[0]), sums(whole, *arrays))
+    return _row_wise(local, P(), whole, *arrays) if _parts(arrays[0]) > 1 else sums(whole, *arrays)
+
+
+def each_row(call, whole: jax.Array, *arrays: jax.Array):
+    """`call(whole, *arrays)`, a tree of arrays [B, ...] each of whose rows is of the same row of `arrays` alone: each device makes its own, and
+    the gradient of `whole` is added up and gathered once, as by `summed_over_rows`."""
+    return _row_wise(call, BATCH, whole, *arrays) if _parts(arrays[0]) > 1 else call(whole, *arrays)
+
+
+def _parts(x: jax.Array) -> int:
+    """How many devices' rows `x` has; 1 where there is no mesh or they can't be told apart."""
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else mesh.shape["data"] * mesh.shape["fsdp"]
-    if parts == 1 or arrays[0].shape[0] % parts:
-        return sums(whole, *arrays)
-    rows = BATCH[0]
-    local = lambda whole, *arrays: jax.tree.map(lambda x: jax.lax.psum(x, rows), sums(whole, *arrays))
-    specs = (P(), *(P(rows) for _ in arrays))
-    return jax.shard_map(local, in_specs=specs, out_specs=P(), axis_names=set(rows), check_vma=False)(whole, *arrays)
+    return 1 if x.shape[0] % parts else parts
+
+
+def _row_wise(local, out, whole, *arrays):
+    specs = (P(), *(BATCH for _ in arrays))
+    return jax.shard_map(local, in_specs=specs, out_specs=out, axis_names=set(BATCH[0]), check_vma=False)(whole, *arrays)
 
 
 def batch(mesh: Mesh, leading: int = 0) -> NamedSharding:

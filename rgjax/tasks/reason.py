@@ -57,14 +57,13 @@ def sums(
         taught = (batch["teacher_ids"], batch["teacher_logits"])
         found = distillation_sums(model(batch, key), *what, *taught, distill, shrink, smoothing)
     else:
-        plain = lambda batch: cross_entropy_sums(model(batch, key), *what, shrink, smoothing)
-        hidden = model(batch, key)
-        found = cross_entropy_sums(hidden, *what, shrink, smoothing)
+        plain = lambda hidden: cross_entropy_sums(hidden, *what, shrink, smoothing)
+        found = plain(hidden := model(batch, key))
         if swaps is not None and key is not None:
             contrast, told["codes_told"] = contrast_sums(model, hidden, batch, key, swaps)
             found = (found[0] + swaps.weight * contrast, *found[1:])
         if fgm and key is not None:
-            found = (found[0] + plain(batch | perturbation.shifts(model, batch, key, fgm, smoothing))[0], *found[1:])
+            found = (found[0] + plain(model(batch | perturbation.shifts(model, batch, key, fgm, smoothing), key))[0], *found[1:])
     return dict(zip(("loss", "nll", "correct", "tokens"), found, strict=True)) | told
 
 

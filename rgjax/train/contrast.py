@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rgjax.train.examples import of_example
 from rgjax.train.loss import token_log_probs
 
 DRAW = 1 << 20  # folded into the dropout key, apart from what it is split into
@@ -44,7 +45,7 @@ def swapped(tokens_BT: jax.Array, segments_BT: jax.Array, key: jax.Array, swaps:
     """The tokens with another value, drawn at random, for one code of each example, drawn as well; int32 [B, T]. Examples without codes stay."""
     keys, code_BT = jax.random.split(key), jnp.asarray(swaps.code_V)[tokens_BT]
     lots_BT = jnp.where((code_BT >= 0) & (segments_BT > 0), jax.random.uniform(keys[0], tokens_BT.shape, minval=0.5), 0.0)
-    chosen_BT = (lots_BT > 0) & (lots_BT == _of_example(jax.ops.segment_max, lots_BT, segments_BT))
+    chosen_BT = (lots_BT > 0) & (lots_BT == of_example(jax.ops.segment_max, lots_BT, segments_BT))
     count_BT = jnp.asarray(swaps.count_G)[code_BT]
     further = 1 + jnp.floor(jax.random.uniform(keys[1], tokens_BT.shape) * (count_BT - 1)).astype(jnp.int32)
     place_BT = (jnp.asarray(swaps.place_V)[tokens_BT] + jnp.minimum(further, count_BT - 1)) % count_BT
@@ -63,14 +64,7 @@ def contrast_sums(model, hidden_BTD: jax.Array, batch: dict[str, jax.Array], key
     head, shrink = model.head()
     score = lambda hidden: token_log_probs(hidden, head, shrink, batch["targets"], batch["weights"])
     gain_BT = score(hidden_BTD) - score(model(batch | {f"{side}tokens": others_BT}, key))
-    ids_BT, most = batch["segment_ids"], max(batch["segment_ids"].shape[1], segments_BT.shape[1]) + 1
-    changed_BM = jax.vmap(lambda x, ids: jax.ops.segment_max(x, ids, most))((tokens_BT != others_BT).astype(jnp.int32), segments_BT)
-    counted_BT = jnp.where(jnp.take_along_axis(changed_BM, ids_BT, axis=1) > 0, batch["weights"], 0).astype(jnp.float32)
-    gain_BT = _of_example(jax.ops.segment_sum, gain_BT, ids_BT)
+    changed_BT = of_example(jax.ops.segment_max, (tokens_BT != others_BT).astype(jnp.int32), segments_BT, batch["segment_ids"])
+    counted_BT = jnp.where(changed_BT > 0, batch["weights"], 0).astype(jnp.float32)
+    gain_BT = of_example(jax.ops.segment_sum, gain_BT, batch["segment_ids"])
     return jnp.sum(jax.nn.softplus(-gain_BT) * counted_BT), jnp.sum((gain_BT > 0) * counted_BT)
-
-
-def _of_example(reduce, x_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
-    """What `reduce` makes of an example's numbers, at each of its tokens."""
-    found_BM = jax.vmap(lambda x, ids: reduce(x, ids, segments_BT.shape[1] + 1))(x_BT, segments_BT)
-    return jnp.take_along_axis(found_BM, segments_BT, axis=1)

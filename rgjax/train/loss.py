@@ -105,7 +105,12 @@ def _pull(head_VD, hidden_BCD, g_BCV, head_too: bool = True):
 
 def token_log_probs(hidden_BTD, head_VD, shrink: float, targets_BT, weights_BT) -> jax.Array:
     """The log probability of each weighted target, 0 elsewhere, float32 [B, T]; in chunks as `cross_entropy_sums` takes them."""
-    order, head_VD = Order(weights_BT), head_VD.astype(hidden_BTD.dtype)
+    return sharding.each_row(_token_log_probs, head_VD, hidden_BTD * shrink, targets_BT, weights_BT)
+
+
+def _token_log_probs(head_VD, hidden_BTD, targets_BT, weights_BT) -> jax.Array:
+    """As `token_log_probs`, of one device's rows. The head keeps its type: so do the parts of its gradient, as they are added up."""
+    order = Order(weights_BT)
 
     @partial(jax.checkpoint, prevent_cse=False)  # around the condition: inside it, every chunk would keep its own copy of the head
     def scored(_, piece):
@@ -113,7 +118,7 @@ def token_log_probs(hidden_BTD, head_VD, shrink: float, targets_BT, weights_BT) 
         score = lambda: -per_token(logits_of(head_VD, hidden_BCD), targets_BC, 0.0)[1] * weights_BC
         return None, jax.lax.cond(jnp.any(weights_BC > 0), score, lambda: jnp.zeros(targets_BC.shape, jnp.float32))
 
-    return order.back([jax.lax.scan(scored, None, tuple(order.chunks((hidden_BTD * shrink, targets_BT, weights_BT))))[1]])[0]
+    return order.back([jax.lax.scan(scored, None, tuple(order.chunks((hidden_BTD, targets_BT, weights_BT))))[1]])[0]
 
 
 class Order:
@@ -156,12 +161,12 @@ def _nothing():
 @jax.custom_vjp
 def logits_of(head_VD, hidden_BCD):
     """Float32 logits [B, C, V]; their gradient is rounded to the hidden states' type before it is multiplied."""
-    return jnp.einsum("bcd,vd->bcv", hidden_BCD, head_VD, preferred_element_type=jnp.float32)
+    return jnp.einsum("bcd,vd->bcv", hidden_BCD, head_VD.astype(hidden_BCD.dtype), preferred_element_type=jnp.float32)
 
 
 def _logits_backward(saved, g_BCV):
     head_VD, hidden_BCD = saved
-    d_head_VD, d_hidden_BCD = _pull(head_VD, hidden_BCD, g_BCV.astype(hidden_BCD.dtype))
+    d_head_VD, d_hidden_BCD = _pull(head_VD.astype(hidden_BCD.dtype), hidden_BCD, g_BCV.astype(hidden_BCD.dtype))
     return d_head_VD.astype(head_VD.dtype), d_hidden_BCD
 
 

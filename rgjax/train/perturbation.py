@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from rgjax.train.examples import of_example
 from rgjax.train.loss import cross_entropy_sums
 
 SIDES = ("", "encoder_")  # a decoder's rows, and an encoder's
@@ -29,8 +30,5 @@ def shifts(model, batch: dict[str, jax.Array], key: jax.Array, epsilon: float, s
 
 def _directions(gradient_BTD: jax.Array, segments_BT: jax.Array) -> jax.Array:
     """Of length 1 over each example; 0 where the gradient is."""
-    most = segments_BT.shape[1]
-    squares_BT = jnp.where(segments_BT > 0, jnp.sum(jnp.square(gradient_BTD), axis=-1), 0.0)
-    sums_BM = jax.vmap(lambda squares, ids: jax.ops.segment_sum(squares, ids, most + 1))(squares_BT, segments_BT)
-    length_BT = jnp.sqrt(jnp.take_along_axis(sums_BM, segments_BT, axis=1))
+    length_BT = jnp.sqrt(of_example(jax.ops.segment_sum, jnp.sum(jnp.square(gradient_BTD), axis=-1), segments_BT))
     return jnp.where(((segments_BT > 0) & (length_BT > 0))[..., None], gradient_BTD / jnp.maximum(length_BT, 1e-30)[..., None], 0.0)

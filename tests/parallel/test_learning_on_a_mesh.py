@@ -1,4 +1,4 @@
-"""Training by what was written, on four fake devices beside one: the same texts, and the same figures of both."""
+"""Training by what was written, and by scores of single tokens, on four fake devices beside one: the same texts, and the same figures of both."""
 
 import json
 
@@ -13,12 +13,14 @@ KINDS = {
         "task": "adversarial", "batch_size": 8, "estimator": "reinforce", "gan_loss": "bce", "completions": 2, "completions_every": 8, "d_steps": 1,
         "d_warmup": 1, "d_width": 8, "d_filters": 4, "d_windows": "2,3", "old_samples": 4,
     },
+    "contrast": {"task": "reason", "batch_size": 8, "code_contrast": 0.5},
 }  # fmt: skip
 TOLD = {"grpo": ("loss", "kl", "reward_repetition", "distinct_2"), "adversarial": ("loss", "d_loss", "reward", "distinct_2")}
+TOLD |= {"contrast": ("loss", "codes_told", "grad_norm")}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_four_devices_write_and_learn_as_one(kind, dataset_folder, unbroken_run, tmp_path):
+def test_four_devices_learn_as_one(kind, dataset_folder, unbroken_run, tmp_path):
     runs = {}
     for name, devices, mesh in (("one", 1, "data:1"), ("four", 4, "data:2,fsdp:2")):
         flags = {"init_from": unbroken_run, "dataset": dataset_folder, "workdir": tmp_path / name, "mesh": mesh}
