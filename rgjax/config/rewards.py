@@ -15,7 +15,8 @@ class RewardConfig:
         "",
         "What reasons are judged by, 'name=number,name=number'; the number is the least that passes in launch.refine, elsewhere a weight. "
         "codes: how sure a classifier, learned from half of the training references, is of the codes asked for; discriminator: how likely that of "
-        "--discriminator_from takes it for a real one; grounding: 1 for naming a title of the history, the share of the item's attribute values "
+        "--discriminator_from takes it for a real one; fluency: the mean log probability of its words under trigrams of the same half, 0 or less; "
+        "grounding: 1 for naming a title of the history, the share of the item's attribute values "
         "named, less 1 for each title invented; length: 1 in the band that is asked for, less the further away; repetition: the share of its "
         "three-word sequences that are new.",
     )

@@ -68,7 +68,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rewar
     asked = held_out[: config.limit or None]
     texts = _written(run, decode, codes, asked, progress)
     cut = features.tokenizer(suite.detect_language(held_out))
-    outside = Ngrams.fit([cut(e["reason"]) for e in known])
+    outside = Ngrams.fit([cut(e["reason"]) for e in learned])
     describe = lambda found: control.described([cut(text) for text in found], outside)
     result = {
         "split": config.split, "judge_split": config.judge_split, "examples": len(asked), "checkpoint": run.step, "weights": config.weights,

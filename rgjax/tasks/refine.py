@@ -20,8 +20,7 @@ from rgjax.data.staging import staging
 from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
 from rgjax.metrics.outside import Ngrams
-from rgjax.tasks import decoding, rewrite, training
-from rgjax.tasks.judges import TRAIN_LIMIT
+from rgjax.tasks import decoding, judges, rewrite, training
 from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import Earlier, Run
 from rgjax.train import workdir
@@ -66,7 +65,7 @@ class Rounds:
     def __post_init__(self):
         self.folder = pathlib.Path(self.config.output) / self.arm
         self.held_out = list(itertools.islice(self.examples("val", 0), self.config.shown))
-        known = list(itertools.islice(self.dataset.examples("train"), TRAIN_LIMIT))
+        known = judges.lessons(list(itertools.islice(self.dataset.examples("train"), judges.TRAIN_LIMIT)), judges.FOR_REPORTS)
         self.cut = features.tokenizer(suite.detect_language(self.held_out))
         self.outside = Ngrams.fit([self.cut(e["reason"]) for e in known])
 

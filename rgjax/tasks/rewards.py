@@ -14,6 +14,8 @@ from rgjax.data.dataset import Dataset
 from rgjax.data.length_bands import NAME, LengthBands
 from rgjax.decode import rerank
 from rgjax.errors import UserError
+from rgjax.metrics import features, suite
+from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import judges
 from rgjax.tasks.judges import TRAIN_LIMIT
 from rgjax.tasks.run import Run
@@ -89,8 +91,7 @@ class Codes:
     """The reward `codes`: of an example's codes that are judged, the mean of how sure the judge is of the value asked for; 1 where none is."""
 
     def __init__(self, config: RewardConfig, dataset: Dataset):
-        judges.check(dataset, "train")
-        examples = judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
+        examples = _references(dataset)
         measured = judges.bands(dataset)
         named = {name: values for name, values in dataset.controls.items() if not (name == NAME and measured)}
         self.learned = {name: found for name, values in named.items() if (found := judges.learn(name, values, examples))}
@@ -109,6 +110,25 @@ class Codes:
                     sums[n] += sure_NC[n, judge.labels.index(value)]
                     counts[n] += 1
         return list(np.where(counts, sums / np.maximum(counts, 1), 1.0))
+
+
+class Fluency:
+    """The reward `fluency`: how likely trigrams of references find the text, the mean log probability of its tokens (at most 0)."""
+
+    def __init__(self, config: RewardConfig, dataset: Dataset):
+        examples = _references(dataset)
+        self.cut = features.tokenizer(suite.detect_language(examples))
+        self.trigrams = Ngrams.fit([self.cut(example["reason"]) for example in examples])
+
+    def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
+        """One figure for each text, in nats."""
+        return [-math.log(self.trigrams.perplexity([self.cut(text)])) for text in texts]
+
+
+def _references(dataset: Dataset) -> Sequence[dict]:
+    """The training references that rewards learn from; raises UserError where a model wrote them."""
+    judges.check(dataset, "train")
+    return judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
 
 
 class Lengths:
@@ -149,6 +169,7 @@ def _each(one: Callable[[dict, str], float]) -> Callable[[RewardConfig, Dataset]
 MAKERS: dict[str, Callable[[RewardConfig, Dataset], Score]] = {
     "codes": Codes,
     "discriminator": lambda config, dataset: Verdicts.open(config.discriminator_from),
+    "fluency": Fluency,
     "grounding": _each(lambda example, text: rerank.grounding(text, example)),
     "length": Lengths,
     "repetition": _each(lambda example, text: fresh_words(text)),

@@ -11,6 +11,8 @@ from rgjax.config import DecodeConfig, RewardConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.length_bands import LengthBands
 from rgjax.errors import UserError
+from rgjax.metrics import features, suite
+from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import judges, rewards
 from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import Run
@@ -49,6 +51,20 @@ def test_codes_are_recognised_by_a_judge_that_learned_from_references(dataset_fo
     right, wrong = (judge(asked, texts)[:, 0].mean() for asked in (alone, turned))
     assert right > 0.6 > 0.4 > wrong
     assert judge([examples[0] | {"control": {}}], ["Some text."])[0, 0] == 1
+
+
+def test_fluency_is_the_log_probability_under_trigrams_of_its_half_of_the_references(dataset_folder):
+    dataset = Dataset.open(dataset_folder)
+    train = list(dataset.examples("train"))
+    judge = Rewards(RewardConfig(rewards="fluency=1"), dataset)
+    cut = features.tokenizer(suite.detect_language(train))
+    trigrams = Ngrams.fit([cut(e["reason"]) for e in judges.lessons(train, judges.FOR_REWARDS)])
+    unread = judges.lessons(train, judges.FOR_REPORTS)[:8]
+    texts = [*(e["reason"] for e in unread), ""]
+    found = judge([*unread, unread[0]], texts)[:, 0]
+    np.testing.assert_allclose(np.exp(-found), [trigrams.perplexity([cut(text)]) for text in texts])
+    turned = judge(unread, ["".join(reversed(text)) for text in texts[:-1]])[:, 0]
+    assert (turned < found[:-1]).all() and (found <= 0).all()
 
 
 @pytest.mark.parametrize(
