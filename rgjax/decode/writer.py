@@ -67,6 +67,10 @@ class Writer:
             self._made_of, self._made = self.params, self._ready(self.params)
         return self._made
 
+    def release(self) -> None:
+        """Lets go of the parameters and what was made ready of them; `params` are to be set before it writes again."""
+        self.params = self._made_of = self._made = None
+
     def _sampler(self) -> Sampler:
         return Sampler(self.rules, self.config, self.tokenizer.pad_id)
 

@@ -207,6 +207,8 @@ def sampler(task: reason.ReasonTask, dataset: Dataset, sections: dict):
             return []
         writer = writers[0] if writers else task.writer(params, decode)
         writers[:] = [writer.using(params)]  # compiled once for all evaluations
-        return reason.sample_rows(shown, writer.write(shown), step)
+        rows = reason.sample_rows(shown, writer.write(shown), step)
+        writer.writer.release()  # training needs the memory
+        return rows
 
     return sample

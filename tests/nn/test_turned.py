@@ -1,5 +1,7 @@
 """Matrices kept output by input: the products of those kept as usual, and what a decoding loop makes of a model."""
 
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,3 +70,16 @@ def test_many_rows_write_what_few_write(tokenizer, monkeypatch):
         writer = Writer(made, tiny.params(made), tokenizer, DecodeConfig(max_new_tokens=6, decode_batch=4))
         texts.append([h[0].ids for h in writer.write(prompts)])
     assert texts[0] == texts[1] and len({tuple(ids) for ids in texts[0]}) > 1
+
+
+def test_a_writer_that_let_go_writes_again_with_what_it_is_given(tokenizer):
+    made = tiny.factory("llama", tokenizer.vocab_size)
+    params = jax.tree.map(jnp.copy, tiny.params(made))
+    writer = Writer(made, params, tokenizer, DecodeConfig(max_new_tokens=6, decode_batch=4))
+    write = lambda: [h[0].ids for h in writer.write([Rendered([5, 7, 11], [], {}, False)])]
+    first, kept = write(), [weakref.ref(jax.tree.leaves(tree)[0]) for tree in (params, writer._prepared())]
+    writer.release()
+    del params
+    assert [one() for one in kept] == [None, None]  # nothing holds them any more
+    writer.params = tiny.params(made)
+    assert write() == first
