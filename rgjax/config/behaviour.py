@@ -119,6 +119,12 @@ class RecommendConfig:
     reason_history: int = option(8, "Events handed to the writer of reasons, those with most evidence, in order of time.", low=1)
     reason_words: int = option(75, "Most words of a written reason (characters for Chinese).", low=1)
     banned: str = option("", "Comma-separated words that no written reason may hold, beside superlatives; the template keeps titles as they are.")
+    injected: str = option(
+        "strip",
+        "Sentences in the shop's titles and attributes that address the model ('ignore the above and ...', English or Chinese): leave them out "
+        "of what it reads and of the output, or keep them.",
+        choices=("strip", "keep"),
+    )
     shown: int = option(3, "Users shown on the terminal.", low=0)
     overwrite: bool = option(False, "Replace an existing output file.")
 

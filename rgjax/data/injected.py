@@ -15,7 +15,6 @@ _BEFORE = r"[\s\-–—:;,，；：|/(]*(?:please\s+|请)?"  # what joins it to 
 _INSTRUCTION = re.compile(rf"{_BEFORE}(?:{_ENGLISH}|{_ROLES}|{_CHINESE}){_END}\s*", re.IGNORECASE)
 
 
-
 def stripped(text: str) -> str:
     """`text` without the sentences, from where they begin to address the model."""
     apart = lambda match: " " if match.start() and text[match.end() : match.end() + 1].strip().isascii() and match.end() < len(text) else ""
@@ -40,6 +39,11 @@ def neutral(example: dict) -> tuple[dict, int]:
         raise RecordError(f"the title {gone!r} is nothing but an instruction to the model; mend it, or give --injected=keep")
     own = ("reason", "rejected", "control", "require", "adapter")  # of the caller, not of a shop's suppliers
     return {name: value if name in own else _mapped(value, strip) for name, value in example.items()}, changed
+
+
+def without(value):
+    """A text, or a dict or list with every text in it, `stripped`."""
+    return _mapped(value, stripped)
 
 
 def _mapped(value, strip: Callable[[str], str]):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rgjax.config import DecodeConfig, RecommendConfig
 from rgjax.data.bundles import Bundles
 from rgjax.data.cleaning import clean_example
+from rgjax.data.injected import without
 from rgjax.data.interactions import Catalogue
 from rgjax.data.readers.bundle_intents import SIMILAR, example
 from rgjax.data.similar_bundles import SimilarBundles
@@ -41,13 +42,14 @@ class Intents:
 
         A text of the model that is empty once polished, or quotes what no title or attribute holds, gives way to the template.
         """
+        read = without if self.config.injected == "strip" else lambda shown: shown
         items, unwritten = self.items, [members for members, written in bundles if not written]
         alike = self.similar.intents(unwritten, SIMILAR) if self.writer and unwritten else []
-        asked = [clean_example(example(members, items, "bundle", intents)) for members, intents in zip(unwritten, alike, strict=bool(alike))]
+        asked = [clean_example(read(example(members, items, "bundle", intents))) for members, intents in zip(unwritten, alike, strict=bool(alike))]
         texts = iter(zip(asked, self.writer.write(asked), strict=True)) if self.writer and asked else None
         found = []
         for members, written in bundles:
-            titles = [items.titles[i] or items.ids[i] for i in members]
+            titles = [read(items.titles[i]) or items.ids[i] for i in members]
             text, source = (written, "shop") if written else ("", "template")
             if texts and not written:
                 described, (spoken, *_) = next(texts)

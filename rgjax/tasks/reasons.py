@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rgjax.config import DecodeConfig, RecommendConfig
 from rgjax.data.cleaning import clean_example
+from rgjax.data.injected import without
 from rgjax.decode.polish import polish, template
 from rgjax.errors import UserError
 from rgjax.metrics import grounding, language
@@ -16,6 +17,7 @@ from rgjax.tasks import run as run_lib
 from rgjax.tasks.reason import ReasonWriter
 
 SHOWN_ATTRIBUTES = 3
+_FROM_THE_SHOP = ("title", "attributes", "shared")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +44,9 @@ class Reasons:
         the list gives way to the template. Raises UserError for an undeclared control code.
         """
         asked = [(line, found) for line in lines for found in line["recommendations"]]
+        if self.config.injected == "strip":
+            for entry in [entry for _, found in asked for entry in (found, *found["evidence"])]:
+                entry |= {name: without(entry[name]) for name in _FROM_THE_SHOP if name in entry}
         texts: list[str] = [""] * len(asked)
         if self.writer and asked:
             examples = [self._example(line, found) for line, found in asked]
