@@ -122,7 +122,7 @@ class RecommendConfig:
     injected: str = option(
         "strip",
         "Sentences in the shop's titles and attributes that address the model ('ignore the above and ...', English or Chinese): leave them out "
-        "of what it reads and of the output, or keep them.",
+        "of what it reads and of the reasons, or keep them.",
         choices=("strip", "keep"),
     )
     shown: int = option(3, "Users shown on the terminal.", low=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import pathlib
 from collections.abc import Iterable
@@ -36,8 +35,7 @@ def write(dataset: Dataset, tokenizer: Tokenizer, path: str) -> dict[str, dict[s
         raise UserError(f"--code_words={path} is in no folder; create {file.parent} first.")
     if dataset.origin:
         raise UserError(f"The training reasons of {dataset.folder} were written by a model; give the dataset that they were written for.")
-    known = list(itertools.islice(dataset.examples("train"), judges.TRAIN_LIMIT))
-    learned = judges.lessons(known, judges.FOR_REWARDS)  # so that the judge of a report is another
+    learned = judges.references(dataset, "train", judges.FOR_REWARDS)  # so that the judge of a report is another
     measured = {length_bands.NAME} if judges.bands(dataset) else set()
     codes = {name: values for name, values in dataset.controls.items() if name not in measured and all(map(nameable, (name, *values)))}
     found = {name: lists(name, values, learned, tokenizer) for name, values in codes.items()}

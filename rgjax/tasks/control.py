@@ -59,8 +59,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rewar
     run = choosing(run, decode.method, reward, config.dataset)
     most = max(config.limit, judges.TRAIN_LIMIT) if config.limit else None
     held_out = list(itertools.islice(dataset.examples(config.split), most))
-    known = list(itertools.islice(dataset.examples(config.judge_split), judges.TRAIN_LIMIT))
-    learned = judges.lessons(known, judges.FOR_REPORTS)
+    learned = judges.references(dataset, config.judge_split, judges.FOR_REPORTS)
     for split, examples in ((config.split, held_out), (config.judge_split, learned)):
         if not examples:
             raise UserError(f"The split '{split}' of {dataset.folder} is empty; choose others with --split and --judge_split.")

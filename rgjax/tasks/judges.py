@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -29,6 +30,11 @@ def check(dataset: Dataset, split: str) -> None:
 def lessons(examples: Sequence[dict], half: int) -> Sequence[dict]:
     """Those that judges learn from: every other one, from the first or second on."""
     return examples[half::2]
+
+
+def references(dataset: Dataset, split: str, half: int) -> Sequence[dict]:
+    """The `lessons` that the examples of a split give, of the first `TRAIN_LIMIT`."""
+    return lessons(list(itertools.islice(dataset.examples(split), TRAIN_LIMIT)), half)
 
 
 class Learned(NamedTuple):

@@ -65,7 +65,7 @@ class Rounds:
     def __post_init__(self):
         self.folder = pathlib.Path(self.config.output) / self.arm
         self.held_out = list(itertools.islice(self.examples("val", 0), self.config.shown))
-        known = judges.lessons(list(itertools.islice(self.dataset.examples("train"), judges.TRAIN_LIMIT)), judges.FOR_REPORTS)
+        known = judges.references(self.dataset, "train", judges.FOR_REPORTS)
         self.cut = features.tokenizer(suite.detect_language(self.held_out))
         self.outside = Ngrams.fit([self.cut(e["reason"]) for e in known])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -17,7 +16,6 @@ from rgjax.errors import UserError
 from rgjax.metrics import features, suite
 from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import judges
-from rgjax.tasks.judges import TRAIN_LIMIT
 from rgjax.tasks.run import Run
 from rgjax.tasks.verdicts import Verdicts
 
@@ -128,7 +126,7 @@ class Fluency:
 def _references(dataset: Dataset) -> Sequence[dict]:
     """The training references that rewards learn from; raises UserError where a model wrote them."""
     judges.check(dataset, "train")
-    return judges.lessons(list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT)), judges.FOR_REWARDS)
+    return judges.references(dataset, "train", judges.FOR_REWARDS)
 
 
 class Lengths:
