@@ -1,6 +1,7 @@
 """What the suites share: the CPU by default, one tiny dataset, and launchers run as a user runs them."""
 
 import atexit
+import json
 import os
 import pathlib
 import shutil
@@ -41,6 +42,22 @@ def dataset(dataset_folder):
     from rgjax.data.dataset import Dataset
 
     return Dataset.open(dataset_folder)
+
+
+@pytest.fixture(scope="session")
+def pairs_folder(dataset, tmp_path_factory) -> pathlib.Path:
+    """A dataset of pairs: of twenty examples its reason, preferred to the next example's."""
+    from rgjax.config import PrepareConfig
+    from rgjax.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("pairs")
+    examples = [e for split in ("train", "val") for e in dataset.examples(split)][:20]
+    others = [e["reason"] for e in examples[1:] + examples[:1]]
+    lines = [json.dumps(e | {"rejected": o, "control": {}}) + "\n" for e, o in zip(examples, others, strict=True) if o != e["reason"]]
+    (folder / "judged.jsonl").write_text("".join(lines))
+    learnt = str(dataset.tokenizer_folder)
+    prepare(PrepareConfig(source=str(folder / "judged.jsonl"), output=str(folder / "out"), tokenizer=learnt, split_by="item", val_share=0.2))
+    return folder / "out"
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,17 @@ KINDS = {
         "d_warmup": 1, "d_width": 8, "d_filters": 4, "d_windows": "2,3", "old_samples": 4,
     },
     "contrast": {"task": "reason", "batch_size": 8, "code_contrast": 0.5},
+    "pairs": {"task": "reason", "batch_size": 8, "preference": "dpo", "preference_beta": 0.5, "learning_rate": 1e-3, "warmup_steps": 0},
 }  # fmt: skip
 TOLD = {"grpo": ("loss", "kl", "reward_repetition", "distinct_2"), "adversarial": ("loss", "d_loss", "reward", "distinct_2")}
-TOLD |= {"contrast": ("loss", "codes_told", "grad_norm")}
+TOLD |= {"contrast": ("loss", "codes_told", "grad_norm"), "pairs": ("loss", "accuracy", "margin", "grad_norm")}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_four_devices_learn_as_one(kind, dataset_folder, unbroken_run, tmp_path):
-    runs = {}
+def test_four_devices_learn_as_one(kind, dataset_folder, pairs_folder, unbroken_run, tmp_path):
+    runs, dataset = {}, pairs_folder if kind == "pairs" else dataset_folder
     for name, devices, mesh in (("one", 1, "data:1"), ("four", 4, "data:2,fsdp:2")):
-        flags = {"init_from": unbroken_run, "dataset": dataset_folder, "workdir": tmp_path / name, "mesh": mesh}
+        flags = {"init_from": unbroken_run, "dataset": dataset, "workdir": tmp_path / name, "mesh": mesh}
         runs[name] = Launched("launch.train", SHARED | KINDS[kind] | flags, devices)
     told = {}
     for name, process in runs.items():
@@ -33,5 +34,6 @@ def test_four_devices_learn_as_one(kind, dataset_folder, unbroken_run, tmp_path)
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         told[name] = [[line.get(key) for key in TOLD[kind]] for line in lines]
     assert len(told["one"]) == 3
+    assert all(any(value is not None for value in values) for values in zip(*told["one"], strict=True))
     for one, four in zip(told["one"], told["four"], strict=True):
         assert four == [None if value is None else pytest.approx(value, rel=2e-3, abs=1e-5) for value in one]

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from rgjax.config import DecodeConfig, EvaluateConfig, PrepareConfig
+from rgjax.config import DecodeConfig, EvaluateConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.pairs import Pairs
-from rgjax.data.prepare import prepare
 from rgjax.errors import UserError
 from rgjax.tasks import measure, preference, training
 from rgjax.tasks.run import Run
@@ -41,19 +40,6 @@ def base(dataset_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("base") / "run"
     assembled(input={"dataset": str(dataset_folder)}, train={"workdir": str(folder), "steps": 8}).run()
     return folder
-
-
-@pytest.fixture(scope="module")
-def pairs_folder(dataset, dataset_folder, tmp_path_factory):
-    """Of each example its reason, preferred to the next example's."""
-    folder = tmp_path_factory.mktemp("pairs")
-    examples = [e for split in ("train", "val") for e in dataset.examples(split)][:20]
-    others = [e["reason"] for e in examples[1:] + examples[:1]]
-    lines = [json.dumps(e | {"rejected": o, "control": {}}) + "\n" for e, o in zip(examples, others, strict=True) if o != e["reason"]]
-    (folder / "judged.jsonl").write_text("".join(lines))
-    learnt = str(dataset_folder / "tokenizer")
-    prepare(PrepareConfig(source=str(folder / "judged.jsonl"), output=str(folder / "out"), tokenizer=learnt, split_by="item", val_share=0.2))
-    return folder / "out"
 
 
 def tuned(base, pairs_folder, folder, steps, optimizer=DPO, **changes):

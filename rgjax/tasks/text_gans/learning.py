@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -100,7 +100,7 @@ class Bench(abc.ABC):
         self.writing = FixedLength(BATCH, self.length, learned.ends)
         self.write, self.score = writer(self.factory, self.length), scorer(self.factory, self.counted)
         self.tx = optax.chain(optax.clip_by_global_norm(5.0), optax.adam(config.mle_learning_rate))
-        self.epoch = jax.jit(self._epoch)
+        self.epoch, self.rounds = jax.jit(self._epoch), cache(self._rounds)
 
     @abc.abstractmethod
     def measured(self, params: dict, seed: int, temperature: float = 1.0) -> dict[str, float]:
@@ -140,29 +140,34 @@ class Bench(abc.ABC):
 
     def tuned(self, row: str, seed: int, params: dict) -> tuple[dict, dict]:
         """(the generator after a row's rounds from `params`, what was noticed: the last metrics, and a collapse)."""
-        config = options(row, self.config, self.gan)
-        adversarial.check(config, BATCH, self.length)
+        config, some = self.rounds(row)
         both = {G: params, D: self.judges.fresh(jax.random.key(1000 + seed))}
         key = jax.random.key_data(jax.random.key(2000 + seed))
         state = TrainState(jnp.int32(0), both, adversarial.optimizers(config, self.writing).init(both), {}, key)
-        steps, rounds, watch = config.d_steps + config.g_steps, config.d_warmup + self.config.rounds, Collapse({})
-        one = adversarial.make_round(self.factory, self.judges, self.writing, config, rounds)
-
-        @partial(jax.jit, static_argnums=1)
-        def some(state: TrainState, count: int):
-            def body(state, key):
-                return one(state, {"texts": self.texts.train[jax.random.randint(key, (steps, BATCH), 0, len(self.texts.train))]})
-
-            state, found = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(jax.random.key(3000 + seed), state.step), count))
-            return state, jax.tree.map(jnp.nanmean, found)
-
-        found = {}
+        rounds, watch, found = config.d_warmup + self.config.rounds, Collapse({}), {}
         while int(state.step) < rounds:
             count = min(CHECKED, rounds - int(state.step))
-            state, found = some(state, count)
+            state, found = some(state, jax.random.key(3000 + seed), count)
             if text := watch.note(int(state.step), float(found["distinct_2"]), count):
                 return state.params[G], {"note": text, "metrics": _plain(found)}
         return state.params[G], {"metrics": _plain(found)}
+
+    def _rounds(self, row: str):
+        """(a row's options, its `some(state, key, count) -> (state, mean metrics)` of so many rounds)."""
+        config = options(row, self.config, self.gan)
+        adversarial.check(config, BATCH, self.length)
+        steps, rounds = config.d_steps + config.g_steps, config.d_warmup + self.config.rounds
+        one = adversarial.make_round(self.factory, self.judges, self.writing, config, rounds)
+
+        @partial(jax.jit, static_argnums=2)
+        def some(state: TrainState, key: jax.Array, count: int):
+            def body(state, key):
+                return one(state, {"texts": self.texts.train[jax.random.randint(key, (steps, BATCH), 0, len(self.texts.train))]})
+
+            state, found = jax.lax.scan(body, state, jax.random.split(jax.random.fold_in(key, state.step), count))
+            return state, jax.tree.map(jnp.nanmean, found)
+
+        return config, some
 
 
 def finite(found: dict[str, float], seed: int) -> dict[str, float]:
