@@ -21,6 +21,11 @@ class DiscriminatorConfig:
     d_dropout: float = option(0.25, "Dropout in the discriminator.", low=0.0, high=0.9)
     d_spectral: bool = option(False, "Divide the discriminator's matrices by their largest singular value.")
     d_norm: bool = option(False, "cnn: layer norm over what the filters found (the transformer always has its norms).")
+    d_codes: bool = option(
+        False,
+        "Control codes count as much as all else that is read of a prompt (cnn), and a real reason beside another value of one of its codes is "
+        "learned as a written one.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,13 +38,14 @@ class Discriminator(nnx.Module):
         return linear(features_BF, self.matrix(self.w_verdict[...]))[:, 0]
 
     def __call__(self, text: jax.Array, mask_BT: jax.Array, read=None, key: jax.Array | None = None) -> jax.Array:
-        """Float32 [B] for texts as `embed` takes them. `read`, ids and mask int32 [B, S], is what they were written for; `key` drops out."""
+        """Float32 [B] for texts as `embed` takes them. `read`, ids int32 and weights [B, S], is what they were written for (a weight of 0 is no
+        token; others count only in means); `key` drops out."""
         return self.judge(self.embed(text, mask_BT), mask_BT, read, key)
 
 
-def _mean(x_BTE: jax.Array, mask_BT: jax.Array) -> jax.Array:
-    """The mean vector [B, E] of the tokens."""
-    weights_BT1 = mask_BT[..., None].astype(jnp.float32)
+def _mean(x_BTE: jax.Array, weights_BT: jax.Array) -> jax.Array:
+    """The mean vector [B, E] of the tokens, by their weights, which are 0 where there is none and at least 1 elsewhere."""
+    weights_BT1 = weights_BT[..., None].astype(jnp.float32)
     return (x_BTE * weights_BT1).sum(1) / jnp.maximum(weights_BT1.sum(1), 1.0)
 
 
@@ -80,7 +81,8 @@ class ConvDiscriminator(Discriminator):
         x_BF = dropout(x_BF, self.config.d_dropout, key)
         if read is None:
             return self.verdict(x_BF)
-        return self.verdict(x_BF) + jnp.sum(linear(_mean(self.embed(*read), read[1]), self.matrix(self.w_read[...])) * x_BF, axis=-1)
+        read_BE = _mean(self.embed(read[0], read[1] > 0), read[1])
+        return self.verdict(x_BF) + jnp.sum(linear(read_BE, self.matrix(self.w_read[...])) * x_BF, axis=-1)
 
     def _strongest(self, x_BTE, mask_BT, n: int, bias_F) -> jax.Array:
         """Each filter's maximum [B, F] over the windows of n tokens; a text shorter than that is one window."""
@@ -106,8 +108,10 @@ class TransformerDiscriminator(Discriminator):
 
     def judge(self, x_BTE: jax.Array, mask_BT: jax.Array, read=None, key: jax.Array | None = None) -> jax.Array:
         """As calling it, of token vectors."""
-        present_BN = mask_BT if read is None else jnp.concatenate([read[1], mask_BT], axis=1)
-        x_BNE = x_BTE if read is None else jnp.concatenate([self.embed(*read), x_BTE], axis=1)
+        present_BN, x_BNE = mask_BT > 0, x_BTE
+        if read is not None:
+            there_BS = read[1] > 0
+            present_BN, x_BNE = jnp.concatenate([there_BS, present_BN], axis=1), jnp.concatenate([self.embed(read[0], there_BS), x_BTE], axis=1)
         b, n, t = *present_BN.shape, mask_BT.shape[1]
         bias = jnp.broadcast_to(jnp.where(present_BN, 0.0, MASKED)[:, None, None], (b, 1, n, n))
         positions_BN = jnp.maximum(jnp.cumsum(present_BN, axis=1) - 1, 0)  # wherever padding stands

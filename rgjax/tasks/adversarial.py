@@ -94,5 +94,5 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches, share=share)
     return Loop(
         factory, task.loss(0.0), data, validation, sample, train, sections["optimizer"], mesh, how,
-        method=method(factory, Reasons.of(task), config, train),
+        method=method(factory, Reasons.judged(task, sections["discriminator"], dataset.controls), config, train),
     )  # fmt: skip

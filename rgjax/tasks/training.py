@@ -16,7 +16,7 @@ from rgjax.config import AdapterConfig, DecodeConfig, OptimizerConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.streams import number_of_streams
 from rgjax.data.teacher import TeacherLogits
-from rgjax.data.tokenizer import Tokenizer, control_token
+from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
 from rgjax.hf import adapter as adapter_lib
 from rgjax.hf import families
@@ -26,8 +26,8 @@ from rgjax.nn import fused
 from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
+from rgjax.tasks import codes, preference, reason
 from rgjax.tasks import ewc as ewc_task
-from rgjax.tasks import preference, reason
 from rgjax.tasks.decoding import check_code_words
 from rgjax.tasks.run import open_source
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
@@ -110,17 +110,10 @@ def swaps_of(task: reason.ReasonTask, weight: float, controls: dict[str, list[st
     """What --code_contrast tells apart, None without it; raises UserError where the data or the prompt give it nothing."""
     if not weight:
         return None
-    if task.input.prompt == "chat":
-        raise UserError(f"--code_contrast={weight:g} exchanges the tokens of control codes, and --prompt=chat asks in words; leave one out.")
+    found = codes.swaps(task, controls, f"--code_contrast={weight:g}", weight)
     if task.input.loss_on == "all":
         raise UserError(f"--code_contrast={weight:g} compares reasons, and --loss_on=all scores prompts, which hold the codes; leave one out.")
-    if all(len(values) < 2 for values in controls.values()):
-        raise UserError(f"--code_contrast={weight:g} needs a control code with two values, and {task.input.dataset} declares none; leave it out.")
-    wanted = {name: [control_token(name, value) for value in values] for name, values in controls.items()}
-    if strange := next((token for values in wanted.values() for token in values if task.tokenizer.id_of(token) is None), None):
-        raise UserError(f"--code_contrast={weight:g} exchanges tokens, and {strange} is none; prepare the data without --tokenizer.")
-    tokens = {name: [task.tokenizer.id_of(token) for token in values] for name, values in wanted.items()}
-    return Swaps.of(tokens, task.factory.vocab_size, weight)
+    return found
 
 
 def _source(sections: dict, stored: dict | None):

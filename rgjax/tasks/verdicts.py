@@ -26,7 +26,7 @@ class Verdicts:
 
     def __post_init__(self):
         judge = ModelFactory(self.run.facts["discriminator"], self.run.task.factory.vocab_size, discriminator.build)
-        writing = Reasons.of(self.run.task)
+        writing = Reasons.judged(self.run.task, self.run.facts["discriminator"], self.run.controls)
 
         def likely(params: dict, batch: dict) -> jax.Array:
             texts, given = writing.real(batch)

@@ -7,23 +7,36 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from rgjax.config import DiscriminatorConfig
 from rgjax.decode import conditional
+from rgjax.tasks import codes
 from rgjax.tasks.reason import ReasonTask
 from rgjax.train.adversarial import Texts
+from rgjax.train.contrast import Swaps, swapped
 
 
 @dataclasses.dataclass(frozen=True)
 class Reasons:
-    """How a decoder-only generator writes reasons (`rgjax.train.adversarial.Writing`); `given` are prompts padded on the left, and their lengths."""
+    """How a decoder-only generator writes reasons (`rgjax.train.adversarial.Writing`); `given` are prompts padded on the left, and their lengths.
+
+    Where a discriminator is to mind control codes, `swaps` are these.
+    """
 
     prompt_length: int
     length: int
     ends: tuple[int, ...]
+    swaps: Swaps | None = None
 
     @classmethod
-    def of(cls, task: ReasonTask) -> Reasons:
+    def of(cls, task: ReasonTask, swaps: Swaps | None = None) -> Reasons:
         """For the prompts and lengths of a task."""
-        return cls(task.input.length - task.input.target_length, task.input.target_length, tuple(task.template.ends))
+        return cls(task.input.length - task.input.target_length, task.input.target_length, tuple(task.template.ends), swaps)
+
+    @classmethod
+    def judged(cls, task: ReasonTask, judge: DiscriminatorConfig, controls: dict[str, list[str]]) -> Reasons:
+        """As `of`, to be judged by such a discriminator in a run of these control codes; raises UserError where it is to mind codes and there are
+        none."""
+        return cls.of(task, codes.swaps(task, controls, "--d_codes") if judge.d_codes else None)
 
     def blank(self, rows: int) -> tuple[Texts, dict]:
         texts_NT, lengths_N = jnp.zeros((rows, self.length), jnp.int32), jnp.zeros(rows, jnp.int32)
@@ -34,8 +47,21 @@ class Reasons:
         return Texts(texts_BT, mask_BT), {"prompts_BS": prompts_BS, "lengths_B": lengths_B}
 
     def read(self, given: dict) -> Texts:
-        there_BS = jnp.arange(self.prompt_length)[None] >= self.prompt_length - given["lengths_B"][:, None]
-        return Texts(given["prompts_BS"], there_BS.astype(jnp.int32))
+        there_BS = self._there(given)
+        if self.swaps is None:
+            return Texts(given["prompts_BS"], there_BS.astype(jnp.int32))
+        codes_BS = there_BS & (jnp.asarray(self.swaps.code_V)[given["prompts_BS"]] >= 0)
+        others_B1, codes_B1 = (jnp.maximum(jnp.sum(x_BS, axis=1, keepdims=True), 1) for x_BS in (there_BS & ~codes_BS, codes_BS))
+        return Texts(given["prompts_BS"], jnp.where(codes_BS, jnp.maximum(others_B1 / codes_B1, 1.0), there_BS))
+
+    def miscoded(self, given: dict, key: jax.Array) -> tuple[dict, jax.Array] | None:
+        if self.swaps is None:
+            return None
+        prompts_BS = swapped(given["prompts_BS"], self._there(given).astype(jnp.int32), key, self.swaps)
+        return given | {"prompts_BS": prompts_BS}, jnp.any(prompts_BS != given["prompts_BS"], axis=1)
+
+    def _there(self, given: dict) -> jax.Array:
+        return jnp.arange(self.prompt_length)[None] >= self.prompt_length - given["lengths_B"][:, None]
 
     def sample(self, model, key: jax.Array, given: dict, times: int = 1) -> Texts:
         return Texts(*conditional.sample(model, key, **given, length=self.length, ends=self.ends, times=times))

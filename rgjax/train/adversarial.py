@@ -19,6 +19,7 @@ from rgjax.train import gan_loss, reinforce
 from rgjax.train.state import TrainState
 
 G, D = "generator", "discriminator"
+MISCODED = 3  # folded into a step's key: what it is split into are 0 to 2
 
 
 class Texts(NamedTuple):
@@ -48,7 +49,10 @@ class Writing(Protocol):
         """The real texts of a batch, and what they were written for."""
 
     def read(self, given: dict) -> Texts | None:
-        """What a discriminator reads of `given` beside a text; None where there is nothing."""
+        """What a discriminator reads of `given` beside a text, with a weight for each token in place of 1; None where there is nothing."""
+
+    def miscoded(self, given: dict, key: jax.Array) -> tuple[dict, jax.Array] | None:
+        """(`given` with another value of one of its control codes, whether there was one, bool [B]); None where a discriminator minds none."""
 
     def sample(self, model, key: jax.Array, given: dict) -> Texts:
         """Texts drawn from the model."""
@@ -197,6 +201,12 @@ def _discriminator_loss(discriminator: ModelFactory, writing: Writing, config: A
         total = losses.discriminator(real_B, written_B)
         fresh_B = written_B[len(written_B) // 2 :] if config.old_samples else written_B
         found = {"d_loss": total, "d_told_apart": gan_loss.told_apart(real_B, fresh_B), "d_gap": jnp.mean(real_B) - jnp.mean(fresh_B)}
+        if odd := writing.miscoded(real_given[1], jax.random.fold_in(key, MISCODED)):
+            # A text that is right for other codes than it stands beside (the matching-aware discriminator: Reed et al. 2016, arXiv:1605.05396);
+            # where nothing has codes, the written one again.
+            odd_B = jnp.where(odd[1], model(*real, writing.read(odd[0]), keys[0]), written_B)
+            total = (total + losses.discriminator(real_B, odd_B)) / 2
+            found |= {"d_loss": total, "d_codes_told": jnp.sum((real_B > odd_B) & odd[1]) / jnp.maximum(jnp.sum(odd[1]), 1)}
         if config.gan_loss == "wasserstein":
             mask_BT = jnp.maximum(real.mask, written.mask)
             judge = lambda x_BTE: model.judge(x_BTE, mask_BT, writing.read(real_given[1]))

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import tiny
 
-from rgjax.config import AdversarialConfig
+from rgjax.config import AdversarialConfig, DiscriminatorConfig
 from rgjax.errors import UserError
 from rgjax.tasks import adversarial, training
 from rgjax.tasks.run import Run
+from rgjax.tasks.verdicts import Verdicts
+from rgjax.tasks.writing import Reasons
 from rgjax.train import workdir
 from rgjax.train.collapse import Collapse
 
@@ -82,6 +84,17 @@ def test_mistakes_are_told_before_anything_is_written(dataset_folder, begun, tmp
     with pytest.raises(UserError, match=words):
         adversarial.assemble(made, None, set())
     assert not (tmp_path / "w").exists()
+
+
+def test_a_judge_that_minds_codes_is_told_of_and_asked(dataset_folder, begun, tmp_path):
+    run(dataset_folder, begun, tmp_path / "w", 3, discriminator={"d_codes": True})
+    told = [json.loads(line)["d_codes_told"] for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
+    assert len(told) == 3 and all(0 <= share <= 1 for share in told)
+    with pytest.raises(UserError, match="--d_codes needs a control code"):
+        Reasons.judged(Run.open(begun).task, DiscriminatorConfig(d_codes=True), {"style": ["plain"]})
+    judge, examples = Verdicts.open(str(tmp_path / "w")), list(Run.open(begun).dataset().examples("train"))[:4]
+    texts, uncoded = [e["reason"] for e in examples], [e | {"control": {}} for e in examples]
+    assert (np.abs(np.array(judge(examples, texts)) - judge(uncoded, texts)) > 1e-6).all()
 
 
 def test_a_generator_is_needed(dataset_folder, tmp_path):

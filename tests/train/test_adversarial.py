@@ -92,6 +92,35 @@ def test_a_generator_learns_what_the_real_texts_are_made_of(changes):
     assert share(begin(config)) < 0.25 and share(state) > 0.6
 
 
+class Coded(FixedLength):
+    """Texts that were written for a code, 1 or 2, which a judge reads; the code 0 stands for none."""
+
+    def real(self, batch):
+        return self.texts(batch["texts"]), {"codes": batch["codes"]}
+
+    def read(self, given):
+        return adversarial.Texts(given["codes"][:, None], jnp.ones((B, 1), jnp.int32))
+
+    def miscoded(self, given, key):
+        return {"codes": jnp.where(given["codes"] > 0, 3 - given["codes"], 0)}, given["codes"] > 0
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "bce", "wasserstein"])
+def test_a_judge_learns_which_codes_a_text_is_for(loss):
+    """Real texts repeat the token 2 + code; the generator rests."""
+    config, judge = dataclasses.replace(QUICK, gan_loss=loss, d_warmup=60, d_learning_rate=0.02), JUDGE.model
+    step, state, rng = jax.jit(adversarial.make_round(WRITER, JUDGE, Coded(B, T), config, 61)), begin(config), np.random.default_rng(0)
+    for _ in range(60):
+        codes = rng.integers(0, 3, (3, B))
+        codes[:, 0] = 1 + codes[:, 0] % 2
+        texts = np.broadcast_to(2 + codes[..., None], (3, B, T))
+        state, told = step(state, {"texts": jnp.asarray(texts, jnp.int32), "codes": jnp.asarray(codes, jnp.int32)})
+    assert told["d_codes_told"] == 1
+    text, mask = jnp.array([[3] * T, [4] * T]), jnp.ones((2, T), jnp.int32)
+    own, other = (judge(state.params[D])(text, mask, (jnp.array(codes), jnp.ones((2, 1)))) for codes in ([[1], [2]], [[2], [1]]))
+    assert (own > other).all()
+
+
 def test_the_heat_runs_from_start_to_end():
     for schedule, half in (("exponential", 0.5**0.5), ("linear", 0.75), ("constant", 1.0)):
         config = dataclasses.replace(QUICK, heat_schedule=schedule)

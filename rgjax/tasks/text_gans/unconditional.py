@@ -31,6 +31,9 @@ class FixedLength:
     def read(self, given: dict) -> None:
         return None
 
+    def miscoded(self, given: dict, key: jax.Array) -> None:
+        return None
+
     def sample(self, model: LSTM, key: jax.Array, given: dict) -> Texts:
         return self.texts(recurrent.sample(model, key, self.rows, self.length))
 
