@@ -31,8 +31,8 @@ def sizes() -> tuple[AdversarialConfig, DiscriminatorConfig]:
     """Both sides' options: what the flags say, without what the torch side has not."""
     gan = dataclasses.replace(app.read(AdversarialConfig), estimator="reinforce", gan_loss="bce", reward="discriminator", d_warmup=0, old_samples=0)
     judge = app.read(DiscriminatorConfig)
-    if judge.discriminator != "cnn" or judge.d_spectral or judge.d_norm or gan.nll_weight:
-        odd = "--discriminator, --d_spectral, --d_norm and --nll_weight"
+    if judge.discriminator != "cnn" or judge.d_spectral or judge.d_norm or judge.d_codes or gan.nll_weight:
+        odd = "--discriminator, --d_spectral, --d_norm, --d_codes and --nll_weight"
         raise UserError(f"The torch side is a plain CNN and has no likelihood in its loss; leave out {odd}.")
     if not gan.completions or not gan.d_steps:
         raise UserError("What is timed are completions and steps of both sides; give --completions and --d_steps of at least 1.")

@@ -76,6 +76,12 @@ def test_figures_are_kept_and_not_computed_again(tmp_path, monkeypatch):
         oracle_report.evaluate(dataclasses.replace(one, rows="mle,reinforce"), late, JUDGE, TRUTH, "", show)
     with pytest.raises(UserError, match="--rounds"):
         oracle_report.evaluate(dataclasses.replace(one, rounds=21), GAN, JUDGE, TRUTH, str(tmp_path), show)
+    with pytest.raises(UserError, match="--d_codes"):
+        oracle_report.evaluate(one, GAN, dataclasses.replace(JUDGE, d_codes=True), TRUTH, "", show)
+    stored = json.loads((tmp_path / "oracle.json").read_text())
+    del stored["options"]["d_codes"]  # as of a version that had no such option
+    (tmp_path / "oracle.json").write_text(json.dumps(stored))
+    assert oracle_report.evaluate(one, GAN, JUDGE, TRUTH, str(tmp_path), show)[0]["mle"] == first["mle"]
     (tmp_path / "oracle.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         oracle_report.evaluate(one, GAN, JUDGE, TRUTH, str(tmp_path), show)

@@ -23,7 +23,7 @@ def evaluate(
     """
     found = read(captions.captions)
     texts = split(found)
-    rows = results.checked(config, gan, Words(texts.train, captions.caption_length).length)
+    rows = results.checked(config, gan, judge, Words(texts.train, captions.caption_length).length)
     given = {**to_json(config), **to_json(captions), **to_json(gan), **to_json(judge), "captions": _digest(found)}
     kept = Kept.open(output, "captions.json", given, {"sizes": dict(zip(Split._fields, map(len, texts), strict=True)), "real": _real(texts)})
     results.measure(kept, rows, config.seeds, lambda: Bench(config, gan, judge, captions, texts), show)

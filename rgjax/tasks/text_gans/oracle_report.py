@@ -23,7 +23,7 @@ def evaluate(
     With a folder `output`, oracle.json there has all of it, and what it has already is not computed again. Raises UserError for unknown rows,
     options that contradict each other, and a folder of another benchmark.
     """
-    rows = results.checked(config, gan, LENGTH)
+    rows = results.checked(config, gan, judge, LENGTH)
     file = "" if oracle.oracle == "drawn" else hashlib.sha256(read_bytes(oracle.oracle)).hexdigest()
     given = {**to_json(config), **to_json(oracle), **to_json(gan), **to_json(judge), "oracle": file or oracle.oracle}
     kept = Kept.open(output, "oracle.json", given, {"entropy": 0.0})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from rgjax.config import AdversarialConfig, BenchConfig, to_json
+from rgjax.config import AdversarialConfig, BenchConfig, DiscriminatorConfig, to_json
 from rgjax.errors import UserError
 from rgjax.tasks.text_gans.learning import BATCH, ROWS, Bench, options
 from rgjax.train import adversarial
@@ -22,10 +22,12 @@ FREE = ("rows", "seeds")  # options under which what is done stays as it is
 FILES = ("oracle.json", "captions.json")  # of the benchmarks, each in a folder of its own
 
 
-def checked(config: BenchConfig, gan: AdversarialConfig, length: int) -> list[str]:
+def checked(config: BenchConfig, gan: AdversarialConfig, judge: DiscriminatorConfig, length: int) -> list[str]:
     """--rows as names, for texts of at most `length` tokens; raises UserError for one that is not known, and for options that contradict each
-    other."""
+    other, or the benchmark."""
     rows = parse(config.rows)
+    if judge.d_codes:
+        raise UserError("--d_codes is for texts with control codes, and these have none; leave it out.")
     for row in filter(lambda row: row in ROWS, rows):
         adversarial.check(options(row, config, gan), BATCH, length)
     return rows
@@ -118,7 +120,7 @@ class Kept:
             before, self.found, self.facts = stored["options"], stored["found"], {name: stored[name] for name in self.facts}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{self.file} is damaged; restore it, or give another --output.") from None
-        if odd := next((name for name in self.options if before.get(name) != self.options[name]), None):
+        if odd := next((name for name in self.options if name in before and before[name] != self.options[name]), None):
             now = self.options[odd]
             raise UserError(f"{self.file} has figures of --{odd}={before.get(odd)}, not {now}; go on with that, or give another --output.")
 
