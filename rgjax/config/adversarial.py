@@ -23,8 +23,8 @@ class DiscriminatorConfig:
     d_norm: bool = option(False, "cnn: layer norm over what the filters found (the transformer always has its norms).")
     d_codes: bool = option(
         False,
-        "Control codes count as much as all else that is read of a prompt (cnn), and a real reason beside another value of one of its codes is "
-        "learned as a written one.",
+        "Control codes count as much as all else that is read of a prompt (cnn), and a real reason beside the codes of another one is learned as "
+        "if it were written.",
     )
 
 

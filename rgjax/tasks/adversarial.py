@@ -30,6 +30,8 @@ def check(sections: dict, explicit: set[str]) -> None:
     if inputs.batch_size % steps:
         raise UserError(f"--batch_size={inputs.batch_size} are the rows of a round of {steps} steps (--d_steps and --g_steps); take a multiple.")
     adversarial.check(config, inputs.batch_size // steps, inputs.target_length)
+    if sections["discriminator"].d_codes and config.gan_loss == "wasserstein":
+        raise UserError("--d_codes has no bound by --gan_loss=wasserstein, whose penalty moves no codes; take another loss, or leave it out.")
     if config.d_warmup >= train.steps:
         raise UserError(f"--d_warmup={config.d_warmup} lets the generator rest in all of --steps={train.steps}; lower it.")
     if "dropout" in explicit and sections["model"].dropout:
@@ -81,6 +83,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     sections["model"] = dataclasses.replace(sections["model"], dropout=0.0)
     task = reason.ReasonTask(tokenizer, sections["input"], sections["model"])
     factory = Adversaries.of(task.factory, sections["discriminator"])
+    writing = Reasons.judged(task, sections["discriminator"], dataset.controls)
     if source and not stored:
         source.check(task.factory)
     facts = training.facts_of(sections, dataset, tokenizer) | ({"base_fingerprint": source.fingerprint} if source else {})
@@ -94,5 +97,5 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     validation = lambda: task.evaluation_data(dataset, "val", train.eval_batches, share=share)
     return Loop(
         factory, task.loss(0.0), data, validation, sample, train, sections["optimizer"], mesh, how,
-        method=method(factory, Reasons.judged(task, sections["discriminator"], dataset.controls), config, train),
+        method=method(factory, writing, config, train),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from rgjax.decode import conditional
 from rgjax.tasks import codes
 from rgjax.tasks.reason import ReasonTask
 from rgjax.train.adversarial import Texts
-from rgjax.train.contrast import Swaps, swapped
+from rgjax.train.contrast import Swaps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +55,16 @@ class Reasons:
         return Texts(given["prompts_BS"], jnp.where(codes_BS, jnp.maximum(others_B1 / codes_B1, 1.0), there_BS))
 
     def miscoded(self, given: dict, key: jax.Array) -> tuple[dict, jax.Array] | None:
-        if self.swaps is None:
+        if self.swaps is None or len(given["prompts_BS"]) < 2:
             return None
-        prompts_BS = swapped(given["prompts_BS"], self._there(given).astype(jnp.int32), key, self.swaps)
-        return given | {"prompts_BS": prompts_BS}, jnp.any(prompts_BS != given["prompts_BS"], axis=1)
+        prompts_BS, code_V, names = given["prompts_BS"], jnp.asarray(self.swaps.code_V), jnp.arange(len(self.swaps.count_G))
+        code_BS = jnp.where(self._there(given), code_V[prompts_BS], -1)
+        value_BG = jnp.max(jnp.where(code_BS[:, None] == names[:, None], prompts_BS[:, None], 0), axis=-1)
+        # Values of another row, so that they are as frequent as the right ones: a judge can't tell them without the text.
+        other_BG = jnp.roll(value_BG, jax.random.randint(key, (), 1, len(prompts_BS)), axis=0)
+        other_BS = jnp.take_along_axis(jnp.where(other_BG > 0, other_BG, value_BG), jnp.maximum(code_BS, 0), axis=1)
+        others_BS = jnp.where(code_BS >= 0, other_BS, prompts_BS)
+        return given | {"prompts_BS": others_BS}, jnp.any(others_BS != prompts_BS, axis=1)
 
     def _there(self, given: dict) -> jax.Array:
         return jnp.arange(self.prompt_length)[None] >= self.prompt_length - given["lengths_B"][:, None]

@@ -52,7 +52,7 @@ class Writing(Protocol):
         """What a discriminator reads of `given` beside a text, with a weight for each token in place of 1; None where there is nothing."""
 
     def miscoded(self, given: dict, key: jax.Array) -> tuple[dict, jax.Array] | None:
-        """(`given` with another value of one of its control codes, whether there was one, bool [B]); None where a discriminator minds none."""
+        """(`given` with the control codes of another row, whether these are others, bool [B]); None where a discriminator minds none."""
 
     def sample(self, model, key: jax.Array, given: dict) -> Texts:
         """Texts drawn from the model."""

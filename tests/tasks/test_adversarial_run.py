@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
-from rgjax.config import AdversarialConfig, DiscriminatorConfig
+from rgjax.config import AdversarialConfig
 from rgjax.errors import UserError
-from rgjax.tasks import adversarial, training
+from rgjax.tasks import adversarial, reason, training
 from rgjax.tasks.run import Run
 from rgjax.tasks.verdicts import Verdicts
-from rgjax.tasks.writing import Reasons
 from rgjax.train import workdir
 from rgjax.train.collapse import Collapse
 
@@ -75,6 +74,7 @@ def test_a_stopped_run_goes_on_exactly_and_its_generator_writes(dataset_folder, 
         ({"adapter": {"adapter": "lora"}}, "--adapter=lora"),
         ({"train": {"nonfinite": "skip"}}, "--nonfinite=skip"),
         ({"discriminator": {"d_windows": "x"}}, "--d_windows"),
+        ({"discriminator": {"d_codes": True}, "adversarial": {"gan_loss": "wasserstein"}}, "--d_codes"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(dataset_folder, begun, tmp_path, changes, words):
@@ -88,13 +88,24 @@ def test_mistakes_are_told_before_anything_is_written(dataset_folder, begun, tmp
 
 def test_a_judge_that_minds_codes_is_told_of_and_asked(dataset_folder, begun, tmp_path):
     run(dataset_folder, begun, tmp_path / "w", 3, discriminator={"d_codes": True})
-    told = [json.loads(line)["d_codes_told"] for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
-    assert len(told) == 3 and all(0 <= share <= 1 for share in told)
+    assert all("d_codes_told" in json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines())
+    opened, examples = Run.open(tmp_path / "w", "last"), list(Run.open(begun).dataset().examples("train"))[:4]
+    unminded = dataclasses.replace(opened, facts=opened.facts | {"discriminator": dataclasses.replace(opened.facts["discriminator"], d_codes=False)})
+    verdicts = [Verdicts(run)(examples, [e["reason"] for e in examples]) for run in (opened, unminded)]
+    assert (np.abs(np.subtract(*verdicts)) > 1e-5).all()
+
+
+def test_codes_are_minded_where_there_are_some(dataset_folder, begun, tmp_path, monkeypatch):
+    opened = reason.dataset_tokenizer
+    monkeypatch.setattr(reason, "dataset_tokenizer", lambda folder: _without_codes(*opened(folder)))
     with pytest.raises(UserError, match="--d_codes needs a control code"):
-        Reasons.judged(Run.open(begun).task, DiscriminatorConfig(d_codes=True), {"style": ["plain"]})
-    judge, examples = Verdicts.open(str(tmp_path / "w")), list(Run.open(begun).dataset().examples("train"))[:4]
-    texts, uncoded = [e["reason"] for e in examples], [e | {"control": {}} for e in examples]
-    assert (np.abs(np.array(judge(examples, texts)) - judge(uncoded, texts)) > 1e-6).all()
+        run(dataset_folder, begun, tmp_path / "w", discriminator={"d_codes": True})
+    assert not (tmp_path / "w").exists()
+
+
+def _without_codes(dataset, tokenizer):
+    dataset.controls = {"style": ["plain"]}
+    return dataset, tokenizer
 
 
 def test_a_generator_is_needed(dataset_folder, tmp_path):

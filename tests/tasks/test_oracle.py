@@ -49,6 +49,7 @@ def test_cold_sampling_buys_likelihood_and_pays_in_both_others(bench):
 def test_every_row_trains(bench, row):
     params = bench.factory.fresh(jax.random.key(0))
     tuned, noticed = bench.tuned(row, 0, params)
+    assert bench.rounds(row)[1] is bench.rounds(row)[1]  # compiled once for all seeds
     assert all(np.isfinite(bench.measured(tuned, 0)[name]) for name in oracle_report.COLUMNS)
     assert noticed["metrics"]["grad_norm"] > 0 and ("d_loss" in noticed["metrics"]) == ("reward" not in row)
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(tuned), jax.tree.leaves(params), strict=True))
@@ -82,6 +83,10 @@ def test_figures_are_kept_and_not_computed_again(tmp_path, monkeypatch):
     del stored["options"]["d_codes"]  # as of a version that had no such option
     (tmp_path / "oracle.json").write_text(json.dumps(stored))
     assert oracle_report.evaluate(one, GAN, JUDGE, TRUTH, str(tmp_path), show)[0]["mle"] == first["mle"]
+    del stored["options"]["d_norm"]
+    (tmp_path / "oracle.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="--d_norm=None"):
+        oracle_report.evaluate(one, GAN, dataclasses.replace(JUDGE, d_norm=True), TRUTH, str(tmp_path), show)
     (tmp_path / "oracle.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         oracle_report.evaluate(one, GAN, JUDGE, TRUTH, str(tmp_path), show)

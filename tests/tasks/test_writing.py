@@ -19,13 +19,25 @@ def test_codes_count_as_much_as_all_else_that_is_read():
     np.testing.assert_array_equal(Reasons(8, 4, (1,)).read(GIVEN).mask, [[0, 0] + [1] * 6, [1] * 8, [0] * 7 + [1]])
 
 
-def test_one_code_of_each_prompt_gets_another_value():
+def test_prompts_get_the_codes_of_another_row():
+    """What the other row has no value of stays."""
     seen = set()
     for seed in range(20):
         given, changed = Reasons(8, 4, (1,), SWAPS).miscoded(GIVEN, jax.random.key(seed))
         prompts = np.asarray(given["prompts_BS"])
-        assert changed.tolist() == [True, False, True] and (prompts != PROMPTS).sum(1).tolist() == [1, 0, 1]
+        np.testing.assert_array_equal(changed, (prompts != PROMPTS).any(1))
         np.testing.assert_array_equal(given["lengths_B"], GIVEN["lengths_B"])
-        seen.add(tuple(prompts[0][[2, 5]]))
-    assert seen == {(5, 7), (4, 6), (4, 8)}
+        np.testing.assert_array_equal(np.delete(prompts[0], 2), np.delete(PROMPTS[0], 2))
+        np.testing.assert_array_equal(prompts[1], PROMPTS[1])
+        seen.add((int(prompts[0, 2]), int(prompts[2, 7])))
+    assert seen == {(5, 5), (4, 4)}  # one row further, or two
     assert Reasons(8, 4, (1,)).miscoded(GIVEN, jax.random.key(0)) is None
+    assert Reasons(8, 4, (1,), SWAPS).miscoded({name: x[:1] for name, x in GIVEN.items()}, jax.random.key(0)) is None
+
+
+def test_other_codes_are_as_frequent_as_the_right_ones():
+    codes = np.repeat([4, 5], [12, 4])
+    given = {"prompts_BS": jnp.asarray(codes[:, None], jnp.int32), "lengths_B": jnp.ones(16, jnp.int32)}
+    others, changed = Reasons(1, 4, (1,), SWAPS).miscoded(given, jax.random.key(3))
+    np.testing.assert_array_equal(np.sort(others["prompts_BS"][:, 0]), codes)
+    assert 0 < changed.sum() <= 8

@@ -19,6 +19,7 @@ from rgjax.train.workdir import replace_text
 
 LEARNED = ("mle", "mle_published")
 FREE = ("rows", "seeds")  # options under which what is done stays as it is
+USUAL = {name: value for of in (BenchConfig, AdversarialConfig, DiscriminatorConfig) for name, value in to_json(of()).items()}  # of older files
 FILES = ("oracle.json", "captions.json")  # of the benchmarks, each in a folder of its own
 
 
@@ -120,7 +121,7 @@ class Kept:
             before, self.found, self.facts = stored["options"], stored["found"], {name: stored[name] for name in self.facts}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{self.file} is damaged; restore it, or give another --output.") from None
-        if odd := next((name for name in self.options if name in before and before[name] != self.options[name]), None):
+        if odd := next((name for name in self.options if before.get(name, USUAL.get(name)) != self.options[name]), None):
             now = self.options[odd]
             raise UserError(f"{self.file} has figures of --{odd}={before.get(odd)}, not {now}; go on with that, or give another --output.")
 
