@@ -1,4 +1,4 @@
-"""What a discriminator reads of a prompt, and the prompts with another value of a control code that it is shown."""
+"""What a discriminator reads of a prompt, and the prompts with the codes of other rows that it is shown."""
 
 import jax
 import jax.numpy as jnp
