@@ -1,17 +1,16 @@
-"""A round of adversarial training by REINFORCE, beside a loop in torch of the shape that SeqGAN's ports have.
+"""A round of adversarial training, by REINFORCE or Gumbel-softmax, beside a loop in torch of the shape that SeqGAN's ports have.
 
     python -m profiling.adversarial_step                     (the oracle benchmark's sizes; 1 generator step, 5 discriminator steps)
     python -m profiling.adversarial_step --completions=4 --d_steps=1
+    python -m profiling.adversarial_step --estimator=gumbel
 
 Sides: rgjax.train.adversarial, a round in one compiled call, where all completions of all beginnings are drawn together; and torch, which for
-each completion and each beginning reads the beginning in one call of its LSTM, draws token after token, and asks the discriminator. Both have the
-same sizes, losses and optimizers and begin with the same weights, by which log probabilities and verdicts must agree before anything is timed
-(what is drawn differs). Needs torch.
+each completion and each beginning reads the beginning in one call of its LSTM, draws token after token, and asks the discriminator. By Gumbel-softmax
+both feed each relaxed token to the next step. Both have the same sizes, losses and optimizers and begin with the same weights, by which log
+probabilities and verdicts must agree before anything is timed (what is drawn differs). Needs torch.
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 
@@ -27,15 +26,21 @@ flags.DEFINE_integer("vocab_size", 5000, "Tokens of the vocabulary.", lower_boun
 flags.DEFINE_integer("hidden", 32, "Width of the LSTM and its token vectors.", lower_bound=1)
 
 
+# What the torch side has one form of.
+ALIKE = {"gan_loss": "bce", "reward": "discriminator", "d_warmup": 0, "old_samples": 0, "heat_schedule": "constant", "nll_weight": 0.0}
+ALIKE |= {"completions_every": 1, "discriminator": "cnn", "d_spectral": False, "d_norm": False, "d_codes": False}
+
+
 def sizes() -> tuple[AdversarialConfig, DiscriminatorConfig]:
-    """Both sides' options: what the flags say, without what the torch side has not."""
-    gan = dataclasses.replace(app.read(AdversarialConfig), estimator="reinforce", gan_loss="bce", reward="discriminator", d_warmup=0, old_samples=0)
-    judge = app.read(DiscriminatorConfig)
-    if judge.discriminator != "cnn" or judge.d_spectral or judge.d_norm or judge.d_codes or gan.nll_weight:
-        odd = "--discriminator, --d_spectral, --d_norm, --d_codes and --nll_weight"
-        raise UserError(f"The torch side is a plain CNN and has no likelihood in its loss; leave out {odd}.")
-    if not gan.completions or not gan.d_steps:
+    """Both sides' options: what the flags say; raises UserError for what the torch side has not."""
+    from rgjax.train import adversarial
+
+    gan, judge = app.read(AdversarialConfig), app.read(DiscriminatorConfig)
+    if odd := next((name for name, value in ALIKE.items() if getattr(app.FLAGS, name) != value), None):
+        raise UserError(f"--{odd}={getattr(app.FLAGS, odd)} is not what the torch side does, which is {ALIKE[odd]}; leave it out.")
+    if not gan.d_steps or (gan.estimator == "reinforce" and not gan.completions):
         raise UserError("What is timed are completions and steps of both sides; give --completions and --d_steps of at least 1.")
+    adversarial.check(gan, app.FLAGS.texts, app.FLAGS.length)
     return gan, judge
 
 
@@ -89,11 +94,13 @@ def main() -> dict:
     found = bench.take_turns({"ours": ours, "peer": theirs}, f.rounds)
     print(bench.table(found, 1, "rounds"))
     shape = {name: getattr(f, name) for name in ("texts", "length", "vocab_size", "hidden")}
-    shape |= {"completions": gan.completions, "d_steps": gan.d_steps, "g_steps": gan.g_steps, "windows": judge.d_windows, "filters": judge.d_filters}
+    shape |= {"estimator": gan.estimator} | ({"completions": gan.completions} if gan.estimator == "reinforce" else {})
+    shape |= {"d_steps": gan.d_steps, "g_steps": gan.g_steps, "windows": judge.d_windows, "filters": judge.d_filters}
     return bench.summary(found, "peer", shape=shape)
 
 
 if __name__ == "__main__":
     app.define(AdversarialConfig, DiscriminatorConfig)
-    app.FLAGS.set_default("completions", 16)
+    for name, value in (ALIKE | {"estimator": "reinforce", "completions": 16}).items():
+        app.FLAGS.set_default(name, value)
     app.run(main, __doc__)

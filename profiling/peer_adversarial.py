@@ -48,6 +48,15 @@ class Generator(nn.Module):
             hidden, state = self.lstm(self.tokens(token), state)
         return found
 
+    def relaxed(self, rows: int, length: int, heat: float) -> torch.Tensor:
+        """Straight-through one-hot rows [B, length, V] of drawn texts, each of which is fed to the next step."""
+        found, state, fed = [], None, self.tokens(self.tokens.weight.new_zeros((rows, 1), dtype=torch.long))
+        for _ in range(length):
+            hidden, state = self.lstm(fed, state)
+            found.append(functional.gumbel_softmax(self.out(hidden), heat, hard=True))
+            fed = found[-1] @ self.tokens.weight
+        return torch.cat(found, dim=1)
+
 
 class Judge(nn.Module):
     """The CNN with its highway layer."""
@@ -61,8 +70,9 @@ class Judge(nn.Module):
         self.filters = nn.ParameterList([w.contiguous() for w in filters])
 
     def forward(self, texts: torch.Tensor) -> torch.Tensor:
-        """Verdicts [B]."""
-        p, x = self.given, self.given["tokens"][texts].transpose(1, 2)
+        """Verdicts [B] on token ids [B, T], or rows of weights over the vocabulary [B, T, V]."""
+        p = self.given
+        x = (p["tokens"][texts] if texts.dim() == 2 else texts @ p["tokens"]).transpose(1, 2)
         found = torch.cat([functional.conv1d(x, w, p["b_in"][i]).relu().amax(-1) for i, w in enumerate(self.filters)], dim=-1)
         if self.config.d_highway:
             gate = torch.sigmoid(found @ p["w_gate"] + p["b_out"])
@@ -71,7 +81,7 @@ class Judge(nn.Module):
 
 
 class Theirs:
-    """A round; what it does is what `rgjax.train.adversarial.make_round` does for REINFORCE and binary cross entropy."""
+    """A round; what it does is what `rgjax.train.adversarial.make_round` does for binary cross entropy."""
 
     def __init__(self, gan: AdversarialConfig, judge: DiscriminatorConfig, params: dict, real: np.ndarray):
         torch.manual_seed(0)
@@ -99,16 +109,23 @@ class Theirs:
             self.of_d.step()
         self.judge.eval()
         for _ in range(self.gan.g_steps):
-            written = self.generator.completed(nothing, length)
-            rewards = self.rewards(written)
-            if self.gan.baseline == "batch":
-                rewards = rewards - (rewards.sum(0) - rewards) / (rows - 1)
-            loss = -(rewards * self.generator.log_probs(written)).mean()
+            loss = self.by_gumbel(rows, length) if self.gan.estimator == "gumbel" else self.by_reinforce(self.generator.completed(nothing, length))
             self.of_g.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.generator.parameters(), self.gan.g_clip)
             self.of_g.step()
         return loss.detach()
+
+    def by_gumbel(self, rows: int, length: int) -> torch.Tensor:
+        """The generator's loss, whose gradient runs through the texts."""
+        return -functional.softplus(self.judge(self.generator.relaxed(rows, length, self.gan.heat))).mean()
+
+    def by_reinforce(self, written: torch.Tensor) -> torch.Tensor:
+        """The generator's loss on texts [B, T] of its own."""
+        rewards = self.rewards(written)
+        if self.gan.baseline == "batch":
+            rewards = rewards - (rewards.sum(0) - rewards) / (len(written) - 1)
+        return -(rewards * self.generator.log_probs(written)).mean()
 
     @torch.no_grad()
     def rewards(self, written: torch.Tensor) -> torch.Tensor:

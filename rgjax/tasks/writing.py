@@ -6,37 +6,37 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rgjax.config import DiscriminatorConfig
 from rgjax.decode import conditional
 from rgjax.tasks import codes
 from rgjax.tasks.reason import ReasonTask
 from rgjax.train.adversarial import Texts
-from rgjax.train.contrast import Swaps
 
 
 @dataclasses.dataclass(frozen=True)
 class Reasons:
     """How a decoder-only generator writes reasons (`rgjax.train.adversarial.Writing`); `given` are prompts padded on the left, and their lengths.
 
-    Where a discriminator is to mind control codes, `swaps` are these.
+    Where a discriminator is to mind control codes, `code_V` tells for each token which code it is a value of, -1 for none.
     """
 
     prompt_length: int
     length: int
     ends: tuple[int, ...]
-    swaps: Swaps | None = None
+    code_V: np.ndarray | None = None
 
     @classmethod
-    def of(cls, task: ReasonTask, swaps: Swaps | None = None) -> Reasons:
+    def of(cls, task: ReasonTask, code_V: np.ndarray | None = None) -> Reasons:
         """For the prompts and lengths of a task."""
-        return cls(task.input.length - task.input.target_length, task.input.target_length, tuple(task.template.ends), swaps)
+        return cls(task.input.length - task.input.target_length, task.input.target_length, tuple(task.template.ends), code_V)
 
     @classmethod
     def judged(cls, task: ReasonTask, judge: DiscriminatorConfig, controls: dict[str, list[str]]) -> Reasons:
         """As `of`, to be judged by such a discriminator in a run of these control codes; raises UserError where it is to mind codes and there are
         none."""
-        return cls.of(task, codes.swaps(task, controls, "--d_codes") if judge.d_codes else None)
+        return cls.of(task, codes.swaps(task, controls, "--d_codes").code_V if judge.d_codes else None)
 
     def blank(self, rows: int) -> tuple[Texts, dict]:
         texts_NT, lengths_N = jnp.zeros((rows, self.length), jnp.int32), jnp.zeros(rows, jnp.int32)
@@ -48,16 +48,16 @@ class Reasons:
 
     def read(self, given: dict) -> Texts:
         there_BS = self._there(given)
-        if self.swaps is None:
+        if self.code_V is None:
             return Texts(given["prompts_BS"], there_BS.astype(jnp.int32))
-        codes_BS = there_BS & (jnp.asarray(self.swaps.code_V)[given["prompts_BS"]] >= 0)
+        codes_BS = there_BS & (jnp.asarray(self.code_V)[given["prompts_BS"]] >= 0)
         others_B1, codes_B1 = (jnp.maximum(jnp.sum(x_BS, axis=1, keepdims=True), 1) for x_BS in (there_BS & ~codes_BS, codes_BS))
         return Texts(given["prompts_BS"], jnp.where(codes_BS, jnp.maximum(others_B1 / codes_B1, 1.0), there_BS))
 
     def miscoded(self, given: dict, key: jax.Array) -> tuple[dict, jax.Array] | None:
-        if self.swaps is None or len(given["prompts_BS"]) < 2:
+        if self.code_V is None or len(given["prompts_BS"]) < 2:
             return None
-        prompts_BS, code_V, names = given["prompts_BS"], jnp.asarray(self.swaps.code_V), jnp.arange(len(self.swaps.count_G))
+        prompts_BS, code_V, names = given["prompts_BS"], jnp.asarray(self.code_V), jnp.arange(self.code_V.max() + 1)
         code_BS = jnp.where(self._there(given), code_V[prompts_BS], -1)
         value_BG = jnp.max(jnp.where(code_BS[:, None] == names[:, None], prompts_BS[:, None], 0), axis=-1)
         # Values of another row, so that they are as frequent as the right ones: a judge can't tell them without the text.
