@@ -131,6 +131,8 @@ def _told_elsewhere(record) -> bool:
 
 
 def _os_sentence(error: OSError) -> str:
+    if isinstance(error, BrokenPipeError):
+        return "Whatever read the output stopped before its end; write it to a file."
     if error.errno in (28, 122):  # no space, quota
         return f"No space left on the device while writing {error.filename or 'output'}; free some and run the same command again."
     return f"{error.filename or 'A file'} can't be used ({error.strerror or error}); check the path and its permissions."
@@ -140,7 +142,8 @@ def _parse(argv):
     try:
         if any(a in ("--help", "-h", "-help") for a in argv[1:]):
             argv = [argv[0]] + [a for a in argv[1:] if a not in ("--help", "-h", "-help")]
-            print(_usage(argv[0]))
+            with contextlib.suppress(BrokenPipeError):  # whoever reads may have seen enough
+                print(_usage(argv[0]), flush=True)
             sys.exit(0)
         return FLAGS(argv)
     except flags.Error as error:

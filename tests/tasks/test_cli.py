@@ -198,3 +198,11 @@ def test_every_launcher_explains_itself():
         assert f"python -m launch.{name}" in done.stdout
         first = {"prepare": "--output=''", "embed": "--init_from=''", "inspect": "--path=''", "refine": "--init_from=''"}.get(name, "--workdir=''")
         assert first in done.stdout
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "launch.train", "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
