@@ -32,7 +32,7 @@ def main() -> dict:
     from rgjax.tasks.run import Run
 
     run = Run.open(config.workdir, config.checkpoint, config.base)
-    dataset = teach.open_dataset(run, config.dataset)
+    dataset = run.readable(config.dataset)
     app.check_apart(config.output, config.workdir, str(dataset.folder), run.facts["train"].init_from)
     if pathlib.Path(config.output).resolve().is_relative_to(dataset.folder.resolve()):
         raise UserError(f"--output={config.output} lies in {dataset.folder}, which is read; give another folder.")

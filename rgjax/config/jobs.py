@@ -46,7 +46,7 @@ class EvaluateConfig:
     """Scores of a run, beside floors."""
 
     workdir: str = option("", "Folder of a training run.")
-    dataset: str = option("", "Folder of the run's dataset, if it was moved.")
+    dataset: str = option("", "Folder of the run's dataset, if it was moved; with --report=scores, of any other that has its tokenizer.")
     split: str = option("val", "Split to measure.", choices=("train", "val", "test"))
     checkpoint: str = option("auto", CHECKPOINT, choices=("auto", "best", "last"))
     weights: str = option(

@@ -12,7 +12,7 @@ from rgjax.metrics import suite
 from rgjax.tasks import preference
 from rgjax.tasks.judges import TRAIN_LIMIT
 from rgjax.tasks.rewards import choosing
-from rgjax.tasks.run import Run
+from rgjax.tasks.run import Run, learned_from
 from rgjax.tasks.streaming import read_reasons
 from rgjax.train.workdir import replace_text
 
@@ -22,14 +22,16 @@ CHUNK = 256
 def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress, reward: RewardConfig = NO_REWARDS) -> tuple[dict, str]:
     """(what evaluation.json holds, a table for the terminal); also writes outputs.jsonl beside it.
 
-    Raises UserError for a missing split, a run that can't be opened, or an outputs file of another length.
+    The dataset may be another than the run's that has its tokenizer. Raises UserError for one that has not, a missing split, a run that can't be
+    opened, or an outputs file of another length.
     """
     if config.before:
         raise UserError(f"--before={config.before} is given and --earlier names no dataset; add --earlier, or leave it out.")
     run = Run.open(config.workdir, config.checkpoint, config.base)
-    dataset = run.dataset(config.dataset)
+    dataset = run.readable(config.dataset)
+    learned = learned_from(run.facts, dataset)
     plain = run.perplexity(dataset, config.split) if config.weights == "int8" else {}
-    run = choosing(run.kept(config.weights), decode.method, reward, config.dataset)
+    run = choosing(run.kept(config.weights), decode.method, reward, config.dataset if learned else "")
     examples = list(itertools.islice(dataset.examples(config.split), config.limit or None))
     train = list(itertools.islice(dataset.examples("train"), TRAIN_LIMIT))
     if config.split == "train":  # or retrieval would find the example itself
@@ -41,9 +43,12 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rew
     references = run.perplexity(dataset, config.split) | {"examples": dataset.count(config.split)}
     result |= {"references": references, "split": config.split, "checkpoint": run.step}
     result |= {"weights": config.weights} | ({"references_float": plain} if plain else {})
-    result |= {"synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"]}
+    result |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset": dataset.manifest["name"]}
+    result |= {"learned_from": learned}
     result |= {"method": "file" if config.outputs else decode.method, "outputs": config.outputs}
     text = suite.table(result)
+    if not learned:
+        text = f"{run.folder} did not learn from {dataset.folder}.\n" + text
     if any(example.get("rejected") for example in examples):
         result["preferences"] = found = preference.accuracies(run, dataset, config.split)
         told = ", ".join(f"{name} {share:.1%}" for name, share in found.items() if name != "pairs")
@@ -54,20 +59,20 @@ def evaluate(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rew
         others = read_reasons(config.against, len(examples), bool(config.limit))
         result["paired"] = suite.paired(examples, reasons, others, **options)
         text += "\n\nagainst " + config.against + "\n" + suite.table(result["paired"])
-    folder = made_folder(config)
+    folder = made_folder(config, "" if learned else dataset.folder.resolve().name)
     replace_text(folder / "evaluation.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     rows = (json.dumps({"example": e, "reason": r}, ensure_ascii=False) + "\n" for e, r in zip(examples, reasons, strict=True))
     replace_text(folder / "outputs.jsonl", "".join(rows))
     return result | {"output": str(folder / "evaluation.json")}, text
 
 
-def made_folder(config: EvaluateConfig) -> pathlib.Path:
-    """Where reports go: --output or the workdir, and below it where they are not of the run as it was trained; made if it is missing."""
+def made_folder(config: EvaluateConfig, other: str = "") -> pathlib.Path:
+    """Where reports go: --output or the workdir, and below it where they are not of the run as it was trained, or of the `other` dataset of that
+    name; made if it is missing."""
     folder = pathlib.Path(config.output or config.workdir)
-    if config.outputs and not config.output:  # another system's scores are not this run's
-        folder = folder / "evaluations" / pathlib.Path(config.outputs).stem
-    elif config.weights != "float" and not config.output:  # nor are those of its rounded weights
-        folder = folder / "evaluations" / config.weights
+    if not config.output:  # another system's scores are not this run's, nor are those of its rounded weights or of other texts
+        parts = [other, pathlib.Path(config.outputs).stem if config.outputs else "", config.weights if config.weights != "float" else ""]
+        folder = folder.joinpath(*filter(None, ["evaluations" if any(parts) else "", *parts]))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -23,7 +23,7 @@ from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks.reason import ReasonTask
-from rgjax.tasks.run import Run
+from rgjax.tasks.run import Run, learned_from
 from rgjax.train.preference import Preference, preference_sums, row_log_probs
 
 FILE = "preference.safetensors"  # float32 [N, 2] by split: log probabilities of preferred and rejected reasons, before tuning
@@ -148,7 +148,7 @@ def accuracies(run: Run, dataset: Dataset, split: str) -> dict[str, float]:
     tokens_N2 = np.array([[int(text["weights"].sum()) for text in pairs[i]] for i in range(len(pairs))])
     judges = {"likelier": now_N2, "likelier per token": now_N2 / tokens_N2, "longer": tokens_N2, "shorter": -tokens_N2}
     path, how = pathlib.Path(run.folder) / FILE, run.facts["optimizer"].preference
-    if how != "none" and split in SPLITS:
+    if how != "none" and split in SPLITS and learned_from(run.facts, dataset):
         before_N2 = read(path, {s: dataset.count(s) for s in SPLITS if dataset.count(s)})[split]
         gained_N2 = now_N2 - before_N2
         judges = {"likelier than before": gained_N2 / tokens_N2 if how == "dpo_length" else gained_N2} | judges

@@ -120,6 +120,16 @@ class Run:
         """As `open_dataset`."""
         return open_dataset(self.facts, folder)
 
+    def readable(self, folder: str = "", flag: str = "--dataset") -> Dataset:
+        """The run's own dataset, or any in the `folder` that a flag names; raises UserError where that has another tokenizer than the run."""
+        if not folder:
+            return self.dataset()
+        dataset = Dataset.open(folder)
+        if dataset.manifest["tokenizer"]["sha256"] != self.task.tokenizer.checksum():
+            again = f"prepare it again with --tokenizer={self.folder}/tokenizer"
+            raise UserError(f"{flag}={folder} has another tokenizer than {self.folder}; {again}.")
+        return dataset
+
     def perplexity(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Of the references alone, whatever was trained on: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`."""
         step = make_eval_step(self.task.factory, self.task.loss(0.0))
@@ -136,9 +146,14 @@ def open_dataset(facts: dict, folder: str = "") -> Dataset:
     """The dataset a run was trained on, the copy of it in `folder`, or the one there that its training reasons were written for; raises UserError
     when it is another."""
     dataset = Dataset.open(folder or facts["input"].dataset)
-    if dataset.fingerprint not in (facts["dataset_fingerprint"], facts.get("origin_fingerprint")):
+    if not learned_from(facts, dataset):
         raise UserError(f"{dataset.folder} is not the dataset of this run; give its own with --dataset.")
     return dataset
+
+
+def learned_from(facts: dict, dataset: Dataset) -> bool:
+    """Whether a run was trained on a dataset, or on what its training reasons were written anew for."""
+    return dataset.fingerprint in (facts["dataset_fingerprint"], facts.get("origin_fingerprint"))
 
 
 def open_tokenizer(folder: str | pathlib.Path, facts: dict) -> Tokenizer:

@@ -22,16 +22,6 @@ TOKENS = 256  # scored at once: bounds the float32 logits that are held
 SHARD_EXAMPLES = 50_000
 
 
-def open_dataset(run: Run, folder: str) -> Dataset:
-    """The run's own dataset, or the one in `folder`, which raises UserError unless it has the run's tokenizer."""
-    if not folder:
-        return run.dataset()
-    dataset = Dataset.open(folder)
-    if dataset.manifest["tokenizer"]["sha256"] != run.task.tokenizer.checksum():
-        raise UserError(f"--dataset={folder} has another tokenizer than the teacher; prepare it with --tokenizer={run.folder}/tokenizer.")
-    return dataset
-
-
 def teacher_facts(run: Run) -> dict:
     """Who the teacher is: its folder, and a fingerprint that changes with its weights."""
     return {"workdir": str(run.folder), "teacher": Earlier(run).fingerprint}

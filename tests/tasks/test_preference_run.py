@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,25 @@ def test_tuning_turns_pairs_round_and_goes_on_exactly(base, pairs_folder, tmp_pa
         assert found[f"{name} before"] == pytest.approx(before[name])
     assert found["longer"] + found["shorter"] == pytest.approx(1.0) and "likelier than before" not in before
     assert f"{found['pairs']} pairs, judged as people did by: likelier than before {found['likelier than before']:.1%}" in text
+
+
+def test_a_run_is_measured_on_pairs_that_it_never_read(base, pairs_folder, dataset_folder, tmp_path):
+    """A dataset of another tokenizer is refused."""
+    config = EvaluateConfig(workdir=str(base), dataset=str(pairs_folder), checkpoint="latest", split="val", limit=2, resamples=10)
+    result, text = measure.evaluate(config, DecodeConfig(max_new_tokens=8), lambda *_: None)
+    assert result["preferences"] == preference.accuracies(Run.open(base, "latest"), Dataset.open(pairs_folder), "val")
+    assert not result["learned_from"] and f"{base} did not learn from {pairs_folder}" in text
+    assert result["output"] == str(base / "evaluations" / pairs_folder.name / "evaluation.json") and not (base / "evaluation.json").exists()
+    tuned(base, pairs_folder, tmp_path / "run", 1).run()
+    shop = EvaluateConfig(workdir=str(tmp_path / "run"), dataset=str(dataset_folder), split="val", limit=2, resamples=10)
+    result, _ = measure.evaluate(shop, DecodeConfig(max_new_tokens=8), lambda *_: None)
+    assert not result["learned_from"] and "preferences" not in result
+    other = shutil.copytree(pairs_folder, tmp_path / "other")
+    manifest = json.loads((other / "dataset.json").read_text())
+    manifest["tokenizer"]["sha256"] = "0" * 64
+    (other / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=f"--dataset={other} has another tokenizer than {base}; prepare it again with --tokenizer={base}/tokenizer"):
+        measure.evaluate(dataclasses.replace(config, dataset=str(other)), DecodeConfig(), lambda *_: None)
 
 
 def test_the_reference_is_what_the_run_began_with(base, pairs_folder, tmp_path):
