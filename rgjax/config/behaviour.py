@@ -121,8 +121,8 @@ class RecommendConfig:
     banned: str = option("", "Comma-separated words that no written reason may hold, beside superlatives; the template keeps titles as they are.")
     injected: str = option(
         "strip",
-        "Sentences in the shop's titles and attributes that address the model ('ignore the above and ...', English or Chinese): leave them out "
-        "of what it reads and of the reasons, or keep them.",
+        "What addresses the model in the shop's titles and attributes ('ignore the above and ...', English or Chinese): leave it and all that "
+        "follows it in the text out of what is read and of the reasons, or keep it.",
         choices=("strip", "keep"),
     )
     shown: int = option(3, "Users shown on the terminal.", low=0)

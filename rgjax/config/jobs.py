@@ -33,8 +33,8 @@ class GenerateConfig:
     )
     injected: str = option(
         "strip",
-        "Sentences in titles, descriptions and other texts that address the model ('ignore the above and ...', English or Chinese): leave them "
-        "out of what it reads, and say how many, or keep them.",
+        "What addresses the model in titles, descriptions and other texts ('ignore the above and ...', English or Chinese): leave it and all that "
+        "follows it out of what is read, and say of how many, or keep it.",
         choices=("strip", "keep"),
     )
     control: str = option("", "Control codes for every input, 'name=value,name=value'; they override the input's own.")

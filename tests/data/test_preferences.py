@@ -37,7 +37,7 @@ def opened(tmp_path, lines, layout="preferences", name="train.jsonl"):
 def test_a_judgement_becomes_a_pair(tmp_path):
     source, (row,) = opened(tmp_path, [asked("good", "better", 2)])
     assert row.example == {"item": {"title": "tea"}, "reason": "better", "rejected": "good"}
-    told = {"judgements": 1, "pairs": 1, "first_place_won": 0.0, "shown_in_both_orders": 0, "undecided": 0}
+    told = {"judgements": 1, "pairs": 1, "asked": 1, "first_place_won": 0.0, "shown_in_both_orders": 0, "undecided": 0}
     assert source.extras == {"preferences.json": told} and source.splits == {"train"}
 
 
@@ -46,6 +46,18 @@ def test_who_chose_the_place_chose_nothing(tmp_path):
     source, rows = opened(tmp_path, [line | {"id": f"judgement {i}"} for i, line in enumerate(lines)])
     assert [row.example["reason"] for row in rows] == ["d"]
     assert source.extras["preferences.json"]["shown_in_both_orders"] == 2 and source.extras["preferences.json"]["undecided"] == 1
+
+
+def test_who_was_asked_does_not_hide_the_place(tmp_path):
+    """Each order is shown to other shoppers, as in A/B logs; an example is of one who agrees with the outcome."""
+    by = lambda i, line: line | {"user": {"id": f"u{i}"}, "history": [{"title": f"film {i}"}]}
+    places = [by(i, asked(*("ab" if i % 2 else "ba"), 1)) for i in range(6)]
+    source, rows = opened(tmp_path, places)
+    told = {"judgements": 6, "pairs": 1, "asked": 6, "first_place_won": 1.0, "shown_in_both_orders": 1, "undecided": 1}
+    assert rows == [] and source.extras == {"preferences.json": told}
+    tastes = [by(1, asked("a", "b", 1)), by(2, asked("b", "a", 2)), by(3, asked("a", "b", 2)), by(4, asked("a", "b", 1))]
+    _, rows = opened(tmp_path, tastes)
+    assert [(row.example["user"]["id"], row.example["reason"]) for row in rows] == [("u1", "a"), ("u2", "a"), ("u4", "a")]
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,10 +1,11 @@
 """Layout 'preferences': which of two reasons people liked better, from questionnaires or A/B logs, as JSON lines.
 
 A line is an example without `reason` (see records), with `reasons`, the two texts in the order in which they were shown, and `preferred`, 1 or
-2. Judgements lean to a place, the first text or the last, whatever stands there. So where a pair was shown in both orders each order counts
-alike, however often it was asked, and a pair is left out that wins no more than half that way: people chose the place. One that was shown
-in one order only is taken at its word. A pair becomes one example, with the text liked less as `rejected`; preferences.json tells how many
-judgements and pairs there were, and how often the first place won.
+2. Judgements lean to a place, the first text or the last, whatever stands there. So where two texts for an item were shown in both orders,
+to whomever, each order counts alike, however often it was asked, and the pair is left out where neither wins more than half that way: people
+chose the place. One that was shown in one order only is taken at its word. A pair becomes an example for each shopper who agrees with the
+outcome, with the text liked less as `rejected`; preferences.json tells how many judgements, pairs and shoppers there were, and how often the
+first place won.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rgjax.data.records import Controls, RecordError, Row, encode
 from rgjax.data.splits import hash64
 
 JUDGED = ("id", "reasons", "preferred", "reason", "rejected")  # fields of one judgement; the others say what was asked
-Votes = dict[int, list[int]]  # by pair: of each order [wins of the lesser text, times shown], one after the other
+SHOPPER = ("user", "history")  # who was asked
+Votes = dict[int, list[int]]  # by what was asked: of each order [wins of the lesser text, times shown], one after the other
 
 
 def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
@@ -28,16 +30,17 @@ def open_source(config: PrepareConfig, controls: Controls, scratch) -> Source:
 
 def source(paths: list[tuple[pathlib.Path, str | None]], controls: Controls, convert: Callable[[dict], dict]) -> Source:
     """The pairs of `paths`, (file, split) each; `convert` turns a parsed line into one of this layout."""
-    votes: Votes = {}
+    votes, own = {}, {}  # of all shoppers, and of each
     judgements = firsts = 0
     for _, problem, line in _judged(paths, convert):
         if problem is None:
             judgements, firsts = judgements + 1, firsts + (line["preferred"] == 1)
-            _count(votes, line)
-    told = {"judgements": judgements, "pairs": len(votes), "first_place_won": firsts / max(judgements, 1)}
+            _count(votes, _pair(line), line)
+            _count(own, _asked(line), line)
+    told = {"judgements": judgements, "pairs": len(votes), "asked": len(own), "first_place_won": firsts / max(judgements, 1)}
     told |= {"shown_in_both_orders": sum(v[1] > 0 and v[3] > 0 for v in votes.values()), "undecided": sum(_lean(v) == 0 for v in votes.values())}
     splits = frozenset(split for _, split in paths if split)
-    return Source(in_chunks(_rows(paths, convert, votes)), splits, jsonl.size(paths), controls, extras={"preferences.json": told})
+    return Source(in_chunks(_rows(paths, convert, votes, own)), splits, jsonl.size(paths), controls, extras={"preferences.json": told})
 
 
 def judgement(line: dict) -> dict:
@@ -59,12 +62,12 @@ def _judged(paths, convert) -> Iterator[tuple[Row, RecordError | None, dict]]:
             yield row, row.problem, row.example
 
 
-def _rows(paths, convert, votes: Votes) -> Iterator[Row]:
+def _rows(paths, convert, votes: Votes, own: Votes) -> Iterator[Row]:
     given = set()
     for row, problem, line in _judged(paths, convert):
         if problem is not None:
             yield row
-        elif (key := _key(line)) not in given and (lean := _lean(votes[key])):
+        elif (key := _asked(line)) not in given and (lean := _lean(votes[_pair(line)])) and _lean(own[key]) == lean:
             given.add(key)
             lesser, greater = sorted(line["reasons"])
             chosen, rejected = (lesser, greater) if lean > 0 else (greater, lesser)
@@ -72,13 +75,23 @@ def _rows(paths, convert, votes: Votes) -> Iterator[Row]:
             yield row._replace(example=example | {"reason": chosen, "rejected": rejected})
 
 
-def _key(line: dict) -> int:
-    return hash64(encode({name: value for name, value in line.items() if name not in JUDGED} | {"": sorted(line["reasons"])}))
+def _pair(line: dict) -> int:
+    """The two texts, and what they were shown for."""
+    return _hash({name: value for name, value in line.items() if name not in (*JUDGED, *SHOPPER)}, line)
 
 
-def _count(votes: Votes, line: dict) -> None:
+def _asked(line: dict) -> int:
+    """The same, and the shopper who was asked."""
+    return _hash({name: value for name, value in line.items() if name not in JUDGED}, line)
+
+
+def _hash(fields: dict, line: dict) -> int:
+    return hash64(encode(fields | {"": sorted(line["reasons"])}))
+
+
+def _count(votes: Votes, key: int, line: dict) -> None:
     one, other = line["reasons"]
-    won, order = votes.setdefault(_key(line), [0, 0, 0, 0]), 0 if one < other else 2
+    won, order = votes.setdefault(key, [0, 0, 0, 0]), 0 if one < other else 2
     won[order] += (line["preferred"] == 1) == (order == 0)
     won[order + 1] += 1
 
