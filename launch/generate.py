@@ -23,6 +23,7 @@ def main() -> dict:
     decode = decoding.configured(run.facts, given, app.given(DecodeConfig))
     run = rewards.choosing(run, decode.method, reward)
     override = decoding.parse_control(config.control, run.controls)
+    decoding.check_lengths(run.facts, decode, override)
     writer = adapters.Writers(run, decode, adapters.parse(config.adapters))
     settings = {"workdir": config.workdir, "step": run.step, "decode": decoding.facts(decode), "control": override, "adapters": config.adapters}
     settings |= {"weights": config.weights} if config.weights != "float" else {}

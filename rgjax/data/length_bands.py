@@ -35,6 +35,15 @@ class LengthBands:
         between = [f"{low}to{high - 1}" for low, high in itertools.pairwise(self.bounds)]
         return [f"under{self.bounds[0]}", *between, f"from{self.bounds[-1]}"]
 
+    def range(self, value: str) -> tuple[int, int | None]:
+        """Least and greatest size of a value's texts; None has no end."""
+        at = self.values.index(value)
+        return (0, *self.bounds)[at], self.bounds[at] - 1 if at < len(self.bounds) else None
+
+    def __str__(self) -> str:
+        """As `parse` takes it."""
+        return f"{self.unit}:{','.join(map(str, self.bounds))}"
+
     def of(self, reason: str) -> str:
         """The value of one clean text."""
         return self.values[bisect.bisect_right(self.bounds, self.size(reason))]

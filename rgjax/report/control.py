@@ -11,7 +11,8 @@ from rgjax.report.style import CSS
 
 CELL, LEFT, TOP = 46, 120, 26
 _WITHOUT, _REFERENCES, _JUDGE = "#c2410c", "#14713d", "#c2410c"
-_MOST = {"distinct_1": 1.0, "distinct_2": 1.0, "distinct_3": 1.0, "self_bleu": 100.0}  # where the scale of a column ends, else at the largest shown
+_SHARES = ("distinct_1", "distinct_2", "distinct_3", "planned_length", "required_words")
+_MOST = {"self_bleu": 100.0} | dict.fromkeys(_SHARES, 1.0)  # where the scale of a column ends, else at the largest shown
 _MORE = ".two { display: flex; flex-wrap: wrap; gap: 26px; align-items: flex-start; } .two svg { max-width: none; }"
 
 

@@ -86,7 +86,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     writing = Reasons.judged(task, sections["discriminator"], dataset.controls)
     if source and not stored:
         source.check(task.factory)
-    facts = training.facts_of(sections, dataset, tokenizer) | ({"base_fingerprint": source.fingerprint} if source else {})
+    facts = training.facts_of(sections, dataset, tokenizer, source, stored) | ({"base_fingerprint": source.fingerprint} if source else {})
     data = task.training_data(dataset, train.seed, share=share)
     if stored:
         workdir.check_same(train.workdir, stored, facts)

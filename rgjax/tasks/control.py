@@ -20,7 +20,7 @@ from rgjax.metrics.control import MET, shown, span
 from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import judges, measure
 from rgjax.tasks.rewards import choosing
-from rgjax.tasks.run import Run
+from rgjax.tasks.run import Run, reads_bare
 from rgjax.train.workdir import replace_text
 
 FILE = "control.json"
@@ -28,6 +28,10 @@ AIMS = {  # of the anchors in the literature: CTRL's level for codes, Diffusion-
     "compliance": ("at least", 0.88), "least_class": ("at least", 0.80), "perplexity_ratio": ("at most", 1.2),
     "distinct_2_ratio": ("at least", 0.95), "length": ("at least", 0.98),
 }  # fmt: skip
+KEPT = {  # columns where every text is told to keep something
+    "planned_length": "texts whose length is the planned one, give or take the tolerance, 0..1",
+    "required_words": "required words that stand in the texts, 0..1",
+}
 _NOT_HERE = ("outputs", "against", "earlier", "before", "ablate_vectors")
 
 
@@ -68,19 +72,20 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rewar
     texts = _written(run, decode, codes, asked, progress)
     cut = features.tokenizer(suite.detect_language(held_out))
     outside = Ngrams.fit([cut(e["reason"]) for e in learned])
-    describe = lambda found: control.described([cut(text) for text in found], outside)
+    kept = _kept(run, decode)
+    shares = lambda found: {name: statistics.fmean(map(of, asked, found)) for name, of in kept.items()}
+    describe = lambda found: control.described([cut(text) for text in found], outside) | shares(found)
     result = {
         "split": config.split, "judge_split": config.judge_split, "examples": len(asked), "checkpoint": run.step, "weights": config.weights,
         "synthetic": run.facts["synthetic"], "dataset": run.facts["dataset_name"], "method": decode.method, "guidance": decode.guidance,
-        "control_dropout": run.facts["input"].control_dropout, "columns": control.COLUMNS,
+        "reads_bare": reads_bare(run.facts), "columns": control.COLUMNS | {name: KEPT[name] for name in kept},
         "uncontrolled": describe(texts["", ""]), "references": describe([e["reason"] for e in asked]),
     }  # fmt: skip
     result |= {"rewards": reward.rewards, "candidates": decode.candidates} if decode.method == "best" else {}
     result |= {name: getattr(decode, name) for name in ("code_words", "code_pull", "code_mentions")} if decode.code_words else {}
     result["not_judged"] = [name for name in run.controls if name not in {code.name for code in codes}]
     result["codes"] = {code.name: _code(code, texts, describe, result["uncontrolled"], config.resamples) for code in codes}
-    every = [(example, text) for found in texts.values() for example, text in zip(asked, found, strict=True)]
-    result |= _lengths(run, decode, every) | _required(decode, [text for _, text in every])
+    result |= _summary(decode, [shares(found) for found in texts.values()])
     result["aims"] = _aims(result)
     folder = measure.made_folder(config)
     replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
@@ -135,24 +140,25 @@ def _ratio(values: dict[str, dict], uncontrolled: dict, column: str) -> float | 
     return statistics.fmean(known) / uncontrolled[column] if known and uncontrolled[column] else None
 
 
-def _lengths(run: Run, decode: DecodeConfig, every: list[tuple[dict, str]]) -> dict:
-    """How many texts have the planned length, counted on what is shown (a slot as one token, as it was written)."""
-    if not decode.plan_length:
-        return {}
-    if decode.length_unit == "tokens":
-        lengths = [len(run.task.template.render(example | {"reason": text}).target_ids) - 1 for example, text in every]
-    else:
-        lengths = [length_of(text, decode.length_unit) for _, text in every]
-    within = [abs(n - decode.plan_length) <= decode.plan_tolerance for n in lengths]
+def _kept(run: Run, decode: DecodeConfig) -> dict[str, Callable[[dict, str], float]]:
+    """How much an example's text keeps of what every text was told to keep, 0..1, by column: its length, counted on what is shown (a slot as one
+    token, as it was written), and its words."""
+    words, found = required_words(decode), {}
+    if decode.plan_length:
+        tokens = lambda example, text: len(run.task.template.render(example | {"reason": text}).target_ids) - 1
+        size = tokens if decode.length_unit == "tokens" else lambda _, text: length_of(text, decode.length_unit)
+        found["planned_length"] = lambda example, text: float(abs(size(example, text) - decode.plan_length) <= decode.plan_tolerance)
+    if words:
+        found["required_words"] = lambda _, text: 1 - len(missing(text, words)) / len(words)
+    return found
+
+
+def _summary(decode: DecodeConfig, parts: list[dict[str, float]]) -> dict:
+    """The shares over all texts, with what was asked for; `parts` are those of as many texts each."""
+    shares = {name: statistics.fmean(part[name] for part in parts) for name in parts[0]}
     plan = {"planned": decode.plan_length, "tolerance": decode.plan_tolerance, "unit": decode.length_unit}
-    return {"length": plan | {"share": statistics.fmean(within), "mean": statistics.fmean(lengths)}}
-
-
-def _required(decode: DecodeConfig, texts: list[str]) -> dict:
-    words = required_words(decode)
-    if not words:
-        return {}
-    return {"required_words": {"words": words, "share": statistics.fmean(1 - len(missing(text, words)) / len(words) for text in texts)}}
+    found = {"length": plan | {"share": shares["planned_length"]}} if "planned_length" in shares else {}
+    return found | ({"required_words": {"words": required_words(decode), "share": shares["required_words"]}} if "required_words" in shares else {})
 
 
 def _aims(result: dict) -> list[dict]:
@@ -172,8 +178,8 @@ def _aims(result: dict) -> list[dict]:
 
 def table(result: dict) -> str:
     """The report as aligned text: without codes, the references, and each value of each code; then what the aims say."""
-    columns = list(control.COLUMNS)
-    cells = lambda row: [shown(row[c], ".3f" if c.startswith("distinct") else ".1f") for c in columns]
+    columns = list(result["columns"])
+    cells = lambda row: [shown(row[c], ".1%" if c in KEPT else ".3f" if c.startswith("distinct") else ".1f") for c in columns]
     rows = [["asked for", "texts", "judged so", "95 %", "judge", *columns]]
     for name in ("uncontrolled", "references"):
         rows.append([name, str(result[name]["texts"]), "-", "-", "-", *cells(result[name])])
@@ -190,7 +196,7 @@ def table(result: dict) -> str:
         lines.append(f"required words that stand in the texts: {result['required_words']['share']:.1%}")
     lines += [f"not asked for, too few references: {n}={', '.join(c['left_out'])}" for n, c in result["codes"].items() if c["left_out"]]
     lines += [f"not asked for, too few references of two values: {name}" for name in result["not_judged"]]
-    if not result["control_dropout"]:
+    if not result["reads_bare"]:
         lines.append("the run had no --control_dropout: it never learned to write without codes, so 'uncontrolled' is no fair comparison")
     return "\n".join(lines)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from rgjax.config import DecodeConfig, to_json
+from rgjax.config import DecodeConfig, planned, to_json
+from rgjax.data import length_bands
 from rgjax.data.derived import WordCodes
+from rgjax.data.length_bands import LengthBands
 from rgjax.errors import UserError
+from rgjax.tasks.run import reads_bare
 
 
 def parse_control(text: str, declared: dict[str, list[str]]) -> dict[str, str]:
@@ -19,8 +22,22 @@ def parse_control(text: str, declared: dict[str, list[str]]) -> dict[str, str]:
             raise UserError(f"--control={text} names '{name}', which is no control code of this run; its codes: {listed}.")
         if value not in declared[name]:
             raise UserError(f"--control={text}: '{value}' is no value of {name}; use one of {', '.join(declared[name])}.")
+        if name in control:
+            raise UserError(f"--control={text} asks for {name} twice; give one value.")
         control[name] = value
     return control
+
+
+def check_lengths(run: dict, decode: DecodeConfig, control: dict[str, str]) -> None:
+    """Raises UserError where the `length` asked for has a band that no text of the lengths asked for falls into."""
+    bands = LengthBands.parse(run["length_bands"]) if run.get("length_bands") else None
+    if not bands or length_bands.NAME not in control or bands.unit != decode.length_unit:
+        return
+    (low, high), value = bands.range(control[length_bands.NAME]), control[length_bands.NAME]
+    least, most = planned(decode).min_length, planned(decode).max_length
+    if (high is not None and least > high) or (most and most < low):
+        flags = "--plan_length" if decode.plan_length else "--min_length and --max_length"
+        raise UserError(f"--control asks for length={value}, in {bands.unit}, and {flags} for another length; change one.")
 
 
 def configured(run: dict, given: DecodeConfig, explicit: set[str]) -> DecodeConfig:
@@ -36,7 +53,7 @@ def configured(run: dict, given: DecodeConfig, explicit: set[str]) -> DecodeConf
     guided = chosen.get("guidance", 1.0) != 1.0
     if guided and not run["controls"]:
         raise UserError(f"--guidance={given.guidance:g} weighs control codes, and this run was trained without any; leave it out.")
-    if guided and not run["input"].control_dropout:
+    if guided and not reads_bare(run):
         raise UserError(
             f"--guidance={given.guidance:g} needs a model that also read prompts without control codes; train it with --control_dropout=0.1."
         )

@@ -193,7 +193,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
         source.check(base)
     how = training.tuning_of(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
     groups.check(sections["optimizer"], task.factory, how.trained)
-    facts = training.facts_of(sections, dataset, tokenizer) | {"base_fingerprint": source.fingerprint}
+    facts = training.facts_of(sections, dataset, tokenizer, source, stored) | {"base_fingerprint": source.fingerprint}
     facts |= {"discriminator_fingerprint": rewards.fingerprint}
     how_asked = {"seed": train.seed, "any_codes": sections["group"].any_codes}
     data = numbered.train_batches(dataset, task.template, sections["input"], task.architecture, **how_asked)

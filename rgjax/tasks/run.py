@@ -151,6 +151,11 @@ def open_dataset(facts: dict, folder: str = "") -> Dataset:
     return dataset
 
 
+def reads_bare(facts: dict) -> bool:
+    """Whether a run also learned from prompts without their control codes, itself or before it was tuned."""
+    return facts.get("reads_bare", facts["input"].control_dropout > 0)
+
+
 def learned_from(facts: dict, dataset: Dataset) -> bool:
     """Whether a run was trained on a dataset, or on what its training reasons were written anew for."""
     return dataset.fingerprint in (facts["dataset_fingerprint"], facts.get("origin_fingerprint"))

@@ -26,10 +26,10 @@ from rgjax.nn import fused
 from rgjax.nn.adapters import lowrank
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
-from rgjax.tasks import codes, preference, reason
+from rgjax.tasks import codes, judges, preference, reason
 from rgjax.tasks import ewc as ewc_task
 from rgjax.tasks.decoding import check_code_words
-from rgjax.tasks.run import open_source
+from rgjax.tasks.run import Earlier, open_source, reads_bare
 from rgjax.train import adalora, ewc, groups, optimizer, profile, tuning, workdir
 from rgjax.train.checkpoint import saved
 from rgjax.train.contrast import Swaps
@@ -65,7 +65,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     groups.check(sections["optimizer"], task.factory, Tuning(sections["adapter"]).trained)
     optimizer.make(sections["optimizer"], train.steps, sections["adapter"])  # for what it refuses, before anything is written
     how = tuning_of(task, sections, source, mesh, begun=bool(stored) and saved(train.workdir))
-    facts = facts_of(sections, dataset, tokenizer) | ({"base_fingerprint": source.fingerprint} if source else {})
+    facts = facts_of(sections, dataset, tokenizer, source, stored) | ({"base_fingerprint": source.fingerprint} if source else {})
     facts |= {"vectors_fingerprint": task.vectors.fingerprint()} if task.vectors else {}
     if train.patience and not dataset.count("val"):
         raise UserError(f"--patience={train.patience} needs a validation split and {inputs.dataset} has none; set it to 0 or prepare one.")
@@ -172,10 +172,12 @@ def _adapter_values(task: reason.ReasonTask, config: AdapterConfig, source) -> d
     return values
 
 
-def facts_of(sections: dict, dataset: Dataset, tokenizer: Tokenizer) -> dict:
-    """What config.json tells of a run beside its options."""
+def facts_of(sections: dict, dataset: Dataset, tokenizer: Tokenizer, source: Pretrained | Earlier | None, stored: dict | None) -> dict:
+    """What config.json tells of a run beside its options; `source` is what it begins with, unless it goes on from `stored`."""
+    before = stored or (source.run.facts if isinstance(source, Earlier) else None)
     facts = {**sections, "task": reason.NAME, "dataset_fingerprint": dataset.fingerprint, "vocab_size": tokenizer.vocab_size}
     facts |= {"synthetic": dataset.manifest.get("synthetic", False), "dataset_name": dataset.manifest["name"], "controls": dataset.controls}
+    facts |= {"reads_bare": reads_bare(sections) or (before is not None and reads_bare(before)), "length_bands": str(judges.bands(dataset) or "")}
     return facts | {"counts": dataset.manifest["counts"], "origin_fingerprint": dataset.origin}
 
 

@@ -1,6 +1,5 @@
 """The launchers as a user runs them: train, evaluate, generate, export, report, show, inspect; and what they say to a mistake."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -159,7 +158,8 @@ def test_guidance_needs_codes_that_were_learnt(trained):
     assert configured(facts, given, {"guidance"}).guidance == 2.0
     with pytest.raises(UserError, match="--guidance=2 weighs control codes, and this run was trained without any"):
         configured(facts | {"controls": {}}, given, {"guidance"})
-    without = facts | {"input": dataclasses.replace(facts["input"], control_dropout=0.0)}
+    assert facts["reads_bare"]
+    without = facts | {"reads_bare": False}
     with pytest.raises(UserError, match="--guidance=2 .* train it with --control_dropout=0.1"):
         configured(without, given, {"guidance"})
     assert configured(without, DecodeConfig(), {"guidance"}).guidance == 1.0

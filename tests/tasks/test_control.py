@@ -35,6 +35,9 @@ def test_every_value_of_every_code_is_asked_for_and_judged(found, dataset):
             low, high = row[f"{key}_95"]
             assert 0 <= low <= row[key] <= high <= 1
         assert code["judge"]["accuracy"] > 0.6 and f"{name}, all" in table  # the shop's codes are in its words
+    rows = [result["uncontrolled"], *(row for code in result["codes"].values() for row in code["values"].values())]
+    assert {row[column] for row in rows for column in ("planned_length", "required_words")} == {1.0}
+    assert result["references"]["planned_length"] < 1.0 and result["references"]["required_words"] < 1.0
     assert result["length"]["share"] == 1.0 and result["required_words"]["share"] == 1.0
     assert {aim["what"].split()[0] for aim in result["aims"]} == {*dataset.controls, "length"}
 
@@ -47,6 +50,7 @@ def test_the_page_holds_every_count(found):
         for asked, row in zip(code["labels"], code["confusion"], strict=True):
             for judged, count in zip(code["labels"], row, strict=True):
                 assert f"asked {asked}, judged {judged}: {count} of 2" in text
+    assert "<th>planned_length</th>" in text and "<th>required_words</th>" in text
     assert "http" not in text.replace("http://www.w3.org", "")
 
 
@@ -100,6 +104,23 @@ def test_a_planned_length_sets_its_limits_and_contradicts_others():
     for options, message in [({"max_length": 9}, "sets --min_length and --max_length"), ({"max_new_tokens": 30}, "exceed --max_new_tokens=30")]:
         with pytest.raises(UserError, match=message):
             planned(DecodeConfig(plan_length=30, **options))
+
+
+def test_a_length_that_its_code_excludes_is_refused():
+    run = {"length_bands": "words:30,60"}
+    check = lambda value, **options: decoding.check_lengths(run, DecodeConfig(length_unit="words", **options), {"length": value})
+    for value, options in [("under30", {"plan_length": 60}), ("from60", {"max_length": 59}), ("30to59", {"min_length": 60})]:
+        with pytest.raises(UserError, match=f"--control asks for length={value}, in words, and --"):
+            check(value, **options)
+    for value, options in [("under30", {"plan_length": 31}), ("from60", {"max_length": 60}), ("30to59", {"min_length": 59}), ("from60", {})]:
+        check(value, **options)
+    decoding.check_lengths(run, DecodeConfig(plan_length=90), {"length": "under30"})  # tokens
+    decoding.check_lengths({}, DecodeConfig(plan_length=90, length_unit="words"), {"length": "under30"})  # a code of the data's own
+
+
+def test_a_code_is_asked_for_once():
+    with pytest.raises(UserError, match="asks for topic twice; give one value"):
+        decoding.parse_control("topic=a, topic=b", {"topic": ["a", "b"]})
 
 
 @pytest.mark.parametrize("own", [{"min_length": 50}, {"max_length": 60}])

@@ -39,7 +39,7 @@ def assembled(**changes):
 def base(dataset_folder, tmp_path_factory):
     """A run of a few steps on the synthetic shop."""
     folder = tmp_path_factory.mktemp("base") / "run"
-    assembled(input={"dataset": str(dataset_folder)}, train={"workdir": str(folder), "steps": 8}).run()
+    assembled(input={"dataset": str(dataset_folder), "control_dropout": 0.1}, train={"workdir": str(folder), "steps": 8}).run()
     return folder
 
 
@@ -60,6 +60,8 @@ def test_tuning_turns_pairs_round_and_goes_on_exactly(base, pairs_folder, tmp_pa
     whole, parts = logged(tmp_path / "whole"), logged(tmp_path / "parts")
     assert [row["loss"] for row in whole] == [row["loss"] for row in parts]
     assert whole[0]["loss"] == pytest.approx(np.log(2), rel=1e-5) and whole[0]["margin"] == pytest.approx(0, abs=1e-5)
+    facts = workdir.read(tmp_path / "parts")
+    assert facts["reads_bare"] and not facts["input"].control_dropout  # what it began with did, so it may be guided
     dataset = Dataset.open(pairs_folder)
     before = preference.accuracies(Run.open(base, "latest"), dataset, "train")
     config = EvaluateConfig(workdir=str(tmp_path / "whole"), checkpoint="latest", split="train", limit=2, resamples=10)
