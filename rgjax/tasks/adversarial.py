@@ -50,12 +50,12 @@ def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, tr
     run = adversarial.make_round(factory.generator, factory.discriminator, writing, config, train.steps)
 
     def note(step: int, values: dict[str, float], progress: dict) -> None:
-        saved = "the last and the best checkpoint are kept. Start anew with"
+        saved = "the last checkpoint from before and the best are kept. Start anew with"
         resting = step <= config.d_warmup
-        odd = [name for name in ("loss", "d_loss", "g_loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))]
+        odd = [name for name in ("loss", "d_loss", "d_grad_norm", "g_loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))]
         if odd := [name for name in odd if not (resting and name == "g_loss")]:
             raise UserError(f"{odd[0]} of round {step} is {values[odd[0]]}; {saved} a lower --g_learning_rate or --d_learning_rate.")
-        if text := Collapse(progress).note(step, values["distinct_2"]):
+        if text := Collapse(progress).note(step, values):
             raise UserError(f"{text}; {saved} a lower --g_learning_rate or a higher --nll_weight.")
 
     def step(like):
@@ -64,7 +64,8 @@ def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, tr
         return jax.jit(sharding.on_mesh(call, placed), donate_argnums=0, out_shardings=(placed, None))
 
     rate = optax.constant_schedule(config.g_learning_rate)
-    return Method(adversarial.optimizers(config, writing), step, rate, config.d_steps + config.g_steps, note)
+    sound = lambda progress: not Collapse(progress).looms
+    return Method(adversarial.optimizers(config, writing), step, rate, config.d_steps + config.g_steps, note, sound)
 
 
 def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:

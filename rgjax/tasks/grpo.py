@@ -27,14 +27,16 @@ from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import open_source
 from rgjax.tasks.writing import Reasons
 from rgjax.train import groups, grpo, optimizer, profile, workdir
-from rgjax.train.adversarial import Texts, distinct_pairs
+from rgjax.train.adversarial import Texts
 from rgjax.train.checkpoint import saved
 from rgjax.train.collapse import Collapse
 from rgjax.train.loop import Loop, Method
 from rgjax.train.state import TrainState
 from rgjax.train.step import make_train_step
 from rgjax.train.tuning import Tuning
+from rgjax.train.variety import variety
 
+WATCHED = ("distinct_2", "entropy")  # for a collapse: a group's texts overlap, as they are for one input, and rewards may be for lengths
 
 def check(sections: dict) -> None:
     """Raises UserError for options that have no place here."""
@@ -74,11 +76,11 @@ class Groups:
         self.writing, self.source = Reasons.of(self.task), self.dataset.source("train")
         base = getattr(self.task.factory, "base", self.task.factory)
 
-        def draw(state: TrainState, fixed: dict, batch: dict) -> tuple[Texts, jax.Array]:
+        def draw(state: TrainState, fixed: dict, batch: dict) -> tuple[Texts, dict]:
             model = self.task.factory.model(trees.join(state.params, fixed["weights"]))
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
             drawn = self.writing.sample(model, key, self.writing.real(batch)[1], self.config.group)
-            return drawn, distinct_pairs(drawn)
+            return drawn, variety(*drawn)
 
         def known(weights: dict, batch: dict, texts: Texts) -> jax.Array:
             given = self.writing.real(batch)[1]
@@ -102,9 +104,9 @@ class Groups:
     def batch(self, state: TrainState, fixed: dict, batch: dict) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """(arrays with a row a text [P * G, ...], figures to log) of the inputs [P, ...], in memory."""
         placed = sharding.put({name: x for name, x in batch.items() if name not in numbered.FACTS}, self.mesh)
-        drawn, distinct = self._draw(state, fixed, placed)
+        drawn, varied = self._draw(state, fixed, placed)
         reference_BT = self._known(self.reference or fixed["weights"], placed, drawn)
-        drawn, reference_BT, distinct = jax.device_get((drawn, reference_BT, distinct))
+        drawn, reference_BT, varied = jax.device_get((drawn, reference_BT, varied))
         shown = [numbered.control(row, self.dataset.controls) for row in batch["control"]]
         examples = [self.source[int(i)] | {"control": control} for i, control in zip(batch["example"], shown, strict=True)]
         found_NK = self.rewards([e for e in examples for _ in range(self.config.group)], self.texts(examples, drawn))
@@ -112,7 +114,7 @@ class Groups:
         better_PG = grpo.advantages(found_NK.reshape(len(examples), self.config.group, -1), self.rewards.numbers)
         rows = {"texts": drawn.tokens, "mask": drawn.mask, "reference": reference_BT, "advantage": better_PG.reshape(-1)}
         rows["written_per_real"] = np.full(len(examples), drawn.mask.sum() / max(batch["weights"].sum(), 1), np.float32)
-        return rows, told | {"distinct_2": distinct, "written_tokens": drawn.mask.sum(1).mean()}
+        return rows, told | varied | {"written_tokens": drawn.mask.sum(1).mean()}
 
     def sums(self, model, batch: dict, key: jax.Array | None) -> dict[str, jax.Array]:
         """The step's loss function of one micro-batch: `rgjax.train.grpo.group_sums` with the references' likelihood beside."""
@@ -147,13 +149,13 @@ def method(task: ReasonTask, drawn: Groups, sections: dict, tuning: Tuning) -> M
         return run
 
     def note(step: int, values: dict[str, float], progress: dict) -> None:
-        kept = "the last checkpoint is kept. Start anew with a lower --learning_rate or a higher --group_kl."
+        kept = "the last checkpoint from before is kept. Start anew with a lower --learning_rate or a higher --group_kl."
         if odd := [name for name in ("loss", "kl", "grad_norm") if not math.isfinite(values[name])]:
             raise UserError(f"{odd[0]} of step {step} is {values[odd[0]]}; {kept}")
-        if text := Collapse(progress).note(step, values["distinct_2"]):
+        if text := Collapse(progress).note(step, {name: values[name] for name in WATCHED}):
             raise UserError(f"{text}; {kept}")
 
-    return Method(tx, step, optimizer.schedule(config, train.steps), 1, note, waits=True)
+    return Method(tx, step, optimizer.schedule(config, train.steps), 1, note, sound=lambda progress: not Collapse(progress).looms, waits=True)
 
 
 def judged_by(sections: dict, dataset: Dataset, stored: dict | None) -> Rewards:

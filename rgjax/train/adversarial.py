@@ -17,6 +17,7 @@ from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
 from rgjax.train import gan_loss, reinforce
 from rgjax.train.state import TrainState
+from rgjax.train.variety import variety
 
 G, D = "generator", "discriminator"
 MISCODED = 3  # folded into a step's key: what it is split into are 0 to 2
@@ -128,7 +129,7 @@ def make_round(generator: ModelFactory, discriminator: ModelFactory, writing: Wr
         fresh = (writing.sample(generator.model(state.params[G]), keys[0], given), given)
         written = _mixed(state.opt_state.get("old"), fresh, keys[1])
         grads, found = jax.grad(loss_d, has_aux=True)(state.params[D], (real, given), written, keys[2])
-        return _stepped(state, D, tx_d, grads), found
+        return _stepped(state, D, tx_d, grads), found | {"d_grad_norm": optax.global_norm(grads)}
 
     def one_g(state: TrainState, batch_and_key):
         (real, given), key = writing.real(batch_and_key[0]), batch_and_key[1]
@@ -244,20 +245,10 @@ def _generator_loss(generator: ModelFactory, discriminator: ModelFactory, writin
         model, judged = generator.model(params), discriminator.model(d_params)
         judge = lambda text, mask_BT: judged(text, mask_BT, writing.read(given))
         total, written, found = (gumbel if config.estimator == "gumbel" else reinforced)(model, judge, real, given, key, warm)
-        found |= {"g_loss": total, "distinct_2": distinct_pairs(written), "written": jax.lax.stop_gradient(written)}
+        found |= {"g_loss": total, **variety(*written), "written": jax.lax.stop_gradient(written)}
         found["written_tokens"] = jnp.mean(jnp.sum(written.mask, axis=1, dtype=jnp.float32))
         if config.nll_weight:
             total += config.nll_weight * -jnp.sum(writing.log_probs(model, given, real) * real.mask) / jnp.maximum(jnp.sum(real.mask), 1)
         return total, found
 
     return loss
-
-
-def distinct_pairs(texts: Texts) -> jax.Array:
-    """Distinct pairs of neighbouring tokens over all pairs, float32 (distinct-2: Li et al. 2016)."""
-    here = (texts.mask[:, 1:] > 0).reshape(-1)
-    first, second = (jnp.where(here, x.reshape(-1), -1) for x in (texts.tokens[:, :-1], texts.tokens[:, 1:]))
-    order = jnp.lexsort((second, first))  # what is beyond a text comes first, and counts as one
-    first, second = first[order], second[order]
-    new = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return (jnp.sum(new) + jnp.all(here)) / jnp.maximum(jnp.sum(here), 1)

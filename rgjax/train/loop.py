@@ -49,6 +49,7 @@ class Method(NamedTuple):
     schedule: optax.Schedule  # the learning rate that is told
     parts: int  # slices [parts, rows, ...] that a step's batch comes in
     note: Callable[[int, dict[str, float], dict], None]  # sees every step's metrics and the run's progress; raises UserError to end the run
+    sound: Callable[[dict], bool] = lambda progress: True  # whether the weights deserve a checkpoint, by the run's progress
     waits: bool = False  # a step ends when it is computed, not when it is dispatched: then it is reported at once
 
 
@@ -184,12 +185,13 @@ class Loop:
         self.meter.skip(time.perf_counter() - paused)
         self._report(self.step, values, found)
         paused, judged = time.perf_counter(), self.judge.sign * found[self.judge.name] if found else None
-        improved = judged is not None and judged < self.progress["best"]
+        sound = not self.method or self.method.sound(self.progress)
+        improved = sound and judged is not None and judged < self.progress["best"]
         if judged is not None:
             self.log.samples(self.sample(self.weights(), self.step))
             stale = 0 if improved else self.progress["stale"] + 1
-            self.progress |= {"best": min(judged, self.progress["best"]), "stale": stale}
-        if improved or self._due(self.config.save_every):
+            self.progress |= {"best": judged if improved else self.progress["best"], "stale": stale}
+        if improved or (sound and self._due(self.config.save_every)):
             self._save(judged)
         self.meter.skip(time.perf_counter() - paused)
 

@@ -16,7 +16,6 @@ from rgjax.models.lstm import LSTM, LSTMConfig
 from rgjax.tasks.text_gans.unconditional import FixedLength
 from rgjax.train import adversarial
 from rgjax.train.adversarial import D, G
-from rgjax.train.collapse import Collapse
 from rgjax.train.state import TrainState
 
 V, T, B = 7, 5, 4
@@ -121,27 +120,23 @@ def test_a_judge_learns_which_codes_a_text_is_for(loss):
     assert (own > other).all()
 
 
+def test_half_of_what_a_judge_sees_as_written_is_old():
+    """With what it was written for; all of it is new as long as there is none."""
+    fresh = (adversarial.Texts(jnp.full((B, T), 1), jnp.ones((B, T))), {"codes": jnp.full(B, 1)})
+    kept = (adversarial.Texts(jnp.repeat(jnp.arange(2, 10)[:, None], T, 1), jnp.ones((8, T))), {"codes": jnp.arange(2, 10)})
+    mixed = lambda written: adversarial._mixed(adversarial.Old(*kept, jnp.int32(written)), fresh, jax.random.key(0))
+    (texts, _), given = mixed(3)
+    np.testing.assert_array_equal(texts[:, 0], given["codes"])
+    assert set(np.asarray(given["codes"][: B // 2]).tolist()) <= {2, 3, 4} and (given["codes"][B // 2 :] == 1).all()
+    assert (mixed(0)[1]["codes"] == 1).all()
+
+
 def test_the_heat_runs_from_start_to_end():
     for schedule, half in (("exponential", 0.5**0.5), ("linear", 0.75), ("constant", 1.0)):
         config = dataclasses.replace(QUICK, heat_schedule=schedule)
         found = [float(adversarial.heat(config, jnp.float32(done))) for done in (-1.0, 0.0, 0.5, 1.0, 2.0)]
         end = 1.0 if schedule == "constant" else 0.5
         np.testing.assert_allclose(found, [1.0, 1.0, half, end, end], rtol=1e-5)
-
-
-def test_pairs_are_counted():
-    rng = np.random.default_rng(0)
-    texts, lengths = rng.integers(0, 4, (6, 9)), rng.integers(1, 10, 6)
-    for sizes in (lengths, np.full(6, 9)):
-        pairs = [tuple(text[t : t + 2]) for text, n in zip(texts, sizes, strict=True) for t in range(n - 1)]
-        found = adversarial.distinct_pairs(adversarial.Texts(jnp.asarray(texts), jnp.asarray(np.arange(9) < sizes[:, None], jnp.int32)))
-        assert found == pytest.approx(len(set(pairs)) / len(pairs))
-
-
-def test_a_collapse_is_noticed_when_it_lasts():
-    kept = {}
-    assert not any(Collapse(kept, 0.5, 3).note(i, value) for i, value in enumerate([float("nan"), 0.8, 0.39, 0.3, 0.41, 0.2, 0.2]))
-    assert "20.0%" in Collapse(kept, 0.5, 3).note(9, 0.2) and "round 9" in Collapse(kept, 0.5, 3).note(9, 0.2)  # whoever goes on remembers
 
 
 @pytest.mark.parametrize(

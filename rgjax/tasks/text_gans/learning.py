@@ -148,7 +148,7 @@ class Bench(abc.ABC):
         while int(state.step) < rounds:
             count = min(CHECKED, rounds - int(state.step))
             state, found = some(state, jax.random.key(3000 + seed), count)
-            if text := watch.note(int(state.step), float(found["distinct_2"]), count):
+            if text := watch.note(int(state.step), {"distinct_2": float(found["distinct_2"])}, count):
                 return state.params[G], {"note": text, "metrics": _plain(found)}
         return state.params[G], {"metrics": _plain(found)}
 
