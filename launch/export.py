@@ -56,19 +56,20 @@ def export_run(config: ExportConfig) -> dict:
     scores = run_lib.read_json(pathlib.Path(config.workdir) / "evaluation.json")
     text = card.render(run.facts, run.step, factory.count(), scores, family, prompt, alone=config.adapter_only)
     summary = {"output": config.output, "family": family.name, "step": run.step, "parameters": factory.count(), "dtype": "float32"}
+    notes = {"control_codes.json": run.codes_written()} if run.controls else {}
     if config.adapter_only:
         values, base = run.adapter_alone(), run.base or run.facts["train"].init_from
         if workdir.is_run(base):
             print(f"note: {base} is a run, which PEFT can't load; export it too, and load the adapter on that folder", file=sys.stderr)
         tokenizer = run.task.tokenizer
         export.write_adapter(
-            config.output, factory, jax.device_get(values), tokenizer, family=family, base=base, card=text, overwrite=config.overwrite
+            config.output, factory, jax.device_get(values), tokenizer, family=family, base=base, card=text, overwrite=config.overwrite, notes=notes
         )
         return summary | {"adapter": run.facts["adapter"].adapter, "parameters": sum(a.size for a in jax.tree.leaves(values))}
     export.write(
         config.output, jax.device_get(run.own()), run.facts["model"], run.task.tokenizer, family=family.name,
         dtype=config.export_dtype, max_new_tokens=run.facts["decode"].max_new_tokens, card=text, overwrite=config.overwrite,
-        token_ids={"eos_token_id": list(ends)} if len(ends) > 1 else {},
+        token_ids={"eos_token_id": list(ends)} if len(ends) > 1 else {}, notes=notes,
     )  # fmt: skip
     return summary | {"parameters": factory.base.count(), "dtype": config.export_dtype}
 

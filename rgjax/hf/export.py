@@ -31,34 +31,37 @@ SHARD_BYTES = 4 * 2**30
 def write(
     output: str | pathlib.Path, params: dict, config: ModelConfig, tokenizer: Tokenizer, *, family: str = "auto",
     dtype: str = "float32", max_new_tokens: int = 128, card: str = "", overwrite: bool = False, shard_bytes: int = SHARD_BYTES,
-    token_ids: dict | None = None, sentence: Sentence | None = None,
+    token_ids: dict | None = None, sentence: Sentence | None = None, notes: dict[str, dict] | None = None,
 ) -> Family:  # fmt: skip
     """Writes config.json, generation_config.json, weights, tokenizer and README.md into a new folder, whole or not at all.
 
     `params` is the nested dict of float32 arrays; `dtype` float32, bfloat16 or int8 (`hf.compressed`); `card` the text of
     README.md; `token_ids` (`eos_token_id` and its like) go before the tokenizer's; `sentence` makes it a folder of
-    sentence-transformers too. Raises UserError when the model fits no family, or int8 not its family, or the folder exists.
+    sentence-transformers too; `notes` are further JSON files by name. Raises UserError when the model fits no family, or int8 not
+    its family, or the folder exists.
     """
     chosen = choose(config, family)
     with _staging(pathlib.Path(output).absolute(), overwrite) as fresh:
         _write_files(fresh, params, config, tokenizer, chosen, dtype, max_new_tokens, card, shard_bytes, token_ids or {})
         if sentence is not None:
             sentence.write(fresh, config.width)
+        _notes(fresh, notes)
     return chosen
 
 
 def write_adapter(
     output: str | pathlib.Path, factory: AdaptedFactory, adapter: dict, tokenizer: Tokenizer, *, family: Family, base: str, card: str = "",
-    overwrite: bool = False,
+    overwrite: bool = False, notes: dict[str, dict] | None = None,
 ) -> None:  # fmt: skip
     """Writes an adapter alone, in PEFT's format or (bottlenecks) AdapterHub's, with the tokenizer and README.md, whole or not at all.
 
-    Arguments and errors as `hf.adapter.write`'s; also raises UserError when the folder exists.
+    Arguments and errors as `hf.adapter.write`'s; `notes` are further JSON files by name; also raises UserError when the folder exists.
     """
     with _staging(pathlib.Path(output).absolute(), overwrite) as fresh:
         adapter_lib.write(fresh, factory, family, adapter, base)
         tokenizer.save(fresh)
         (fresh / "README.md").write_text(card, encoding="utf-8")
+        _notes(fresh, notes)
 
 
 @contextlib.contextmanager
@@ -136,6 +139,11 @@ def _weights(folder: pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]], dty
         places |= dict.fromkeys(shard, file)
     total = sum(a.nbytes for shard in shards for a in shard.values())
     _json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _notes(folder: pathlib.Path, notes: dict[str, dict] | None) -> None:
+    for name, value in (notes or {}).items():
+        _json(folder / name, value)
 
 
 def _json(path: pathlib.Path, value: dict) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from rgjax import trees
 from rgjax.config import DecodeConfig, ModelConfig
 from rgjax.data.dataset import Dataset
-from rgjax.data.tokenizer import Tokenizer
+from rgjax.data.tokenizer import Tokenizer, control_token
 from rgjax.errors import UserError
 from rgjax.hf import families
 from rgjax.hf.load import Pretrained
@@ -115,6 +115,11 @@ class Run:
     def controls(self) -> dict[str, list[str]]:
         """Declared control codes and their values."""
         return self.facts["controls"]
+
+    def codes_written(self) -> dict[str, dict[str, str]]:
+        """Control codes, their values, and how each stands in a prompt."""
+        form = "{}: {}".format if self.facts["input"].prompt == "chat" else control_token
+        return {name: {value: form(name, value) for value in values} for name, values in self.controls.items()}
 
     def dataset(self, folder: str = "") -> Dataset:
         """As `open_dataset`."""

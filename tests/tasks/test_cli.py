@@ -97,6 +97,9 @@ def test_a_run_is_measured_reported_shown_and_handed_over(trained, tmp_path):
     assert len(reasons(workdir / "outputs.jsonl")) == 8
     exported = result(alone("export", workdir=workdir, output=tmp_path / "hf"))
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in pathlib.Path(exported["output"]).iterdir()}
+    codes, vocabulary = (json.loads((tmp_path / "hf" / name).read_text()) for name in ("control_codes.json", "tokenizer.json"))
+    assert {name: list(values) for name, values in codes.items()} == read(workdir)["controls"]
+    assert {token for values in codes.values() for token in values.values()} <= vocabulary["model"]["vocab"].keys()
     page = pathlib.Path(result(alone("report", workdir=workdir))["report"])
     assert "<html" in page.read_text(encoding="utf-8")[:300]
     shown = alone("show", workdir=workdir, count=2)
