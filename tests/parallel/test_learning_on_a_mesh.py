@@ -13,10 +13,15 @@ KINDS = {
         "task": "adversarial", "batch_size": 8, "estimator": "reinforce", "gan_loss": "bce", "completions": 2, "completions_every": 8, "d_steps": 1,
         "d_warmup": 1, "d_width": 8, "d_filters": 4, "d_windows": "2,3", "d_codes": "true", "old_samples": 4,
     },
+    "gumbel": {
+        "task": "adversarial", "batch_size": 8, "estimator": "gumbel", "gan_loss": "relativistic", "d_steps": 1, "d_warmup": 1, "d_width": 8,
+        "discriminator": "transformer", "d_heads": 2, "d_layers": 1,
+    },
     "contrast": {"task": "reason", "batch_size": 8, "code_contrast": 0.5},
     "pairs": {"task": "reason", "batch_size": 8, "preference": "dpo", "preference_beta": 0.5, "learning_rate": 1e-3, "warmup_steps": 0},
 }  # fmt: skip
 TOLD = {"grpo": ("loss", "kl", "reward_repetition", "distinct_2"), "adversarial": ("loss", "d_loss", "d_codes_told", "reward", "distinct_2")}
+TOLD |= {"gumbel": ("loss", "d_loss", "g_loss", "grad_norm", "entropy", "self_overlap")}
 TOLD |= {"contrast": ("loss", "codes_told", "grad_norm"), "pairs": ("loss", "accuracy", "margin", "grad_norm")}
 
 
