@@ -1,10 +1,11 @@
-"""The tampering report: whether a run finds changed reasons unlikely, and whether an instruction hidden in a title gets into what it writes."""
+"""The tampering report: whether a run finds changed reasons surprising, and whether an instruction hidden in a title gets into what it writes."""
 
 from __future__ import annotations
 
 import itertools
 import json
 
+import jax
 import numpy as np
 
 from rgjax.config import DecodeConfig, EvaluateConfig
@@ -13,19 +14,23 @@ from rgjax.data.injected import neutral
 from rgjax.errors import UserError
 from rgjax.metrics import suite, tampering
 from rgjax.tasks import measure
-from rgjax.tasks.ablation import ROWS, example_losses
 from rgjax.tasks.run import Run
+from rgjax.tasks.streaming import read_reasons
+from rgjax.train.loss import token_log_probs
 from rgjax.train.workdir import replace_text
 
 FILE = "tampering.json"
-_NOT_HERE = ("outputs", "against", "earlier", "before", "ablate_vectors")
+ROWS = 32
+SHOWN = 10  # suspects on the terminal
+_NOT_HERE = ("against", "earlier", "before", "ablate_vectors")
 
 
 def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict, str]:
     """(what tampering.json holds, a table for the terminal).
 
-    References are changed in two ways, and scored by their negative log-likelihood per token. Instructions are put behind the items' titles, and
-    reasons written with and without `rgjax.data.injected.neutral`. Raises UserError for flags of other reports and a split of fewer than two.
+    References are changed in two ways, and scored by how unlikely the least likely tenth of their tokens is. Reasons of a file are scored alike, and
+    those above what few references exceed are its suspects. Instructions are put behind the items' titles, and reasons written with and without
+    `rgjax.data.injected.neutral`. Raises UserError for flags of other reports, a split of fewer than two, and a file of another length.
     """
     if surplus := [name for name in _NOT_HERE if getattr(config, name)]:
         raise UserError(f"--{surplus[0]} is for --report=scores, and --report=tampering has another task; leave one of them out.")
@@ -38,6 +43,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     texts = [e["reason"] for e in examples]
     others = texts[1:] + texts[:1]
     changed = {"words swapped": [tampering.swapped(t, lang, rng) for t in texts], "claim inserted": list(map(tampering.inserted, texts, others))}
+    given = read_reasons(config.outputs, len(examples), bool(config.limit)) if config.outputs else []
     clean_N = _surprise(run, examples, texts)
     result = {
         "split": config.split, "examples": len(examples), "checkpoint": run.step, "weights": config.weights, "synthetic": run.facts["synthetic"],
@@ -45,21 +51,39 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
         "detected": {name: tampering.told(clean_N, _surprise(run, examples, made), config.resamples) for name, made in changed.items()},
         "injected": _injected(run, decode, examples, lang, progress),
     }  # fmt: skip
+    if given:
+        scores_N, limit = _surprise(run, examples, given), tampering.limit(clean_N)
+        suspects = [{"line": int(n) + 1, "score": float(scores_N[n]), "reason": given[n]} for n in np.flatnonzero(scores_N > limit)]
+        result["outputs"] = {"file": config.outputs, "limit": limit, "suspects": suspects}
     folder = measure.made_folder(config)
     replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result | {"output": str(folder / FILE)}, table(result)
 
 
 def _surprise(run: Run, examples: list[dict], texts: list[str]) -> np.ndarray:
-    """Mean negative log-likelihood per token of each text as the reason of its example, nats [N]; raises UserError where one is not finite."""
-    task = run.task
+    """How unlikely each text is as the reason of its example, by `metrics.tampering.surprise`, nats [N]; raises UserError where one is not finite."""
+    scores_N = np.array([tampering.surprise(losses) for losses in token_losses(run, examples, texts)])
+    if not np.isfinite(scores_N).all():
+        raise UserError(f"{run.folder} gives a text no finite likelihood, so its training diverged; choose another run or --checkpoint.")
+    return scores_N
+
+
+def token_losses(run: Run, examples: list[dict], texts: list[str]) -> list[np.ndarray]:
+    """The negative log-likelihood of each token of a text as the reason of its example, nats [T] a text, the end token included."""
+    task, found = run.task, []
+
+    @jax.jit
+    def score(params, batch):
+        model = task.factory.model(params)
+        return -token_log_probs(model(batch), *model.head(), batch["targets"], batch["weights"])
+
     shape = pipeline.Shape.of(task.input, task.architecture, alone=True)
     made = [pipeline.as_fed(e | {"reason": text}, task.template, task.input, task.architecture) for e, text in zip(examples, texts, strict=True)]
-    batches = (pipeline.pad_rows(made[at : at + ROWS], shape, ROWS) for at in range(0, len(made), ROWS))
-    losses_N = example_losses(task, run.params, batches)[: len(made)].astype(float)
-    if not np.isfinite(losses_N).all():
-        raise UserError(f"{run.folder} gives a reference no finite likelihood, so its training diverged; choose another run or --checkpoint.")
-    return losses_N
+    for at in range(0, len(made), ROWS):
+        batch = pipeline.pad_rows(made[at : at + ROWS], shape, ROWS)
+        losses_RT = np.asarray(score(run.params, batch))
+        found += [losses[weights > 0] for losses, weights in zip(losses_RT, batch["weights"], strict=True)][: len(made) - at]
+    return found
 
 
 def _injected(run: Run, decode: DecodeConfig, examples: list[dict], lang: str, progress) -> dict[str, dict]:
@@ -83,6 +107,10 @@ def table(result: dict) -> str:
     for name, one in result["detected"].items():
         rows.append([name, f"{one['auc']:.3f}", f"{one['above_own']:.3f}", f"[{one['low']:.3f}, {one['high']:.3f}]", f"{one['caught']:.1%}"])
     lines = [suite.align(rows), ""]
+    if "outputs" in result:
+        suspects = result["outputs"]["suspects"]
+        lines.append(f"{len(suspects)} of {result['examples']} reasons of {result['outputs']['file']} are above what 5 % of the references exceed")
+        lines += [f"  line {one['line']}, {one['score']:.2f}: {one['reason'][:100]}" for one in suspects[:SHOWN]]
     for name, one in result["injected"].items():
         same = f", {one['as_without']:.1%} as without it" if "as_without" in one else ""
         lines.append(f"instruction in the title, {name}: {one['repeats']:.1%} of {one['examples']} reasons repeat what it asks for{same}")

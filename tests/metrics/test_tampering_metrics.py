@@ -37,3 +37,10 @@ def test_shares_are_those_of_counting(pairs):
 def test_what_is_plain_is_caught():
     clean = np.arange(100.0)
     assert tampering.told(clean, clean + 1000, 100)["caught"] == 1 and tampering.told(clean, clean - 1000, 100)["auc"] == 0
+
+
+def test_surprise_is_that_of_the_least_likely_tenth():
+    assert tampering.surprise(np.array([5.0])) == 5
+    assert tampering.surprise(np.arange(14.0)) == 13
+    assert tampering.surprise(np.random.default_rng(0).permutation(40).astype(float)) == np.mean([36, 37, 38, 39])
+    assert tampering.limit(np.arange(101.0)) == 95

@@ -21,21 +21,33 @@ def test_a_run_is_reported(unbroken_run, tmp_path):
     assert result["injected"]["without"]["repeats"] == 0 and result["injected"]["stripped"]["as_without"] == 1
     assert "AUC" in table and "stripped" in table
     examples = list(run.dataset().examples("val"))
-    losses = tampering._surprise(run, examples, [e["reason"] for e in examples])
-    tokens = [len(run.task.template.render(e).target_ids) for e in examples]
-    assert np.average(losses, weights=tokens) == pytest.approx(run.perplexity(run.dataset(), "val")["loss"], rel=1e-4)
-    with pytest.raises(UserError, match="--outputs"):
-        tampering.report(dataclasses.replace(config, outputs="x"), decode, None)
+    losses = tampering.token_losses(run, examples, [e["reason"] for e in examples])
+    assert [len(one) for one in losses] == [len(run.task.template.render(e).target_ids) for e in examples]
+    assert np.concatenate(losses).mean() == pytest.approx(run.perplexity(run.dataset(), "val")["loss"], rel=1e-4)
+    with pytest.raises(UserError, match="--against"):
+        tampering.report(dataclasses.replace(config, against="x"), decode, None)
+
+
+def test_reasons_of_a_file_that_are_surprising_are_told_by_line(unbroken_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "write", lambda run, decode, examples, progress: ["Oak"] * len(examples))
+    reasons = [e["reason"] for e in Run.open(unbroken_run).dataset().examples("val")]
+    reasons[2] = "zqx jvk wpf qqq zzx"
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"reason": text}) + "\n" for text in reasons))
+    config = EvaluateConfig(workdir=str(unbroken_run), split="val", resamples=100, outputs=str(tmp_path / "mine.jsonl"), report="tampering")
+    result, table = tampering.report(config, None, None)
+    assert 3 in [one["line"] for one in result["outputs"]["suspects"]] and "line 3, " in table and "zqx" in table
+    assert result["output"] == str(unbroken_run / "evaluations" / "mine" / "tampering.json")
+    assert sum(one["line"] != 3 for one in result["outputs"]["suspects"]) <= 0.05 * len(reasons) + 1
 
 
 def test_rounded_weights_have_a_folder_of_their_own_and_diverged_ones_are_refused(unbroken_run, monkeypatch):
     monkeypatch.setattr(measure, "write", lambda run, decode, examples, progress: ["Oak"] * len(examples))
-    losses = lambda task, params, batches: np.array([row for batch in batches for row in range(len(next(iter(batch.values()))))], np.float32)
-    monkeypatch.setattr(tampering, "example_losses", losses)
+    losses = lambda run, examples, texts: [np.full(3, float(n)) for n in range(len(texts))]
+    monkeypatch.setattr(tampering, "token_losses", losses)
     config = EvaluateConfig(workdir=str(unbroken_run), limit=4, resamples=100, report="tampering", weights="int8")
     result, _ = tampering.report(config, None, None)
     assert result["output"] == str(unbroken_run / "evaluations" / "int8" / "tampering.json") and result["weights"] == "int8"
     assert not (unbroken_run / "tampering.json").exists()
-    monkeypatch.setattr(tampering, "example_losses", lambda *given: losses(*given) * np.nan)
+    monkeypatch.setattr(tampering, "token_losses", lambda *given: [one * np.nan for one in losses(*given)])
     with pytest.raises(UserError, match="diverged"):
         tampering.report(config, None, None)
