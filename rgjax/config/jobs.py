@@ -56,7 +56,9 @@ class EvaluateConfig:
     )
     limit: int = option(0, "Measure only the first examples; 0 measures all.", low=0)
     base: str = option("", "The folder that an adapter's run began with, if it was moved.")
-    outputs: str = option("", "JSON lines with a 'reason' per example: score this file instead of generating; or, with --report=tampering, tell which are suspect.")
+    outputs: str = option(
+        "", "JSON lines with a 'reason' per example: score this file instead of generating; or, with --report=tampering, tell which are suspect."
+    )
     ablate_vectors: bool = option(
         False, "Instead of all else: how much the loss on the references grows when the run's vectors are zeroed, shuffled or random."
     )
