@@ -21,6 +21,7 @@ from rgjax.decode.code_words import CodeWords
 from rgjax.decode.required import NEVER, Progress, Spelling, Wanted
 from rgjax.errors import UserError
 
+AVOID = 1e4  # nats that the last token of a banned word loses, which may be the beginning of another: only what is required goes before it
 _SLOT = re.compile(rf"{ITEM_SLOT}|<[ha]\d+>")
 
 
@@ -45,6 +46,7 @@ class Rules:
     slot_of_V: np.ndarray  # int32: index of the slot, or -1
     slot_names: tuple[str, ...]
     sequences: np.ndarray  # int32 [W, n]: banned words of several tokens, right-aligned, -1 before them
+    avoided: np.ndarray  # int32 [W, n]: the same of words, with the space before them, that may be the beginning of others
     min_length: int
     max_length: int
     no_repeat: int
@@ -79,10 +81,7 @@ class Rules:
                     banned[ids[0]] = True
                 elif ids:
                     sequences.append(ids)
-        width = max(map(len, sequences), default=1)
-        table = np.full((len(sequences), width), -1, np.int32)
-        for i, ids in enumerate(sequences):
-            table[i, width - len(ids) :] = ids
+        avoided = [ids for word in words.listed(config.banned_words) for form in _uncertain(word) if (ids := tokenizer.encode(form))]
         names = [tokenizer.backend.id_to_token(i) or "" for i in range(size)]
         names = [t for t in names if _SLOT.fullmatch(t)]
         slot_of = np.full(size, -1, np.int32)
@@ -96,7 +95,7 @@ class Rules:
         per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
         codes = WordCodes.open(config.code_words, {}, "code_words") if config.code_words else None
         steering = codes and CodeWords.of(codes, config.code_pull, config.code_mentions, tokenizer, max(size, rows))
-        found = cls(ends, *per_token, tuple(names), table, *limits, once, code_words=steering)
+        found = cls(ends, *per_token, tuple(names), _aligned(sequences), _aligned(avoided), *limits, once, code_words=steering)
         return found.spelled(config, tokenizer, [()]) if config.required_words else found
 
     def spelled(self, config: DecodeConfig, tokenizer: Tokenizer, further: Sequence[Sequence[str]]) -> Rules:
@@ -158,6 +157,9 @@ class Rules:
         """
         i = jnp.broadcast_to(i, len(tokens_RN))
         logits = self.code_words.apply(logits_RV, tokens_RN, row.asked) if self.code_words else logits_RV
+        if len(self.avoided):
+            last, matches = _completed(tokens_RN, i, self.avoided)
+            logits = logits.at[:, last].add(-AVOID * matches)
         logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits)
         if self.slot_names:
             slot = jnp.asarray(self.slot_of_V)
@@ -165,7 +167,8 @@ class Rules:
             allowed = jnp.where(slot >= 0, free[:, jnp.maximum(slot, 0)], True)
             logits = jnp.where(allowed, logits, NEVER)
         if len(self.sequences):
-            logits = _ban_sequences(logits, tokens_RN, i, self.sequences)
+            last, matches = _completed(tokens_RN, i, self.sequences)
+            logits = logits.at[:, last].min(jnp.where(matches, NEVER, jnp.inf))
         if self.no_repeat:
             logits = _ban_repeats(logits, tokens_RN, i, self.no_repeat)
         eos = self.ended(jnp.arange(logits.shape[-1]))
@@ -200,9 +203,25 @@ def required_words(config: DecodeConfig, further: Sequence[str] = ()) -> list[st
 def _certain(forms: set[str]) -> list[str]:
     """Those whose tokens are the banned word whatever stands around them.
 
-    After " art" may come "ist": a Latin word is known only once it is over, so it is left to post-processing.
+    After " art" may come "ist": a Latin word is known only once it is over, so it is avoided, and left to post-processing where it stands.
     """
     return [f for f in sorted(forms) if not any(words.edges(f))]
+
+
+def _uncertain(word: str) -> list[str]:
+    """Forms of a banned word that may be the beginning of another one, or none."""
+    left, right = words.edges(word)
+    space = " " if left else ""
+    return sorted({space + word, space + word.lower(), space + word.capitalize()}) if left or right else []
+
+
+def _aligned(sequences: list[list[int]]) -> np.ndarray:
+    """int32 [W, n], right-aligned, -1 before each."""
+    width = max(map(len, sequences), default=1)
+    table = np.full((len(sequences), width), -1, np.int32)
+    for i, ids in enumerate(sequences):
+        table[i, width - len(ids) :] = ids
+    return table
 
 
 def length_of(text: str, unit: str) -> int:
@@ -230,12 +249,11 @@ def _recent(tokens_RN, i_R, n: int) -> jax.Array:
     return jnp.take_along_axis(padded, i_R[:, None] + jnp.arange(n), axis=1)
 
 
-def _ban_sequences(logits, tokens_RN, i_R, sequences: np.ndarray) -> jax.Array:
-    """Bans the last token of each sequence in rows that end with all its other tokens."""
+def _completed(tokens_RN, i_R, sequences: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """(the last token of each sequence [W], the rows that end with all its other tokens, bool [R, W])."""
     recent = _recent(tokens_RN, i_R, sequences.shape[1] - 1)
     heads, last = jnp.asarray(sequences[:, :-1]), jnp.asarray(sequences[:, -1])
-    matches = jnp.all((heads[None] == recent[:, None]) | (heads[None] == -1), axis=-1)  # [R, W]
-    return logits.at[:, last].min(jnp.where(matches, NEVER, jnp.inf))
+    return last, jnp.all((heads[None] == recent[:, None]) | (heads[None] == -1), axis=-1)
 
 
 def _ban_repeats(logits, tokens_RN, i_R, n: int) -> jax.Array:

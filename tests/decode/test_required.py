@@ -34,6 +34,18 @@ def test_required_words_stand_in_every_text(method, writer, prompts, tokenizer):
         assert words.missing(finish(before[0], {}, tokenizer, free.config), WORDS)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m["method"])
+def test_a_word_that_begins_with_a_banned_one_may_be_required(method, writer, prompts, tokenizer):
+    table = [text.decode("utf-8", "ignore") for text in tokenizer.token_bytes()]
+    begins = [text.strip() for text in table if re.fullmatch(r" [a-z]{3,}", text)][:3]
+    wanted = [f"{word}zx" for word in begins]
+    made = writer(max_new_tokens=48, required_words=",".join(wanted), banned_words=",".join(begins), **method)
+    for found in made.write(prompts(4)):
+        for h in found:
+            text = finish(h, {}, tokenizer, made.config, wanted)
+            assert not words.missing(text, wanted) and len(words.missing(text, begins)) == 3, text
+
+
 def test_each_input_has_its_own_words(writer, prompts, tokenizer):
     """Ten inputs through a pool of four places."""
     own = [("oak",), (), ("灯",), ("warm", "brass"), ("100",)] * 2

@@ -88,11 +88,25 @@ def test_chinese_words_are_banned_while_decoding(writer, prompts, tokenizer):
     assert not any("灯" in tokenizer.decode(h.ids) for h in written(writer(banned_words="灯", **options), prompts(40)))
 
 
+def test_a_latin_word_is_avoided_while_decoding(writer, prompts, tokenizer):
+    """So that no sentence has to go for it; its letters may stand within another word."""
+    table = tokenizer.token_bytes()
+    ids = [i for i, text in enumerate(table) if re.fullmatch(rb" [a-z]{4,}", text)][:2]
+    word, other = (table[i].decode().strip() for i in ids)
+    pieces = sorted({*ids, *tokenizer.encode(" lamp")})
+    options = {"allowed": pieces, "max_new_tokens": 8, "method": "sample", "n_best": 3, "temperature": 5.0}
+    texts = lambda **given: [tokenizer.decode(h.ids) for h in written(writer(**options, **given), prompts(30))]
+    says = lambda what, found: sum(bool(re.search(rf"\b{what}\b", text)) for text in found)
+    free, avoided = texts(), texts(banned_words=word.capitalize())
+    assert says(word, free) > 30 and says(word, avoided) == 0 and says(other, avoided) > 10
+    assert says(word, texts(banned_words=word[1:])) > 30
+
+
 def test_a_banned_word_bans_no_word_that_begins_with_it(tokenizer):
     table = tokenizer.token_bytes()
     banned = ",".join(t.decode().strip() for t in table if t.strip() and t.isascii() and t.strip().isalpha())
     rules, free = Rules.of(DecodeConfig(banned_words=banned), tokenizer), Rules.of(DecodeConfig(), tokenizer)
-    assert banned and (rules.banned_V == free.banned_V).all() and not len(rules.sequences)
+    assert banned and (rules.banned_V == free.banned_V).all() and not len(rules.sequences) and len(rules.avoided)
 
 
 def test_markup_is_never_written(writer, prompts, tokenizer):
