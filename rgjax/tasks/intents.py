@@ -37,20 +37,23 @@ class Intents:
         run = run_lib.Run.open(config.reasons)
         return cls(config, run.task.writer(run.params, decoding.configured(run.facts, decode, explicit)), items, similar)
 
+    def read(self, value):
+        """A text of the shop's, or a dict or list of such, as it is read and shown: by --injected without what addresses the model."""
+        return without(value) if self.config.injected == "strip" else value
+
     def of(self, bundles: Sequence[tuple[Sequence[int], str]]) -> list[dict[str, str]]:
         """For bundles given as (item numbers, the intent that is written already or ''): "reason" and "reason_from" ('shop', 'model' or 'template').
 
         A text of the model that is empty once polished, or quotes what no title or attribute holds, gives way to the template.
         """
-        read = without if self.config.injected == "strip" else lambda shown: shown
-        items, unwritten = self.items, [members for members, written in bundles if not written]
+        read, items, unwritten = self.read, self.items, [members for members, written in bundles if not written]
         alike = self.similar.intents(unwritten, SIMILAR) if self.writer and unwritten else []
         asked = [clean_example(read(example(members, items, "bundle", intents))) for members, intents in zip(unwritten, alike, strict=bool(alike))]
         texts = iter(zip(asked, self.writer.write(asked), strict=True)) if self.writer and asked else None
         found = []
         for members, written in bundles:
             titles = [read(items.titles[i]) or items.ids[i] for i in members]
-            text, source = (written, "shop") if written else ("", "template")
+            text, source = (read(written), "shop") if written else ("", "template")
             if texts and not written:
                 described, (spoken, *_) = next(texts)
                 text, source = self._polished(spoken, described, titles), "model"

@@ -134,8 +134,8 @@ class _Offers:
         found = []
         for item, part in zip(best, parts, strict=True):
             because = [
-                {"item": self.data.items.ids[one], "title": self.data.items.titles[one], "drop": round(float(scores[item] - without[item]), 4)}
-                for one, without in zip(asked.items, lacking, strict=True)
+                self._named(one) | {"drop": round(float(scores[item] - others[item]), 4)}
+                for one, others in zip(asked.items, lacking, strict=True)
             ]
             because.sort(key=lambda entry: -entry["drop"])
             told = {"score": round(float(scores[item]), 4), "parts": {n: round(v, 4) for n, v in part.items()}, "evidence": because}
@@ -183,8 +183,11 @@ class _Offers:
         return found
 
     def _shown(self, items) -> list[dict]:
-        shown = lambda item: {"item": self.data.items.ids[item], "title": self.data.items.titles[item], "price": _price(self.prices[item])}
-        return [shown(item) | {"attributes": self.data.items.attributes[item]} for item in items]
+        attributes = lambda item: self.writer.read(self.data.items.attributes[item])
+        return [self._named(item) | {"price": _price(self.prices[item]), "attributes": attributes(item)} for item in items]
+
+    def _named(self, item: int) -> dict:
+        return {"item": self.data.items.ids[item], "title": self.writer.read(self.data.items.titles[item])}
 
     def _total(self, items: np.ndarray) -> float | None:
         return _price(self.prices[items].sum())

@@ -32,4 +32,6 @@ def test_what_addresses_the_model_is_left_out(injected):
     (template,) = Intents(config, None, items, SimilarBundles(items, bundles)).of([([0, 1], "")])
     assert written == {"reason": "For a quiet evening.", "reason_from": "model"}
     assert ("BUY" in f"{writer.read}") == ("BUY" in template["reason"]) == (injected == "keep")
+    (own,) = Intents(config, None, items, SimilarBundles(items, bundles)).of([([0, 1], f"For two.{EVIL}")])
+    assert own["reason_from"] == "shop" and ("BUY" in own["reason"]) == (injected == "keep")
     assert injected == "keep" or template["reason"] == '"i0" and "thing 1 kind0." go together.'
