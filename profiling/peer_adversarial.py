@@ -111,7 +111,7 @@ class Theirs:
         for _ in range(self.gan.g_steps):
             loss = self.by_gumbel(rows, length) if self.gan.estimator == "gumbel" else self.by_reinforce(self.generator.completed(nothing, length))
             self.of_g.zero_grad()
-            loss.backward()
+            loss.backward(inputs=list(self.generator.parameters()))  # the judge's gradients are nobody's
             nn.utils.clip_grad_norm_(self.generator.parameters(), self.gan.g_clip)
             self.of_g.step()
         return loss.detach()

@@ -35,7 +35,7 @@ class LengthBands:
         between = [f"{low}to{high - 1}" for low, high in itertools.pairwise(self.bounds)]
         return [f"under{self.bounds[0]}", *between, f"from{self.bounds[-1]}"]
 
-    def range(self, value: str) -> tuple[int, int | None]:
+    def sizes(self, value: str) -> tuple[int, int | None]:
         """Least and greatest size of a value's texts; None has no end."""
         at = self.values.index(value)
         return (0, *self.bounds)[at], self.bounds[at] - 1 if at < len(self.bounds) else None

@@ -46,7 +46,9 @@ class Rules:
     slot_of_V: np.ndarray  # int32: index of the slot, or -1
     slot_names: tuple[str, ...]
     sequences: np.ndarray  # int32 [W, n]: banned words of several tokens, right-aligned, -1 before them
-    avoided: np.ndarray  # int32 [W, n]: the same of words, with the space before them, that may be the beginning of others
+    avoided: np.ndarray  # int32 [W, n]: the same of words that may be the beginning of others
+    apart_W: np.ndarray  # bool: of these, those that are words only where no letter stands before them
+    letters_V: np.ndarray  # bool: tokens that end with a letter or digit of a script with spaces
     min_length: int
     max_length: int
     no_repeat: int
@@ -81,7 +83,10 @@ class Rules:
                     banned[ids[0]] = True
                 elif ids:
                     sequences.append(ids)
-        avoided = [ids for word in words.listed(config.banned_words) for form in _uncertain(word) if (ids := tokenizer.encode(form))]
+        forms = dict.fromkeys(form for word in words.listed(config.banned_words) for form in _uncertain(word))
+        avoided = [(ids, words.edges(form)[0]) for form in forms if (ids := tokenizer.encode(form))]
+        texts = tokenizer.token_bytes() if avoided else [b""] * size
+        letters = np.array([words.edges(text.decode(errors="ignore")[-1:] or " ")[1] for text in texts])
         names = [tokenizer.backend.id_to_token(i) or "" for i in range(size)]
         names = [t for t in names if _SLOT.fullmatch(t)]
         slot_of = np.full(size, -1, np.int32)
@@ -95,7 +100,8 @@ class Rules:
         per_token = (widen(banned, True), widen(units, 1), widen(opening, 0), widen(slot_of, -1))
         codes = WordCodes.open(config.code_words, {}, "code_words") if config.code_words else None
         steering = codes and CodeWords.of(codes, config.code_pull, config.code_mentions, tokenizer, max(size, rows))
-        found = cls(ends, *per_token, tuple(names), _aligned(sequences), _aligned(avoided), *limits, once, code_words=steering)
+        tables = (_aligned(sequences), _aligned([ids for ids, _ in avoided]), np.array([apart for _, apart in avoided], bool), widen(letters, False))
+        found = cls(ends, *per_token, tuple(names), *tables, *limits, once, code_words=steering)
         return found.spelled(config, tokenizer, [()]) if config.required_words else found
 
     def spelled(self, config: DecodeConfig, tokenizer: Tokenizer, further: Sequence[Sequence[str]]) -> Rules:
@@ -159,7 +165,7 @@ class Rules:
         logits = self.code_words.apply(logits_RV, tokens_RN, row.asked) if self.code_words else logits_RV
         if len(self.avoided):
             last, matches = _completed(tokens_RN, i, self.avoided)
-            logits = logits.at[:, last].add(-AVOID * matches)
+            logits = logits.at[:, last].add(-AVOID * (matches & self._apart(tokens_RN, i)))
         logits = jnp.where(jnp.asarray(self.banned_V), NEVER, logits)
         if self.slot_names:
             slot = jnp.asarray(self.slot_of_V)
@@ -183,6 +189,13 @@ class Rules:
         if progress is None:
             return logits, None
         return self.spelling.steer(logits, progress, row.wanted, i, tokens_RN.shape[1] - i)
+
+
+    def _apart(self, tokens_RN, i_R) -> jax.Array:
+        """Whether each of `avoided` would be a word at step `i` of each row, bool [R, W]."""
+        sizes_W = np.sum(self.avoided >= 0, axis=1)
+        before_RW = _recent(tokens_RN, i_R, self.avoided.shape[1])[:, self.avoided.shape[1] - sizes_W]
+        return ~jnp.asarray(self.apart_W) | (before_RW < 0) | ~jnp.asarray(self.letters_V)[jnp.maximum(before_RW, 0)]
 
 
 def _check(config: DecodeConfig) -> None:
@@ -211,8 +224,8 @@ def _certain(forms: set[str]) -> list[str]:
 def _uncertain(word: str) -> list[str]:
     """Forms of a banned word that may be the beginning of another one, or none."""
     left, right = words.edges(word)
-    space = " " if left else ""
-    return sorted({space + word, space + word.lower(), space + word.capitalize()}) if left or right else []
+    cases = sorted({word, word.lower(), word.capitalize(), word.upper()})
+    return [space + form for form in cases for space in (("", " ") if left else ("",))] if left or right else []
 
 
 def _aligned(sequences: list[list[int]]) -> np.ndarray:

@@ -50,7 +50,7 @@ def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, tr
     run = adversarial.make_round(factory.generator, factory.discriminator, writing, config, train.steps)
 
     def note(step: int, values: dict[str, float], progress: dict) -> None:
-        saved = "the last checkpoint from before and the best are kept. Start anew with"
+        saved = "what was saved before stays. Start anew with"
         resting = step <= config.d_warmup
         odd = [name for name in ("loss", "d_loss", "d_grad_norm", "g_loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))]
         if odd := [name for name in odd if not (resting and name == "g_loss")]:

@@ -33,7 +33,7 @@ def check_lengths(run: dict, decode: DecodeConfig, control: dict[str, str]) -> N
     bands = LengthBands.parse(run["length_bands"]) if run.get("length_bands") else None
     if not bands or length_bands.NAME not in control or bands.unit != decode.length_unit:
         return
-    (low, high), value = bands.range(control[length_bands.NAME]), control[length_bands.NAME]
+    (low, high), value = bands.sizes(control[length_bands.NAME]), control[length_bands.NAME]
     least, most = planned(decode).min_length, planned(decode).max_length
     if (high is not None and least > high) or (most and most < low):
         flags = "--plan_length" if decode.plan_length else "--min_length and --max_length"

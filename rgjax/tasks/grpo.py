@@ -38,6 +38,7 @@ from rgjax.train.variety import variety
 
 WATCHED = ("distinct_2", "entropy")  # for a collapse: a group's texts overlap, as they are for one input, and rewards may be for lengths
 
+
 def check(sections: dict) -> None:
     """Raises UserError for options that have no place here."""
     train, adapter, config = sections["train"], sections["adapter"], sections["optimizer"]
@@ -149,7 +150,7 @@ def method(task: ReasonTask, drawn: Groups, sections: dict, tuning: Tuning) -> M
         return run
 
     def note(step: int, values: dict[str, float], progress: dict) -> None:
-        kept = "the last checkpoint from before is kept. Start anew with a lower --learning_rate or a higher --group_kl."
+        kept = "what was saved before stays. Start anew with a lower --learning_rate or a higher --group_kl."
         if odd := [name for name in ("loss", "kl", "grad_norm") if not math.isfinite(values[name])]:
             raise UserError(f"{odd[0]} of step {step} is {values[odd[0]]}; {kept}")
         if text := Collapse(progress).note(step, {name: values[name] for name in WATCHED}):

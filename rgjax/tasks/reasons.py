@@ -17,7 +17,7 @@ from rgjax.tasks import run as run_lib
 from rgjax.tasks.reason import ReasonWriter
 
 SHOWN_ATTRIBUTES = 3
-_FROM_THE_SHOP = ("title", "attributes", "shared")
+_FROM_THE_SHOP = ("title", "attributes", "shared", "neighbours")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 
@@ -13,6 +14,7 @@ from rgjax.data import pipeline
 from rgjax.data.injected import neutral
 from rgjax.errors import UserError
 from rgjax.metrics import suite, tampering
+from rgjax.models.build import ModelFactory
 from rgjax.tasks import measure
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import read_reasons
@@ -71,19 +73,19 @@ def _surprise(run: Run, examples: list[dict], texts: list[str]) -> np.ndarray:
 def token_losses(run: Run, examples: list[dict], texts: list[str]) -> list[np.ndarray]:
     """The negative log-likelihood of each token of a text as the reason of its example, nats [T] a text, the end token included."""
     task, found = run.task, []
-
-    @jax.jit
-    def score(params, batch):
-        model = task.factory.model(params)
-        return -token_log_probs(model(batch), *model.head(), batch["targets"], batch["weights"])
-
     shape = pipeline.Shape.of(task.input, task.architecture, alone=True)
     made = [pipeline.as_fed(e | {"reason": text}, task.template, task.input, task.architecture) for e, text in zip(examples, texts, strict=True)]
     for at in range(0, len(made), ROWS):
         batch = pipeline.pad_rows(made[at : at + ROWS], shape, ROWS)
-        losses_RT = np.asarray(score(run.params, batch))
+        losses_RT = np.asarray(_losses(task.factory, run.params, batch))
         found += [losses[weights > 0] for losses, weights in zip(losses_RT, batch["weights"], strict=True)][: len(made) - at]
     return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _losses(factory: ModelFactory, params: dict, batch: dict) -> jax.Array:
+    model = factory.model(params)
+    return -token_log_probs(model(batch), *model.head(), batch["targets"], batch["weights"])
 
 
 def _injected(run: Run, decode: DecodeConfig, examples: list[dict], lang: str, progress) -> dict[str, dict]:
@@ -108,8 +110,8 @@ def table(result: dict) -> str:
         rows.append([name, f"{one['auc']:.3f}", f"{one['above_own']:.3f}", f"[{one['low']:.3f}, {one['high']:.3f}]", f"{one['caught']:.1%}"])
     lines = [suite.align(rows), ""]
     if "outputs" in result:
-        suspects = result["outputs"]["suspects"]
-        lines.append(f"{len(suspects)} of {result['examples']} reasons of {result['outputs']['file']} are above what 5 % of the references exceed")
+        suspects, share = result["outputs"]["suspects"], f"{result['false_alarms']:.0%} of the references exceed"
+        lines.append(f"{len(suspects)} of {result['examples']} reasons of {result['outputs']['file']} are above what {share}")
         lines += [f"  line {one['line']}, {one['score']:.2f}: {one['reason'][:100]}" for one in suspects[:SHOWN]]
     for name, one in result["injected"].items():
         same = f", {one['as_without']:.1%} as without it" if "as_without" in one else ""

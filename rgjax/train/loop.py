@@ -185,7 +185,7 @@ class Loop:
         self.meter.skip(time.perf_counter() - paused)
         self._report(self.step, values, found)
         paused, judged = time.perf_counter(), self.judge.sign * found[self.judge.name] if found else None
-        sound = not self.method or self.method.sound(self.progress)
+        sound = self._sound()
         improved = sound and judged is not None and judged < self.progress["best"]
         if judged is not None:
             self.log.samples(self.sample(self.weights(), self.step))
@@ -194,6 +194,9 @@ class Loop:
         if improved or (sound and self._due(self.config.save_every)):
             self._save(judged)
         self.meter.skip(time.perf_counter() - paused)
+
+    def _sound(self) -> bool:
+        return not self.method or self.method.sound(self.progress)
 
     def weights(self) -> dict:
         """All parameters as they are used: averaged where an average is kept, and with those that are not trained."""
@@ -224,10 +227,14 @@ class Loop:
         self.checkpoints.save(self.step, self.state, self.data, progress, judged)
 
     def _finish(self) -> None:
-        self._save(None)
+        if self._sound() or self.step >= self.config.steps:
+            self._save(None)
         self.checkpoints.wait()
         if self.stop_requested or self.stop_agreed:
-            self.log.note(f"stopped by SIGTERM; step {self.step} is saved, the same command goes on from there")
+            saved = self.checkpoints.latest
+            there = "nothing is saved yet, the same command starts anew"
+            there = there if saved is None else f"step {saved} is saved, the same command goes on from there"
+            self.log.note(f"stopped by SIGTERM; {there}")
 
     def _on_signal(self, *_) -> None:
         self.stop_requested = True

@@ -124,6 +124,15 @@ def test_a_collapse_ends_the_run_and_keeps_what_was_saved(dataset_folder, begun,
     assert 3 <= Run.open(tmp_path / "w").step <= last - 4
 
 
+def test_a_run_that_is_stopped_while_its_figures_are_low_saves_nothing(dataset_folder, begun, tmp_path, capsys):
+    for sound, saved in ((False, None), (True, 0)):
+        given = {"task": "adversarial", "init_from": str(begun), "steps": 40}
+        loop = adversarial.assemble(sections(dataset_folder, tmp_path / f"{sound}", train=given), None, set())
+        loop.method, loop.stop_requested = loop.method._replace(sound=lambda progress, sound=sound: sound), True
+        assert not loop.run()["finished"] and loop.checkpoints.latest == saved
+        assert ("nothing is saved yet" in capsys.readouterr().err) == (saved is None)
+
+
 def test_reinforce_and_the_transformer_judge(dataset_folder, begun, tmp_path):
     how = {"estimator": "reinforce", "gan_loss": "bce", "nll_weight": 0.1}
     how |= {"completions": 2, "completions_every": 8}

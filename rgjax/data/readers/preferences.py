@@ -4,8 +4,8 @@ A line is an example without `reason` (see records), with `reasons`, the two tex
 2. Judgements lean to a place, the first text or the last, whatever stands there. So where two texts for an item were shown in both orders,
 to whomever, each order counts alike, however often it was asked, and the pair is left out where neither wins more than half that way: people
 chose the place. One that was shown in one order only is taken at its word. A pair becomes an example for each shopper who agrees with the
-outcome, with the text liked less as `rejected`; preferences.json tells how many judgements, pairs and shoppers there were, and how often the
-first place won.
+outcome, with the text liked less as `rejected`; preferences.json tells how many judgements and pairs there were, how many
+by shopper (`asked`), and how often the first place won.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def source(paths: list[tuple[pathlib.Path, str | None]], controls: Controls, con
     """The pairs of `paths`, (file, split) each; `convert` turns a parsed line into one of this layout."""
     votes, own = {}, {}  # of all shoppers, and of each
     judgements = firsts = 0
-    for _, problem, line in _judged(paths, convert):
+    for row, problem, line in _judged(paths, convert):
         if problem is None:
             judgements, firsts = judgements + 1, firsts + (line["preferred"] == 1)
-            _count(votes, _pair(line), line)
-            _count(own, _asked(line), line)
+            _count(votes, _pair(line, row.split), line)
+            _count(own, _asked(line, row.split), line)
     told = {"judgements": judgements, "pairs": len(votes), "asked": len(own), "first_place_won": firsts / max(judgements, 1)}
     told |= {"shown_in_both_orders": sum(v[1] > 0 and v[3] > 0 for v in votes.values()), "undecided": sum(_lean(v) == 0 for v in votes.values())}
     splits = frozenset(split for _, split in paths if split)
@@ -67,7 +67,7 @@ def _rows(paths, convert, votes: Votes, own: Votes) -> Iterator[Row]:
     for row, problem, line in _judged(paths, convert):
         if problem is not None:
             yield row
-        elif (key := _asked(line)) not in given and (lean := _lean(votes[_pair(line)])) and _lean(own[key]) == lean:
+        elif (key := _asked(line, row.split)) not in given and (lean := _lean(votes[_pair(line, row.split)])) and _lean(own[key]) == lean:
             given.add(key)
             lesser, greater = sorted(line["reasons"])
             chosen, rejected = (lesser, greater) if lean > 0 else (greater, lesser)
@@ -75,18 +75,18 @@ def _rows(paths, convert, votes: Votes, own: Votes) -> Iterator[Row]:
             yield row._replace(example=example | {"reason": chosen, "rejected": rejected})
 
 
-def _pair(line: dict) -> int:
-    """The two texts, and what they were shown for."""
-    return _hash({name: value for name, value in line.items() if name not in (*JUDGED, *SHOPPER)}, line)
+def _pair(line: dict, split: str | None) -> int:
+    """The two texts, and what they were shown for; in each split of the files apart, so that none is decided by what is held out."""
+    return _hash({name: value for name, value in line.items() if name not in (*JUDGED, *SHOPPER)}, line, split)
 
 
-def _asked(line: dict) -> int:
+def _asked(line: dict, split: str | None) -> int:
     """The same, and the shopper who was asked."""
-    return _hash({name: value for name, value in line.items() if name not in JUDGED}, line)
+    return _hash({name: value for name, value in line.items() if name not in JUDGED}, line, split)
 
 
-def _hash(fields: dict, line: dict) -> int:
-    return hash64(encode(fields | {"": sorted(line["reasons"])}))
+def _hash(fields: dict, line: dict, split: str | None) -> int:
+    return hash64(encode(fields | {"": [split or "", *sorted(line["reasons"])]}))
 
 
 def _count(votes: Votes, key: int, line: dict) -> None:
