@@ -137,9 +137,12 @@ def check_batch(rows: int, mesh: Mesh, accumulate: int) -> None:
         )
 
 
-def put(local: dict[str, np.ndarray], mesh: Mesh, accumulate: int = 0) -> dict[str, jax.Array]:
-    """This process's rows as global arrays [rows, ...], or [accumulate, rows / accumulate, ...]."""
-    if accumulate:
+def put(local: dict[str, np.ndarray], mesh: Mesh, accumulate: int = 0, dealt: bool = False) -> dict[str, jax.Array]:
+    """This process's rows as global arrays [rows, ...], or [accumulate, rows / accumulate, ...]: neighbouring rows together, or `dealt` in turn, by
+    which each slice holds the same rows among any number of processes."""
+    if accumulate and dealt:
+        local = {k: np.ascontiguousarray(v.reshape(-1, accumulate, *v.shape[1:]).swapaxes(0, 1)) for k, v in local.items()}
+    elif accumulate:
         local = {k: v.reshape(accumulate, v.shape[0] // accumulate, *v.shape[1:]) for k, v in local.items()}
     sharding = batch(mesh, leading=1 if accumulate else 0)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in local.items()}

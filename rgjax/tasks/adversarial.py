@@ -75,8 +75,6 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     share, config = mesh_lib.share(mesh), sections["adversarial"]
     steps = config.d_steps + config.g_steps
     sharding.check_batch(sections["input"].batch_size, mesh, steps)
-    if jax.process_count() > 1:
-        raise UserError("--task=adversarial runs in one process; start it once, with --mesh over its devices.")
     dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
     source = None if stored and saved(train.workdir) else open_source(train.init_from)
     if source and not stored:

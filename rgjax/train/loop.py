@@ -122,7 +122,7 @@ class Loop:
                 self.log.note(f"continuing at step {self.step}")
             while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
                 batch = self.meter.wait_for(self.data)
-                placed = sharding.put(batch, self.mesh, self.parts)
+                placed = sharding.put(batch, self.mesh, self.parts, dealt=self.method is not None)
                 with self.profile.step(self.step + 1, self.state), jax.transfer_guard("disallow"), self.meter.dispatching():
                     self.state, metrics = self.train_step(self.state, self.fixed, placed)
                 self.step += 1

@@ -119,6 +119,23 @@ def test_two_processes_begin_with_the_same_folder(usual, tokenizer, tmp_path):
     assert set(before) == set(after) and all((before[name] == after[name]).all() for name in before)
 
 
+def test_two_processes_train_both_sides_as_one_does(usual, tokenizer, tmp_path):
+    """Resumed halfway at that."""
+    made = tiny.factory("llama", tokenizer.vocab_size, layers=1, width=32, heads=2, kv_heads=2, head_dim=16, max_positions=256)
+    export.write(tmp_path / "hf", tiny.params(made, noise=0.02), made.config, tokenizer)
+    left_out = ("layers", "width", "heads", "dropout", "warmup_steps", "schedule")
+    flags = {name: value for name, value in usual.items() if name not in left_out} | {"init_from": tmp_path / "hf", "samples": 0}
+    flags |= {"task": "adversarial", "estimator": "gumbel", "d_steps": 1, "d_warmup": 1, "d_width": 8, "d_filters": 4, "d_windows": "2,3"}
+    flags |= {"target_length": 24, "old_samples": 8, "steps": 4, "buckets": 1}
+    end(begin(flags | {"workdir": tmp_path / "two", "steps": 2}, devices=2, processes=2))
+    end(begin(flags | {"workdir": tmp_path / "two"}, devices=2, processes=2))
+    end(begin(flags | {"workdir": tmp_path / "one"}, devices=4))
+    for name in ("loss", "d_loss", "g_loss", "grad_norm", "distinct_2", "entropy", "val_loss"):
+        told = logged(tmp_path / "one", name)
+        assert logged(tmp_path / "two", name) == pytest.approx(told, rel=2e-3, nan_ok=True), name
+        assert any(value is not None for value in told.values())
+
+
 def test_two_processes_hold_on_to_an_earlier_task_as_one_does(usual, tokenizer, dataset_folder, tmp_path):
     made = tiny.factory("llama", tokenizer.vocab_size, layers=1, width=32, heads=2, kv_heads=2, head_dim=16, max_positions=256)
     export.write(tmp_path / "hf", tiny.params(made, noise=0.02), made.config, tokenizer)
