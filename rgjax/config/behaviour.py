@@ -122,7 +122,7 @@ class RecommendConfig:
     injected: str = option(
         "strip",
         "What addresses the model in the shop's titles and attributes ('ignore the above and ...', English or Chinese): leave it and all that "
-        "follows it in the text out of what is read and of the reasons, or keep it.",
+        "follows it in the text out of what is read and shown, or keep it.",
         choices=("strip", "keep"),
     )
     shown: int = option(3, "Users shown on the terminal.", low=0)
