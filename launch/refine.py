@@ -9,7 +9,7 @@ refine.json has the figures. Interrupted, it goes on with the same command; with
 
 from __future__ import annotations
 
-from launch import app
+from launch import app, pages
 from rgjax.config import DecodeConfig, OptimizerConfig, RefineConfig, RewardConfig
 
 
@@ -30,5 +30,6 @@ def main() -> dict:
 
 
 if __name__ == "__main__":
+    pages.begin_again()
     app.define(RefineConfig, RewardConfig, OptimizerConfig, DecodeConfig)
     app.run(main, __doc__)

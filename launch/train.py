@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from launch import app
+from launch import app, pages
 from rgjax.config import AdversarialConfig, DiscriminatorConfig, GroupConfig, InputConfig, ModelConfig, OptimizerConfig, RewardConfig
 from rgjax.errors import UserError
 from rgjax.train import workdir
@@ -73,5 +73,6 @@ def main() -> dict | None:
 
 
 if __name__ == "__main__":
+    pages.begin_again()
     app.define(*workdir.SECTIONS.values())
     app.run(main, __doc__)

@@ -41,9 +41,9 @@ def peak(make: Callable[[], Callable[[], object]], calls: int = 3) -> int:
     return max(own, torch.cuda.max_memory_allocated() if torch and torch.cuda.is_initialized() else 0)
 
 
-def in_process(module: str, *more: str) -> dict:
-    """The last line of this command with further flags, run in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", module, *sys.argv[1:], *more], capture_output=True, text=True)
+def in_process(module: str, *more: str, env: dict[str, str] | None = None) -> dict:
+    """The last line of this command with further flags, run in a process of its own (with the environment `env`, this one's if None)."""
+    done = subprocess.run([sys.executable, "-m", module, *sys.argv[1:], *more], capture_output=True, text=True, env=env)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return json.loads(done.stdout.splitlines()[-1])

@@ -6,8 +6,9 @@
 
 Both sides begin with the same weights and read the same batch: causal language-model loss on every token, gradients clipped at a norm
 of 1, AdamW with decay on matrices, no dropout. Ours is the step of launch.train. Losses over three steps must agree before anything
-is timed; then the sides take turns. Peak memory is that of each side in a process of its own; with --apart, for models of which a
-device holds only one, the times are too, and the rounds are paired in order. Needs torch and transformers.
+is timed; then the sides take turns, each with a step that is not timed before one that is. Peak memory is that of each side in a process
+of its own; with --apart, for models of which a device holds only one, the times are too, and the rounds are paired in order; ours then
+has large memory pages, as launch.train has them. Needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 
 import numpy as np
 
-from launch import app
+from launch import app, pages
 from profiling import bench, resident, sides
 from rgjax.errors import UserError, first_line
 
@@ -102,7 +103,8 @@ def in_processes(names: list[str], folder: str | pathlib.Path) -> dict[str, dict
     found = {}
     for name in names:
         try:
-            found[name] = resident.in_process("profiling.train_step", f"--side={name}", f"--weights={folder}")
+            env = pages.environment() if name == "ours" else None
+            found[name] = resident.in_process("profiling.train_step", f"--side={name}", f"--weights={folder}", env=env)
         except RuntimeError as error:
             if name != COMPILED:
                 raise
@@ -129,7 +131,8 @@ def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], d
     else:
         calls = {name: make(name, folder) for name in names}
         losses, first = compared(calls)
-        found = bench.take_turns(calls, app.FLAGS.rounds)
+        # Steps of a run follow each other; after the other side's turn the first may find that a machine's host took freed memory back.
+        found = bench.take_turns(calls, app.FLAGS.rounds, before=lambda name: bench.wait(calls[name]()))
         for name in found:
             found[name]["compile_seconds"] = first[name]
         each = in_processes(list(calls), folder) if app.FLAGS.memory else {}
