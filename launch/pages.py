@@ -20,14 +20,20 @@ def begin_again() -> None:
     """Starts this process anew, as it was started, with large pages, where that helps; the process stays the same to all others.
 
     It does nothing where they are in use or can't be, or where GLIBC_TUNABLES already says what to do about them (hugetlb=0 keeps
-    small ones). Call it before anything else: what the process did is lost.
+    small ones), or where another program runs this one (a server that forks, say). Call it before anything else: what the process did is lost.
     """
     wanted = environment()
-    if wanted is None or not sys.executable:
+    if wanted is None or not sys.executable or not started_alone():
         return
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
+
+
+def started_alone() -> bool:
+    """Whether the process's command line is `python -m MODULE` of the module that runs."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and ("-m", spec.name) in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
 
 
 def environment() -> dict[str, str] | None:

@@ -44,13 +44,24 @@ print("went on")
 """
 
 
-def test_begins_again_once_as_it_was_started(tmp_path):
-    kernel, script = tmp_path / "enabled", tmp_path / "script.py"
-    kernel.write_text(ASKED)
-    script.write_text(SCRIPT)
-    root = str(pathlib.Path(pages.__file__).parents[1])
-    env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | {"PYTHONPATH": root}
-    begun = subprocess.Popen([sys.executable, str(script), str(kernel), "--a=b c", "x"], env=env, stdout=subprocess.PIPE, text=True)
+def lines_of(folder: pathlib.Path, *command: str) -> tuple[int, list[str]]:
+    """(process, what it prints) of python with `command`, which runs the module `begun`."""
+    (folder / "enabled").write_text(ASKED)
+    (folder / "begun.py").write_text(SCRIPT)
+    paths = f"{folder}{os.pathsep}{pathlib.Path(pages.__file__).parents[1]}"
+    env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | {"PYTHONPATH": paths}
+    begun = subprocess.Popen([sys.executable, *command, str(folder / "enabled"), "--a=b c", "x"], env=env, stdout=subprocess.PIPE, text=True)
     lines = begun.communicate(timeout=60)[0].splitlines()
     assert begun.returncode == 0
-    assert lines == [f"{begun.pid} None ['--a=b c', 'x']", f"{begun.pid} {HUGE} ['--a=b c', 'x']", "went on"]
+    return begun.pid, lines
+
+
+def test_begins_again_once_as_it_was_started(tmp_path):
+    pid, lines = lines_of(tmp_path, "-m", "begun")
+    assert lines == [f"{pid} None ['--a=b c', 'x']", f"{pid} {HUGE} ['--a=b c', 'x']", "went on"]
+
+
+def test_goes_on_where_another_program_runs_it(tmp_path):
+    run = "import runpy; runpy.run_module('begun', run_name='__main__', alter_sys=True)"
+    pid, lines = lines_of(tmp_path, "-c", run)
+    assert lines == [f"{pid} None ['--a=b c', 'x']", "went on"]
