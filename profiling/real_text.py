@@ -46,8 +46,8 @@ def prepared(source: str, cfg: str, output: str) -> str:
     return output
 
 
-def our_batches(dataset, tokenizer, config: InputConfig, seed: int, examples: int) -> list[dict[str, np.ndarray]]:
-    """Batches of the training stream, until they hold so many examples."""
+def our_batches(dataset, tokenizer, config: InputConfig, seed: int, examples: int) -> tuple[list[dict[str, np.ndarray]], int]:
+    """Batches of the training stream, until they hold so many examples; and how many targets a row has at most, where that is known."""
     from rgjax.tasks.reason import ReasonTask
 
     task = ReasonTask(tokenizer, config, ModelConfig(max_positions=max(1024, config.length)))
@@ -58,7 +58,7 @@ def our_batches(dataset, tokenizer, config: InputConfig, seed: int, examples: in
             held += int(found[-1]["segment_ids"].max(axis=1).sum())
     finally:
         stream.close()
-    return found
+    return found, task.most_targets
 
 
 def peer_batches(examples: list[dict], tokenizer_folder: pathlib.Path, rows: int) -> list[dict]:
@@ -107,9 +107,9 @@ def check(counts: dict[str, dict], found: dict[str, float]) -> None:
         raise UserError(f"The sides do not compute the same: their losses are {found}; no times are told.")
 
 
-def calls_of(folder: str, batches: list[dict], peer: list[dict]) -> dict:
+def calls_of(folder: str, batches: list[dict], most: int, peer: list[dict]) -> dict:
     """Of each side a call that makes one pass."""
-    made = {OURS: (sides.OurTraining(folder), [sides.placed(b) for b in batches]), PEER: (sides.peer_training(folder), peer)}
+    made = {OURS: (sides.OurTraining(folder, most), [sides.placed(b) for b in batches]), PEER: (sides.peer_training(folder), peer)}
     if app.FLAGS.compile_peer:
         made["peer, compiled"] = (sides.peer_training(folder, True, dynamic=True), peer)
     return {name: (lambda step=step, fed=fed: [step(b) for b in fed][-1]) for name, (step, fed) in made.items()}
@@ -125,13 +125,13 @@ def measured(folder: str, place: str) -> dict:
     dataset, tokenizer = reason.dataset_tokenizer(folder)
     f.vocab_size = tokenizer.vocab_size
     sides.write(place)
-    batches = our_batches(dataset, tokenizer, config, f.seed, f.examples)
+    batches, most = our_batches(dataset, tokenizer, config, f.seed, f.examples)
     examples = peer_input.unpacked(batches)
     rows = f.peer_rows or max(1, round(len(examples) / len(batches)))
     peer = peer_batches(examples, dataset.tokenizer_folder, rows)
     counts, agreed = fill(batches, peer), losses(place, batches, peer)
     check(counts, agreed)
-    found = bench.take_turns(calls_of(place, batches, peer), f.rounds)
+    found = bench.take_turns(calls_of(place, batches, most, peer), f.rounds)
     for name in found:
         filled = counts[OURS if name == OURS else PEER]
         found[name] |= filled | {"target_tokens_per_second": filled["target_tokens"] / found[name]["seconds"]}

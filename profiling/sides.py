@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -77,16 +78,19 @@ def peer_model(folder: str | pathlib.Path):
 
 
 class OurTraining:
-    """`training(batch) -> loss` takes a step as launch.train does and changes `state`; a batch is one that `placed` made."""
+    """`training(batch) -> loss` takes a step as launch.train does and changes `state`; a batch is one that `placed` made.
 
-    def __init__(self, folder: str | pathlib.Path):
+    `most` target tokens are in a row, as `tasks.reason.sums` has it.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, most: int = 0):
         from rgjax.parallel import mesh as mesh_lib
         from rgjax.tasks import reason
         from rgjax.train import optimizer, state, step
 
         factory, params = our_model(folder)
         tx, self._fixed = optimizer.make(USUAL, 1000), step.NOTHING_FIXED
-        self._step = step.make_train_step(factory, reason.sums, tx, USUAL)
+        self._step = step.make_train_step(factory, functools.partial(reason.sums, most=most), tx, USUAL)
         self.state = state.create(factory, tx, mesh_lib.make("data:1"), False, 0, params)[0]
 
     def __call__(self, batch: dict):

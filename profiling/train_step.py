@@ -153,7 +153,7 @@ def utilisation(seconds: dict[str, float]) -> dict:
     (peak, source), work = flops.peak_flops(), flops.step_flops(config, params, f.vocab_size, counts)
     mfu = {name: work / (s * peak) for name, s in seconds.items()}
     formula = "MFU = FLOPs of a step / (seconds x peak), FLOPs = 3 x [2 x matrix parameters x tokens + 4 x width x attended keys x layers"
-    formula += " + 2 x width x vocabulary x target tokens] (rgjax/train/flops.py)"
+    formula += " + 2 x width x vocabulary x target tokens], the last layer only at target tokens (rgjax/train/flops.py)"
     return {"mfu": mfu, "formula": formula, "step_flops": work, "peak_flops": peak, "peak_source": source}
 
 

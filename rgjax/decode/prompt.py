@@ -58,7 +58,7 @@ def prefill(model, tokens_BS: jax.Array, lengths_B: jax.Array) -> Prefilled:
         mask = jnp.where(present[:, None, :] & (order[None, None, :] <= order[None, :, None]), 0.0, MASKED)[:, None]
         c = model.config
         empty = jnp.zeros((b, s, c.kv_heads or c.heads, c.head_dim or c.width // c.heads), c.dtype)
-        hidden, caches = model.decode(tokens_BS, positions, mask, [LayerCache(empty, empty)] * c.layers, jnp.int32(0))
+        hidden, caches = model.decode(tokens_BS, positions, mask, [LayerCache(empty, empty)] * c.layers, jnp.int32(0), newest=True)
         return Prefilled([cache_lib.by_head(c) for c in caches], present, lengths_B, score(model, hidden[:, -1]), None, None)
     batch = {"encoder_tokens": tokens_BS, "encoder_segment_ids": present.astype(jnp.int32), "encoder_positions": positions}
     sources = [cache_lib.by_head(c) for c in model.cross_caches(model.encode(batch))]

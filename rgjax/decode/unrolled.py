@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rgjax.nn.adapters.lowrank import INPUT_AXES
-from rgjax.nn.turned import Turned, TurnedTable
+from rgjax.nn.turned import FEW, Turned, TurnedTable
 
-FEW = 32  # rows up to which a turned matrix is the faster one
 PARTS = {"attention": ("wq", "wk", "wv", "wo"), "cross": ("wq", "wo"), "mlp": ("w_in", "w_gate", "w_out")}  # what a step multiplies by
 
 
@@ -54,7 +53,8 @@ def _turned(block, dtype) -> dict[str, dict[str, Turned]]:
 
 
 class Unrolled:
-    """A model's calls for continuing prompts. Blocks are cut out of their stack once: in a loop's body XLA would copy each at every step."""
+    """A model's calls for reading and continuing prompts. Blocks are cut out of their stack once: in a loop's body XLA would copy each at every
+    step. Matrices that `made` holds are not cut out at all."""
 
     def __init__(self, model, made: Ready):
         """`made` is what `ready` gave."""
@@ -66,6 +66,14 @@ class Unrolled:
         head, self._shrink = model.head()
         few = made.matrices is not None and hasattr(head, "dtype")
         self._head = made.head or (TurnedTable(head.astype(model.config.dtype)) if few else head)
+
+    def encode(self, batch: dict[str, jax.Array]) -> jax.Array:
+        """As the encoder-decoder's."""
+        return self.model.encode(batch)
+
+    def cross_caches(self, source_BSD: jax.Array) -> list:
+        """As the encoder-decoder's."""
+        return self.model.cross_caches(source_BSD)
 
     def decode(self, *args, **kwargs):
         """As the model's."""

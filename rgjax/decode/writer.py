@@ -52,9 +52,8 @@ class Writer:
         self._put, self._go = jax.jit(self._taken_in, static_argnums=0), jax.jit(self._gone_on, donate_argnums=1)
 
     def _decode(self, params, made: Ready, tokens_PS, lengths_P, rules_R, numbers_R, vectors_P1Z=None):
-        model = self.factory.model(params, vectors_P1Z)
+        model, rows = Unrolled(self.factory.model(params, vectors_P1Z), made), prompt.repeat(rules_R, self.copies)
         filled = guidance.prefill(model, tokens_PS, lengths_P, self.config.guidance)
-        rows, model = prompt.repeat(rules_R, self.copies), Unrolled(model, made)
         if self.config.method == "beam":
             return beam.decode(model, filled, rows, self.rules, self.config, self.tokenizer.pad_id)
         out, total = sampling.decode(model, filled, rows, self._keys(numbers_R), self._sampler())
@@ -79,8 +78,9 @@ class Writer:
         one = lambda number: jax.random.fold_in(jax.random.key(self.config.decode_seed), number)
         return jax.vmap(lambda r: jax.vmap(lambda c: jax.random.fold_in(one(r), c))(jnp.arange(self.copies)))(numbers_R).reshape(-1)
 
-    def _taken_in(self, fresh: bool, params, held, tokens_MS, lengths_M, rules_M, numbers_M, where_M, vectors_M1Z=None):
-        model, keys, rules = self.factory.model(params, vectors_M1Z), self._keys(numbers_M), prompt.repeat(rules_M, self.copies)
+    def _taken_in(self, fresh: bool, params, held, made: Ready, tokens_MS, lengths_M, rules_M, numbers_M, where_M, vectors_M1Z=None):
+        model, keys = Unrolled(self.factory.model(params, vectors_M1Z), made), self._keys(numbers_M)
+        rules = prompt.repeat(rules_M, self.copies)
         held = pool.empty(model, self._sampler(), self.rows, self.copies, rules, keys) if fresh else held
         return pool.put(model, self._sampler(), held, tokens_MS, lengths_M, rules, keys, where_M)
 
@@ -131,7 +131,7 @@ class Writer:
                 members = [waiting.popleft() for _ in range(min(part, len(waiting)))]
                 filler, where = members + [members[-1]] * (part - len(members)), (free[: len(members)] + [free[len(members) - 1]] * part)[:part]
                 tokens, lengths, rules, row_numbers, vectors = self._arrays(rendered, numbers, filler)
-                new = (tokens, lengths, rules, row_numbers, jnp.asarray(where), vectors)
+                new = (self._prepared(), tokens, lengths, rules, row_numbers, jnp.asarray(where), vectors)
                 changed = self._put(held is None, self.params, held and held._replace(caches=[]), *new)
                 held = changed if held is None else changed._replace(caches=held.caches)  # which are large, and stay as they are
                 places |= dict(zip(where, members, strict=False))

@@ -123,10 +123,10 @@ class Adapted:
         """As the model's."""
         return self._module(prompted=False).blocks()
 
-    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches, write_at, *read, blocks=None):
+    def decode(self, tokens_BT, positions_BT, mask_B1TS, caches, write_at, *read, **how):
         """As the model's. What is `read` (the prompt or the encoder's output) holds the virtual tokens already."""
         model = self._module(self.vectors, prompted=not read)
-        return model.decode(tokens_BT, positions_BT + self.shift, mask_B1TS, caches, write_at, *read, blocks=blocks)
+        return model.decode(tokens_BT, positions_BT + self.shift, mask_B1TS, caches, write_at, *read, **how)
 
     def head(self) -> tuple[jax.Array, float]:
         """As the model's."""

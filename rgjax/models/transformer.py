@@ -50,6 +50,23 @@ class Block(nnx.Module):
             x = after(self.norm_cross, x, y.reshape(x.shape), keys[1])
         return after(self.norm_mlp, x, self.mlp(before(self.norm_mlp, x)), keys[2]), cache
 
+    def answer(self, x, asked_BN, bias, rope=None, source=None, source_bias=None, key=None, cache=None, write_at=None):
+        """As a call, but with outputs [B, N, D] at the positions `asked_BN` alone: of others there are only keys and values."""
+        own = self.attention.keys_values(x if self.post_norm else self.norm_attention(x), rope)
+        cache = own if cache is None else cache.written(own, write_at)
+        bias, rope = jnp.take_along_axis(bias, asked_BN[:, None, :, None], axis=2), rope and tuple(at(table, asked_BN) for table in rope)
+        return self(at(x, asked_BN), bias, rope, source, source_bias, key, cache)
+
+
+def answers(block) -> bool:
+    """Whether a block has `answer` and can do it: not where an adapter stands in its place or that of its attention."""
+    return isinstance(block, Block) and isinstance(block.attention, Attention)
+
+
+def at(x_BTD: jax.Array, asked_BN: jax.Array) -> jax.Array:
+    """[B, N, ...] of these positions of each row."""
+    return jnp.take_along_axis(x_BTD, asked_BN.reshape(*asked_BN.shape, *(1,) * (x_BTD.ndim - 2)), axis=1)
+
 
 REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}
 
@@ -112,8 +129,11 @@ class Stack(nnx.Module):
             x_BTD = block(x_BTD, bias, rope)[0]
         return jnp.stack(found)
 
-    def __call__(self, x_BTD, seen: Segments | jax.Array, positions_BT, source_BSD=None, source_seen: Segments | None = None, key=None):
-        """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D].
+    def __call__(
+        self, x_BTD, seen: Segments | jax.Array, positions_BT, source_BSD=None, source_seen: Segments | None = None, key=None,
+        asked_BN: jax.Array | None = None,
+    ):  # fmt: skip
+        """The whole sequence at once, for training: [B, T, D] -> normalised [B, T, D], or [B, N, D] at the positions `asked_BN`.
 
         `seen` may also be a bias [B, 1, T, T], where segments aren't single stretches; the fused kernel reads none.
         """
@@ -124,25 +144,32 @@ class Stack(nnx.Module):
         if isinstance(bias, Segments):
             x_BTD = fused.poisoned(x_BTD, bias)
 
-        def body(x, layer_and_key):
+        def body(x, layer_and_key, asked=()):
             layer, layer_key = layer_and_key
-            return sharding.by_rows(layer(x, bias, rope, source_BSD, source_bias, layer_key)[0]), None
+            run = layer.answer if asked else layer
+            return sharding.by_rows(run(x, *asked, bias, rope, source_BSD, source_bias, layer_key)[0]), None
 
         if self.config.remat != "none":
             body = jax.checkpoint(body, policy=REMAT[self.config.remat], prevent_cse=not self.config.scan)
-        keys = None if key is None else jax.random.split(key, self.depth)
+        keys = [None] * self.depth if key is None else jax.random.split(key, self.depth)
         if self.config.scan:
-            x_BTD, _ = jax.lax.scan(body, x_BTD, (self.blocks, keys))
+            x_BTD, _ = jax.lax.scan(body, x_BTD, (self.blocks, None if key is None else keys))
         else:
-            for i, block in enumerate(self.cut()):
-                x_BTD, _ = body(x_BTD, (block, None if keys is None else keys[i]))
-        return self.finish(x_BTD)
+            *earlier, last = self.cut()
+            for block, block_key in zip(earlier, keys, strict=False):
+                x_BTD, _ = body(x_BTD, (block, block_key))
+            alone = asked_BN is not None and answers(last) and not isinstance(bias, Segments)
+            x_BTD, _ = body(x_BTD, (last, keys[-1]), (asked_BN,) if alone else ())
+            asked_BN = None if alone else asked_BN
+        return self.finish(x_BTD if asked_BN is None else at(x_BTD, asked_BN))
 
     def decode(
-        self, x_BTD, mask_B1TS, positions_BT, caches: Sequence, write_at, *, blocks=None, prefixes=None, sources=None, source_bias=None
-    ) -> tuple[jax.Array, list]:
+        self, x_BTD, mask_B1TS, positions_BT, caches: Sequence, write_at, *, blocks=None, prefixes=None, sources=None, source_bias=None,
+        newest: bool = False,
+    ) -> tuple[jax.Array, list]:  # fmt: skip
         """(normalised [B, T, D] of T further positions, the caches with their keys and values written from `write_at` on).
 
+        With `newest` (of a LayerCache, and nothing before it) the outputs are [B, 1, D], those of the last position alone.
         `caches` and, where given, `prefixes` (read before them), `sources` (read across) and `blocks` (as cut out) have one entry a layer.
         """
         before = prefixes[0].k.shape[2] if prefixes else 0
@@ -151,9 +178,12 @@ class Stack(nnx.Module):
         for i, cache in enumerate(caches):
             block, across = blocks[i] if blocks else self.block(i), (sources[i], source_bias) if sources else ()
             read = {"prefix": prefixes[i]} if prefixes else {}
-            x_BTD, cache = block(x_BTD, bias, rope, *across, cache=cache, write_at=write_at, **read)
+            asked, run = (), block
+            if newest and i == self.depth - 1 and answers(block):
+                asked, run = (jnp.full((len(x_BTD), 1), x_BTD.shape[1] - 1),), block.answer
+            x_BTD, cache = run(x_BTD, *asked, bias, rope, *across, cache=cache, write_at=write_at, **read)
             new.append(cache)
-        return self.finish(x_BTD), new
+        return self.finish(x_BTD[:, -1:] if newest else x_BTD), new
 
 
 class Entrance(nnx.Module):

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+FEW = 32  # rows up to which a turned product is the faster one
+
 
 def turned(w_OI: jax.Array, x_RI: jax.Array, dtype=None) -> jax.Array:
     """x w^T [R, O], added up and returned in `dtype` (that of both, if not told)."""
@@ -30,7 +32,8 @@ class Turned(nnx.Module):
 
     def product(self, x: jax.Array, axes: int) -> jax.Array:
         """As `linear(x, w, axes)`."""
-        y = turned(self.w_OI.astype(x.dtype), x.reshape(-1, self.w_OI.shape[1]))
+        w_OI, x_RI = self.w_OI.astype(x.dtype), x.reshape(-1, self.w_OI.shape[1])
+        y = turned(w_OI, x_RI) if len(x_RI) <= FEW else x_RI @ w_OI.T
         return y.reshape(*x.shape[: x.ndim - axes], *self.outer)
 
     def dense(self) -> jax.Array:

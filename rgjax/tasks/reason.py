@@ -30,7 +30,7 @@ from rgjax.models.build import ModelFactory
 from rgjax.train import perturbation
 from rgjax.train.contrast import Swaps, contrast_sums
 from rgjax.train.distillation import Distillation, distillation_sums
-from rgjax.train.loss import cross_entropy_sums, rdrop_sums
+from rgjax.train.loss import asked, cross_entropy_sums, rdrop_sums
 
 NAME = "reason"
 Liked = Callable[[dict, Sequence[str]], Sequence[float]]  # (example, texts for it) -> a figure for each, more is better
@@ -39,15 +39,18 @@ PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 def sums(
     model, batch: dict, key: jax.Array | None, smoothing: float = 0.0, rdrop: float = 0.0, distill: Distillation | None = None,
-    fgm: float = 0.0, swaps: Swaps | None = None,
+    fgm: float = 0.0, swaps: Swaps | None = None, most: int = 0,
 ) -> dict[str, jax.Array]:  # fmt: skip
     """Float32 sums over target tokens: `loss`, which alone has a gradient, `nll`, `correct` and `tokens`.
 
     In training the loss is smoothed, with R-Drop that of two passes, with a teacher in the batch in part the divergence from it, and with FGM
     also that of the examples moved against it (`nll` and `correct` are then those of the examples as they are). With `swaps` the contrast of codes
-    is added, and `codes_told` are the tokens of examples that are likelier under their own code; those without codes count as not.
+    is added, and `codes_told` are the tokens of examples that are likelier under their own code; those without codes count as not. Where no row in
+    training has more than `most` target tokens (0: not known), the model's last layer answers at so many positions alone.
     """
     head, shrink = model.head()
+    if most and key is not None:
+        batch = asked(batch, most)
     smoothing = smoothing if key is not None else 0.0
     what, told = (head, batch["targets"], batch["weights"]), {}
     if rdrop and key is not None:
@@ -100,7 +103,13 @@ class ReasonTask:
             raise UserError(f"--{both[0]}={given[both[0]]:g} and --{both[1]} are both given, and no loss joins them; leave one out.")
         if rdrop and not self.factory.config.dropout:
             raise UserError(f"--rdrop={rdrop:g} compares two passes with different dropout and --dropout is 0; raise --dropout, or leave it out.")
-        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill, fgm=fgm, swaps=swaps)
+        return functools.partial(sums, smoothing=smoothing, rdrop=rdrop, distill=distill, fgm=fgm, swaps=swaps, most=self.most_targets)
+
+    @property
+    def most_targets(self) -> int:
+        """Most target tokens of a row in training, 0 where nothing bounds them; a decoder beside an encoder has hardly any other."""
+        alone = self.architecture == "causal" and not self.input.packing and self.input.loss_on == "reason"
+        return self.input.target_length if alone else 0
 
     def replayed(self, dataset: Dataset) -> list[Dataset]:
         """The datasets of --replay; raises UserError for one whose tokenizer is not that of `dataset`."""

@@ -52,19 +52,21 @@ def swapped(tokens_BT: jax.Array, segments_BT: jax.Array, key: jax.Array, swaps:
     return jnp.where(chosen_BT, jnp.asarray(swaps.values_GK)[code_BT, place_BT], tokens_BT)
 
 
-def contrast_sums(model, hidden_BTD: jax.Array, batch: dict[str, jax.Array], key: jax.Array, swaps: Swaps) -> tuple[jax.Array, jax.Array]:
+def contrast_sums(model, hidden_BND: jax.Array, batch: dict[str, jax.Array], key: jax.Array, swaps: Swaps) -> tuple[jax.Array, jax.Array]:
     """(loss, how many are the right way round), each a float32 sum over the weighted tokens of examples, which all count as their example does;
     those of an example without codes count 0.
 
-    `hidden_BTD` are the model's states of the batch with dropout `key`, which the other pass shares, so that the codes alone make the difference.
+    `hidden_BND` are the model's states of the batch (of the positions `asked` in it, if there are some) with dropout `key`, which the other pass
+    shares, so that the codes alone make the difference.
     """
     side = "encoder_" if "encoder_tokens" in batch else ""
     tokens_BT, segments_BT = batch[f"{side}tokens"], batch[f"{side}segment_ids"]
     others_BT = swapped(tokens_BT, segments_BT, jax.random.fold_in(key, DRAW), swaps)
     head, shrink = model.head()
     score = lambda hidden: token_log_probs(hidden, head, shrink, batch["targets"], batch["weights"])
-    gain_BT = score(hidden_BTD) - score(model(batch | {f"{side}tokens": others_BT}, key))
-    changed_BT = of_example(jax.ops.segment_max, (tokens_BT != others_BT).astype(jnp.int32), segments_BT, batch["segment_ids"])
-    counted_BT = jnp.where(changed_BT > 0, batch["weights"], 0).astype(jnp.float32)
-    gain_BT = of_example(jax.ops.segment_sum, gain_BT, batch["segment_ids"])
-    return jnp.sum(jax.nn.softplus(-gain_BT) * counted_BT), jnp.sum((gain_BT > 0) * counted_BT)
+    gain_BN = score(hidden_BND) - score(model(batch | {f"{side}tokens": others_BT}, key))
+    places_BN = jnp.take_along_axis(batch["segment_ids"], batch["asked"], axis=1) if "asked" in batch else batch["segment_ids"]
+    changed_BN = of_example(jax.ops.segment_max, (tokens_BT != others_BT).astype(jnp.int32), segments_BT, places_BN)
+    counted_BN = jnp.where(changed_BN > 0, batch["weights"], 0).astype(jnp.float32)
+    gain_BN = of_example(jax.ops.segment_sum, gain_BN, places_BN)
+    return jnp.sum(jax.nn.softplus(-gain_BN) * counted_BN), jnp.sum((gain_BN > 0) * counted_BN)

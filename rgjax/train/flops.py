@@ -9,7 +9,9 @@ Forward once. Backward: g = 1 for the gradient of what a matrix reads, needed wh
 forward pass, and an adapter on a frozen model twice, its own small matrices apart. Attention multiplies two activations: its backward
 pass is twice the forward one whatever is trained. R-Drop makes two passes, all else one; recomputation does not count, nor what
 is computed once a step (penalties, DoRA's norms). Attention counts half the square of each packed segment where causal, through the
-batch's own mean length, and a prefix by its tokens. Padding is not work: `tokens` are real tokens. MFU = FLOPs / (seconds x peak).
+batch's own mean length, and a prefix by its tokens. Padding is not work: `tokens` are real tokens. Nor is what nothing reads: all but the
+keys and values of a decoder's last layer counts at target tokens only, which are taken to end their examples.
+MFU = FLOPs / (seconds x peak).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 l
 
 
 _MATRIX = re.compile(r"\.(w[qkvou]|w_in|w_gate|w_out|a|b|down|up)$")  # of a block, and what adapters add to it
+_READ_BY_ALL = re.compile(r"\.attention\.w[kv](\.|$)")  # what a decoder's last layer computes at every position
 _OF_SOURCE = re.compile(r"\.cross\.w[kv](\.|$)")  # applied to the encoder's output
 
 
@@ -51,10 +54,13 @@ def step_flops(
         if blocks and _MATRIX.search(path) and leaf.ndim >= 3:  # stacked matrices have 3 or 4 axes
             read = "encoder" if stack == "encoder" or _OF_SOURCE.search(path) else "decoder"
             seen = counts["encoder_tokens" if read == "encoder" else "tokens"]
+            if stack == "decoder" and read == "decoder" and not _READ_BY_ALL.search(path):
+                seen += (counts["target_tokens"] - seen) / leaf.shape[0]
             work += 2 * leaf.size * seen * (1 + reached[read] + trained(path))
     prefix = leaves.get("adapter.decoder.blocks.attention.k")  # [L, N, K, A]
-    keys = mean / 2 + mean_encoder + (0 if prefix is None else prefix.shape[1])
-    attended = {"decoder": config.layers * counts["tokens"] * keys}
+    beside, targets = mean_encoder + (0 if prefix is None else prefix.shape[1]), min(counts["target_tokens"], counts["tokens"])
+    last = targets * (mean - targets / max(counts["examples"], 1) / 2 + beside)
+    attended = {"decoder": (config.layers - 1) * counts["tokens"] * (mean / 2 + beside) + last}
     attended["encoder"] = (config.encoder_layers or config.layers) * counts["encoder_tokens"] * mean_encoder
     work += sum(4 * width * pairs * (1 + 2 * reached[stack]) for stack, pairs in attended.items())
     head = "embedding.tokens" if config.tied else "embedding.output"

@@ -35,6 +35,18 @@ def rdrop_sums(hidden_BTD, other_BTD, head_VD, targets_BT, weights_BT, alpha: fl
     return over_chunks(score, head_VD, weights_BT, (hidden_BTD * shrink, other_BTD * shrink), targets_BT)
 
 
+OF_TARGETS = ("targets", "weights", "teacher_ids", "teacher_logits")  # what a batch holds for each target
+
+
+def asked(batch: dict[str, jax.Array], most: int) -> dict[str, jax.Array]:
+    """The batch for a model that answers only where there is loss: with `asked`, int32 [B, most], positions of each row, weighted ones first, and
+    with what it holds for each target at these alone. No row may have more weighted positions; batches of shorter rows stay as they are."""
+    if most >= batch["weights"].shape[1]:
+        return batch
+    order_BN = Order(batch["weights"]).order_BT[:, :most]
+    return batch | {"asked": order_BN} | {name: _rows(batch[name], order_BN) for name in OF_TARGETS if name in batch}
+
+
 def over_chunks(score, head_VD, weights_BT, hidden: tuple, *arrays):
     """The float32 sums of `score(*logits, *pieces, weights)` over chunks of positions; the first of them, the loss, has a gradient.
 

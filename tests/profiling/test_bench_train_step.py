@@ -18,7 +18,8 @@ def test_both_sides_make_the_same_losses(benchmark, sound):
     sound(told, "ours", "peer, eager")
     ours, peer = told["losses"]["ours"], told["losses"]["peer, eager"]
     assert ours == pytest.approx(peer, rel=1e-5) and ours[0] > ours[1] > ours[2]  # same gradients, clipping, decay: else they part after a step
-    flops = 3 * 2 * (12 * 32**2) * 64 + 3 * 4 * 32 * 64 * 8 + 3 * 2 * 32 * 100 * 60  # one layer, mean of 8 keys, 15 targets a row
+    # One layer, read at 15 targets a row of 16 but for its keys and values; a target reads 8.5 keys, the first being the one that is none.
+    flops = 3 * 2 * (2 * 32**2 * 64 + 10 * 32**2 * 60) + 3 * 4 * 32 * 60 * 8.5 + 3 * 2 * 32 * 100 * 60
     assert told["flops"]["step_flops"] == flops and "MFU = FLOPs" in printed
     assert told["ours"]["mfu"] == pytest.approx(flops / told["ours"]["seconds"] / told["flops"]["peak_flops"])
 
