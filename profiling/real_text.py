@@ -8,11 +8,13 @@ the same weights on both sides, of another shape where flags say so after it (--
 its own stream until they hold --examples examples. The peer trains on exactly these, cut as ours, drawn by LengthGroupedSampler and padded
 by DataCollatorForSeq2Seq, as many a step as ours holds on average. The loss is on the tokens of the reason only; both sides must count the
 same of them, with the same loss, before anything is timed. A round is one pass over all; the rate is target tokens a second. Batches are
-made beforehand on both sides: profiling.input times the making. Needs torch and transformers.
+made beforehand on both sides: profiling.input times the making. With --apart the sides take their turns in processes of their own, ours
+with large memory pages, as launch.train has them. Needs torch and transformers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -21,8 +23,9 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from launch import app
+from launch import app, pages
 from profiling import bench, peer_input, sides
+from profiling.elsewhere import Elsewhere, serve
 from profiling.peer_input import IGNORED
 from rgjax.config import DecodeConfig, InputConfig, ModelConfig, OptimizerConfig, TrainConfig
 from rgjax.errors import UserError
@@ -32,8 +35,11 @@ flags.DEFINE_string("prepare", "", "Flagfile of launch.prepare for --source.")
 flags.DEFINE_integer("examples", 192, "Least examples of a pass: batches are read until they hold so many.", lower_bound=1)
 flags.DEFINE_integer("peer_rows", 0, "Examples of a step of the peer; 0 takes as many as ours has on average.", lower_bound=0)
 flags.DEFINE_bool("compile_peer", False, "Also time the peer compiled by torch.compile for varying shapes, and compare with that.")
+flags.DEFINE_bool("apart", False, "Each side in a process of its own, as its users start it.")
+flags.DEFINE_string("side", "", "Only takes this side's turns (used by the command itself).")
+flags.DEFINE_string("weights", "", "Folder of the model that --side trains (used by the command itself).")
 
-OURS, PEER = "ours", "peer"
+OURS, PEER, COMPILED = "ours", "peer", "peer, compiled"
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}  # relative, of the first loss
 
 
@@ -107,16 +113,8 @@ def check(counts: dict[str, dict], found: dict[str, float]) -> None:
         raise UserError(f"The sides do not compute the same: their losses are {found}; no times are told.")
 
 
-def calls_of(folder: str, batches: list[dict], most: int, peer: list[dict]) -> dict:
-    """Of each side a call that makes one pass."""
-    made = {OURS: (sides.OurTraining(folder, most), [sides.placed(b) for b in batches]), PEER: (sides.peer_training(folder), peer)}
-    if app.FLAGS.compile_peer:
-        made["peer, compiled"] = (sides.peer_training(folder, True, dynamic=True), peer)
-    return {name: (lambda step=step, fed=fed: [step(b) for b in fed][-1]) for name, (step, fed) in made.items()}
-
-
-def measured(folder: str, place: str) -> dict:
-    """All figures of the dataset in `folder`."""
+def read(folder: str) -> tuple[list[dict], int, list[dict]]:
+    """(our batches, the most targets of a row, the peer's batches) of the dataset in `folder`, whose vocabulary the models then have."""
     from rgjax.tasks import reason
 
     f, config = app.FLAGS, app.read(InputConfig)
@@ -124,14 +122,40 @@ def measured(folder: str, place: str) -> dict:
         raise UserError(f"Decoder-only rows of at most --max_positions={f.max_positions} are compared; mend --architecture or --length.")
     dataset, tokenizer = reason.dataset_tokenizer(folder)
     f.vocab_size = tokenizer.vocab_size
-    sides.write(place)
     batches, most = our_batches(dataset, tokenizer, config, f.seed, f.examples)
     examples = peer_input.unpacked(batches)
     rows = f.peer_rows or max(1, round(len(examples) / len(batches)))
-    peer = peer_batches(examples, dataset.tokenizer_folder, rows)
+    return batches, most, peer_batches(examples, dataset.tokenizer_folder, rows)
+
+
+def made(side: str, folder: str, batches: list[dict], most: int, peer: list[dict]):
+    """A call of that side that makes one pass."""
+    ours = side == OURS
+    step = sides.OurTraining(folder, most) if ours else sides.peer_training(folder, side == COMPILED, dynamic=side == COMPILED or None)
+    fed = [sides.placed(b) for b in batches] if ours else peer
+    return lambda: [step(b) for b in fed][-1]
+
+
+def timed(folder: str, place: str, names: list[str], fed: tuple) -> dict[str, dict]:
+    """The times of these sides, in turn: in this process, or each in its own."""
+    if not app.FLAGS.apart:
+        return bench.take_turns({name: made(name, place, *fed) for name in names}, app.FLAGS.rounds)
+    with contextlib.ExitStack() as stack:
+        calls = {}
+        for name in names:
+            own = (f"--side={name}", f"--weights={place}", f"--dataset={folder}", "--source=")
+            calls[name] = stack.enter_context(Elsewhere("profiling.real_text", *own, env=pages.environment() if name == OURS else None))
+        return bench.take_turns(calls, app.FLAGS.rounds)
+
+
+def measured(folder: str, place: str) -> dict:
+    """All figures of the dataset in `folder`."""
+    f, config, fed = app.FLAGS, app.read(InputConfig), read(folder)
+    sides.write(place)
+    batches, _, peer = fed
     counts, agreed = fill(batches, peer), losses(place, batches, peer)
     check(counts, agreed)
-    found = bench.take_turns(calls_of(place, batches, most, peer), f.rounds)
+    found = timed(folder, place, [OURS, PEER, *([COMPILED] if f.compile_peer else [])], fed)
     for name in found:
         filled = counts[OURS if name == OURS else PEER]
         found[name] |= filled | {"target_tokens_per_second": filled["target_tokens"] / found[name]["seconds"]}
@@ -141,7 +165,7 @@ def measured(folder: str, place: str) -> dict:
         print(f"{name}: {c['examples']} examples in {c['steps']} steps, {padded}; loss {agreed[name]:.5f}")
     layout = "packed" if config.packing else f"buckets {config.buckets}"
     shape = sides.shape("length", "batch_size", "scan", "remat", "precision")
-    return bench.summary(found, list(found)[-1], losses=agreed, layout=layout, shape=shape)
+    return bench.summary(found, list(found)[-1], losses=agreed, layout=layout, shape=shape, apart=f.apart)
 
 
 def main() -> dict:
@@ -151,6 +175,9 @@ def main() -> dict:
     f = app.FLAGS
     if bool(f.source) == bool(f.dataset):
         raise UserError("Give either --dataset, a prepared folder, or --source and --prepare, raw data and a flagfile of configs/data.")
+    if f.side:
+        serve(made(f.side, f.weights, *read(f.dataset)))
+        return {}
     if f.source:
         app.require(prepare=f.prepare)
     with tempfile.TemporaryDirectory() as place:

@@ -34,6 +34,12 @@ def test_real_texts_are_the_same_on_both_sides(packing, dataset_folder, benchmar
     assert peer["tokens"] == ours["tokens"] + ours["examples"]
 
 
+def test_sides_in_processes_of_their_own_take_turns(dataset_folder, benchmark, sound):
+    told, _ = benchmark("real_text", f"--dataset={dataset_folder}", *LAYOUT, *SMALL, "--nopacking", "--examples=8", "--apart", "--compile_peer=false")
+    sound(told, "ours", "peer")
+    assert told["apart"] and told["ours"]["target_tokens"] == told["peer"]["target_tokens"] > 0
+
+
 def test_a_source_without_its_flagfile_is_refused(benchmark):
     _, errors = benchmark("real_text", "--source=somewhere", code=2)
     assert "--prepare is missing" in errors
