@@ -17,7 +17,7 @@ KINDS = {
         "task": "adversarial", "batch_size": 8, "estimator": "gumbel", "gan_loss": "relativistic", "d_steps": 1, "d_warmup": 1, "d_width": 8,
         "discriminator": "transformer", "d_heads": 2, "d_layers": 1,
     },
-    "contrast": {"task": "reason", "batch_size": 8, "code_contrast": 0.5},
+    "contrast": {"task": "reason", "batch_size": 8, "code_contrast": 0.5, "scan": "false"},  # the last layer answers at targets alone
     "pairs": {"task": "reason", "batch_size": 8, "preference": "dpo", "preference_beta": 0.5, "learning_rate": 1e-3, "warmup_steps": 0},
 }  # fmt: skip
 TOLD = {"grpo": ("loss", "kl", "reward_repetition", "distinct_2"), "adversarial": ("loss", "d_loss", "d_codes_told", "reward", "distinct_2")}

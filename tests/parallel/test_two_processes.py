@@ -17,7 +17,7 @@ from rgjax.hf import export
 FLAGS = {
     "layers": 1, "width": 32, "heads": 2, "length": 192, "target_length": 64, "batch_size": 8, "dropout": 0, "packing": "false",
     "warmup_steps": 2, "log_every": 1, "eval_every": 2, "save_every": 2, "samples": 2, "steps": 6, "schedule": "constant",
-    "mesh": "data:2,fsdp:2",
+    "mesh": "data:2,fsdp:2", "scan": "false",
 }  # fmt: skip
 
 
