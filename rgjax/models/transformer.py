@@ -17,6 +17,7 @@ from rgjax.nn.dropout import dropout
 from rgjax.nn.feedforward import FeedForward
 from rgjax.nn.norms import Norm
 from rgjax.nn.pointwise import PointwiseBlock
+from rgjax.nn.positions import at
 from rgjax.nn.segments import Segments
 from rgjax.parallel import sharding
 
@@ -61,11 +62,6 @@ class Block(nnx.Module):
 def answers(block) -> bool:
     """Whether a block has `answer` and can do it: not where an adapter stands in its place or that of its attention."""
     return isinstance(block, Block) and isinstance(block.attention, Attention)
-
-
-def at(x_BTD: jax.Array, asked_BN: jax.Array) -> jax.Array:
-    """[B, N, ...] of these positions of each row."""
-    return jnp.take_along_axis(x_BTD, asked_BN.reshape(*asked_BN.shape, *(1,) * (x_BTD.ndim - 2)), axis=1)
 
 
 REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": jax.checkpoint_policies.nothing_saveable}

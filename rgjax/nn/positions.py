@@ -1,4 +1,4 @@
-"""Rotary embeddings (Su et al. 2021, half-split as in Llama) and T5's relative position buckets (Raffel et al. 2020)."""
+"""Positions of a row: what lies there; rotary embeddings (Su et al. 2021, half-split as in Llama), T5's relative buckets (Raffel et al. 2020)."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def relative_buckets(query_T: jax.Array, key_S: jax.Array, bidirectional: bool, 
     ratio = jnp.log(jnp.maximum(offset, 1).astype(jnp.float32) / exact) / math.log(distance / exact)
     far = jnp.minimum(exact + (ratio * (buckets - exact)).astype(jnp.int32), buckets - 1)
     return base + jnp.where(offset < exact, offset, far)
+
+
+def at(x_BTD: jax.Array, asked_BN: jax.Array) -> jax.Array:
+    """[B, N, ...] of these positions of each row."""
+    return jnp.take_along_axis(x_BTD, asked_BN.reshape(*asked_BN.shape, *(1,) * (x_BTD.ndim - 2)), axis=1)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rgjax.nn.positions import at
 from rgjax.train.examples import of_example
 from rgjax.train.loss import token_log_probs
 
@@ -65,7 +66,7 @@ def contrast_sums(model, hidden_BND: jax.Array, batch: dict[str, jax.Array], key
     head, shrink = model.head()
     score = lambda hidden: token_log_probs(hidden, head, shrink, batch["targets"], batch["weights"])
     gain_BN = score(hidden_BND) - score(model(batch | {f"{side}tokens": others_BT}, key))
-    places_BN = jnp.take_along_axis(batch["segment_ids"], batch["asked"], axis=1) if "asked" in batch else batch["segment_ids"]
+    places_BN = at(batch["segment_ids"], batch["asked"]) if "asked" in batch else batch["segment_ids"]
     changed_BN = of_example(jax.ops.segment_max, (tokens_BT != others_BT).astype(jnp.int32), segments_BT, places_BN)
     counted_BN = jnp.where(changed_BN > 0, batch["weights"], 0).astype(jnp.float32)
     gain_BN = of_example(jax.ops.segment_sum, gain_BN, places_BN)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from rgjax.nn.positions import at
 from rgjax.parallel import sharding
 
 CHUNK = 32  # positions of each row scored at once
@@ -44,7 +45,7 @@ def asked(batch: dict[str, jax.Array], most: int) -> dict[str, jax.Array]:
     if most >= batch["weights"].shape[1]:
         return batch
     order_BN = Order(batch["weights"]).order_BT[:, :most]
-    return batch | {"asked": order_BN} | {name: _rows(batch[name], order_BN) for name in OF_TARGETS if name in batch}
+    return batch | {"asked": order_BN} | {name: at(batch[name], order_BN) for name in OF_TARGETS if name in batch}
 
 
 def over_chunks(score, head_VD, weights_BT, hidden: tuple, *arrays):
@@ -144,7 +145,7 @@ class Order:
 
     def chunks(self, arrays) -> list[jax.Array]:
         """[K, B, C, ...] of each array."""
-        return [self._split(_rows(x, self.order_BT)) for x in arrays]
+        return [self._split(at(x, self.order_BT)) for x in arrays]
 
     def _split(self, x):
         padded = jnp.pad(x, ((0, 0), (0, -self.length % self.chunk)) + ((0, 0),) * (x.ndim - 2))
@@ -154,11 +155,7 @@ class Order:
         """[B, T, ...] of each of `chunks`, as `chunks` was given them."""
         inverse_BT = jnp.argsort(self.order_BT, axis=1)  # a gather by it is the transpose of one by the order, and adds nothing up
         joined = (jnp.moveaxis(x, 0, 1).reshape(self.rows, -1, *x.shape[3:])[:, : self.length] for x in chunks)
-        return [_rows(x, inverse_BT) for x in joined]
-
-
-def _rows(x, order_BT):
-    return jnp.take_along_axis(x, order_BT.reshape(*order_BT.shape, *(1,) * (x.ndim - 2)), axis=1)
+        return [at(x, inverse_BT) for x in joined]
 
 
 def positions(rows: int, length: int) -> int:
