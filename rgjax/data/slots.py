@@ -89,8 +89,3 @@ def fill(text: str, surfaces: Mapping[str, str]) -> str:
 def quoted_spans(text: str) -> list[str]:
     """What stands in double quotes or title marks, without them."""
     return [body for _, body, _ in _QUOTED.findall(text)]
-
-
-def slots_in(text: str) -> list[str]:
-    """Slot tokens of `text`, in order, repeats kept."""
-    return _SLOT.findall(text)

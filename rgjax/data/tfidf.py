@@ -1,4 +1,4 @@
-"""Texts as TF-IDF rows of their words."""
+"""Texts cut into terms, and as TF-IDF rows of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-_WORD = re.compile(r"\w+")
+from rgjax.data.scripts import HAN
+
+_WORD = re.compile(rf"[{HAN}]|[^\W{HAN}]+")
+_PAIR = re.compile(rf"(?=([{HAN}]{{2}}))")
+
+
+def terms(text: str) -> list[str]:
+    """Case-folded words and single Chinese characters in their order, then the pairs of Chinese characters that stand side by side."""
+    folded = text.casefold()
+    return [*_WORD.findall(folded), *_PAIR.findall(folded)]
 
 
 def vectors(texts: Sequence[str]) -> sparse.csr_array:
-    """float32 [N, V]: TF-IDF of lower-cased words, 1 + log tf times log((1 + N) / (1 + df)) + 1, rows of length 1 (0 where empty)."""
+    """float32 [N, V]: TF-IDF of `terms`, 1 + log tf times log((1 + N) / (1 + df)) + 1, rows of length 1 (0 where empty)."""
     vocabulary: dict[str, int] = {}
-    cells = [(n, vocabulary.setdefault(word, len(vocabulary))) for n, text in enumerate(texts) for word in _WORD.findall(text.lower())]
+    cells = [(n, vocabulary.setdefault(word, len(vocabulary))) for n, text in enumerate(texts) for word in terms(text)]
     row, column = np.array(cells, int).reshape(-1, 2).T
     counts = sparse.csr_array((np.ones(len(cells), np.float32), (row, column)), shape=(len(texts), max(len(vocabulary), 1)))
     counts.sum_duplicates()

@@ -6,9 +6,9 @@ import functools
 import re
 from collections.abc import Iterable
 
-# Letters of scripts that put spaces between words: only among them does a word have edges.
-_UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
-_SPACED = rf"[^\W_{_UNSPACED}]"
+from rgjax.data.scripts import UNSPACED
+
+_SPACED = rf"[^\W_{UNSPACED}]"  # only among letters of scripts that put spaces between words does one have edges
 
 
 def listed(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rgjax.data.scripts import HAN
 from rgjax.data.words import pattern
 from rgjax.decode.postprocess import shorten, tidy, whole_sentences
 from rgjax.decode.rules import length_of
@@ -65,11 +66,11 @@ def _unrepeated(text: str) -> str:
     """'soft and warm soft and warm' -> 'soft and warm': two or more words, or four or more Chinese characters, repeated at once."""
     text = re.sub(r"\b(\w+(?:[ ,]+\w+){1,7})(?:[ ,]+\1\b)+", r"\1", text, flags=re.IGNORECASE)
     text = re.sub(r"\b([A-Za-z]+)(?: \1\b)+", r"\1", text)  # 'very very': a word repeated at once says nothing more
-    return re.sub(r"([\u4e00-\u9fff]{4,20})(?:[，、]?\1)+", r"\1", text)
+    return re.sub(rf"([{HAN}]{{4,20}})(?:[，、]?\1)+", r"\1", text)
 
 
 def _chinese(text: str) -> bool:
-    return len(re.findall(r"[\u4e00-\u9fff]", text)) * 2 > len(text.replace(" ", ""))
+    return len(re.findall(f"[{HAN}]", text)) * 2 > len(text.replace(" ", ""))
 
 
 def _punctuated(text: str) -> str:

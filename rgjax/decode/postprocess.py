@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from rgjax.config import DecodeConfig
 from rgjax.data import slots, words
+from rgjax.data.scripts import UNSPACED
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.decode.rules import length_of
 from rgjax.decode.writer import Hypothesis
 
 _SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’》)]*\s*")
-_CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
-_WORD = re.compile(rf"[{_CJK}]\s*|[^\s{_CJK}]+\s*")
+_WORD = re.compile(rf"[{UNSPACED}]\s*|[^\s{UNSPACED}]+\s*")
 
 
 def finish(
@@ -46,7 +46,7 @@ def tidy(text: str) -> str:
     """One space between words, none before closing punctuation nor between Chinese characters."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ([,.!?;:])(?=\s|$)", r"\1", text)
-    return re.sub(rf"(?<=[{_CJK}]) (?=[{_CJK}])", "", text)
+    return re.sub(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])", "", text)
 
 
 def whole_sentences(text: str) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from rgjax.data.scripts import GLYPHS
 from rgjax.data.slots import quoted_spans, title_key
 from rgjax.data.template import attribute_values
 
-_WORD = re.compile(r"[a-z0-9]+|[\u2e80-\u9fff\uf900-\ufaff]")
+_WORD = re.compile(rf"[a-z0-9]+|[{GLYPHS}]")
 
 
 def words(text: str) -> list[str]:

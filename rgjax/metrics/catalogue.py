@@ -6,6 +6,7 @@ figures are floats; those of one list are float64 [U], NaN where they are undefi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping, Sequence, Set
 
 import numpy as np
@@ -65,46 +66,26 @@ def tail_percentage(lists_UK, counts_I, share: float = 0.1) -> np.ndarray:
     return _mean_of(lists_UK, tail(counts_I, share).astype(float))
 
 
-def popularity_lift(lists_UK, histories: Sequence[np.ndarray], counts_I, groups_U: Sequence[Hashable]) -> dict[Hashable, float]:
-    """Per group of users: (GAP of the lists - GAP of the histories) / GAP of the histories (Abdollahpouri et al. 2019).
+def popularity_lift(lists_UK, histories: Sequence[np.ndarray], counts_I) -> float:
+    """(GAP of the lists - GAP of the histories) / GAP of the histories (Abdollahpouri et al. 2019).
 
-    GAP is the mean over the group's users of the mean training count of their items; 0 is as popular as what they took before.
+    GAP is the mean over users of the mean training count of their items; 0 is as popular as what they took before, NaN where nobody has both.
     """
     counts_I = np.asarray(counts_I, float)
     shown_U = _mean_of(lists_UK, counts_I)
     taken_U = np.array([counts_I[np.asarray(h, int)].mean() if len(h) else np.nan for h in histories])
-    found = {}
-    for group in dict.fromkeys(groups_U):
-        own = np.array([g == group for g in groups_U]) & ~np.isnan(shown_U) & ~np.isnan(taken_U)
-        found[group] = float((shown_U[own].mean() - taken_U[own].mean()) / taken_U[own].mean()) if own.any() else float("nan")
-    return found
-
-
-def intra_list_diversity(lists_UK, vectors_ID) -> np.ndarray:
-    """float64 [U]: 1 - mean cosine of the pairs of a list's items; an item without length has cosine 0 with all. NaN below two items."""
-    vectors_ID = np.asarray(vectors_ID, float)
-    lengths = np.linalg.norm(vectors_ID, axis=1, keepdims=True)
-    unit_ID = np.divide(vectors_ID, lengths, out=np.zeros_like(vectors_ID), where=lengths > 0)
-    return _pairs(lists_UK, lambda items: unit_ID[items] @ unit_ID[items].T)
+    both = ~np.isnan(shown_U) & ~np.isnan(taken_U)
+    taken = taken_U[both].mean() if both.any() else 0.0
+    return float(shown_U[both].mean() / taken - 1) if taken else float("nan")
 
 
 def attribute_diversity(lists_UK, attributes: Sequence[Set[Hashable]]) -> np.ndarray:
-    """float64 [U]: 1 - mean Jaccard overlap of the attribute sets of the pairs of a list's items; two empty sets overlap by 0."""
-
-    def overlaps(items):
-        sets = [attributes[i] for i in items]
-        return np.array([[len(a & b) / max(len(a | b), 1) for b in sets] for a in sets], float)
-
-    return _pairs(lists_UK, overlaps)
-
-
-def _pairs(lists_UK, alike) -> np.ndarray:
+    """float64 [U]: 1 - mean Jaccard overlap of the attribute sets of a list's pairs of items; two empty ones overlap by 0. NaN below two items."""
     found = np.full(len(lists_UK), np.nan)
     for u, one in enumerate(np.asarray(lists_UK)):
-        items = one[one >= 0]
-        if (n := len(items)) > 1:
-            matrix = alike(items)
-            found[u] = 1 - (matrix.sum() - np.trace(matrix)) / (n * (n - 1))
+        pairs = list(itertools.combinations([attributes[i] for i in one[one >= 0]], 2))
+        if pairs:
+            found[u] = 1 - np.mean([len(a & b) / max(len(a | b), 1) for a, b in pairs])
     return found
 
 

@@ -32,7 +32,6 @@ _OTHERS = {
 }
 # Metrics of a text against its own reference; on the references themselves they are perfect and say nothing.
 REFERENCE_BASED = ("bleu_", "rouge_", "chrf", "chatglm_", "fmr")
-LESS_IS_BETTER = frozenset({"self_repetition", "invented_quotes", "invented_quotes_normalised", "div"})
 
 
 def definitions() -> dict[str, str]:

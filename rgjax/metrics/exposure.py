@@ -42,33 +42,14 @@ def _groups(values_I, first_I, second_I) -> tuple[float, float]:
     return float(values_I[masks[0]].mean()), float(values_I[masks[1]].mean())
 
 
-def ideal_exposure(relevant: Sequence[np.ndarray], items: int, k: int) -> np.ndarray:
-    """float64 [I]: expected exposure over all users by the lists of length k in which all relevant items come first, in random order, and
-    the others follow in random order (the target of Diaz et al. 2020)."""
-    gains, found = np.concatenate([discounts(min(k, items)), np.zeros(items - min(k, items))]), np.zeros(items)
-    sums = np.concatenate([[0.0], np.cumsum(gains)])
-    for wanted in (np.unique(np.asarray(one, int)) for one in relevant):
-        first = np.zeros(items, bool)
-        first[wanted] = True
-        n = len(wanted)
-        found[first] += sums[n] / max(n, 1)
-        found[~first] += (sums[-1] - sums[n]) / max(items - n, 1)
-    return found
-
-
-def expected_exposure_loss(exposure_I, target_I) -> float:
-    """Squared distance of an exposure and the one that is due (Diaz et al. 2020); 0 is fair."""
-    return float(((np.asarray(exposure_I, float) - np.asarray(target_I, float)) ** 2).sum())
-
-
-def group_gap(values_U, groups_U: Sequence[Hashable]) -> tuple[float, dict[Hashable, float]]:
-    """(largest minus smallest group mean, each group's mean) of a metric with one value a user; NaN is left out, and a group of nothing else."""
+def group_gap(values_U, groups_U: Sequence[Hashable]) -> float:
+    """Largest minus smallest group mean of a metric with one value a user; NaN is left out, and a group of nothing else."""
     values_U, sums = np.asarray(values_U, float), {}
     for value, group in zip(values_U, groups_U, strict=True):
         if not np.isnan(value):
             sums.setdefault(group, []).append(value)
-    means = {group: float(np.mean(values)) for group, values in sums.items()}
-    return (max(means.values()) - min(means.values()) if means else float("nan")), means
+    means = [float(np.mean(values)) for values in sums.values()]
+    return max(means) - min(means) if means else float("nan")
 
 
 def brier(probabilities, labels) -> float:

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, sparse, special
 
+from rgjax.data.scripts import GLYPHS
+
 LEAST = 2  # texts that a word must be in
 PENALTY = 1e-5  # of the squared weights, beside a mean loss over texts
-_HAN = "\u2e80-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[^\W\d_{_HAN}]+|\d+|[{_HAN}]")
-_PAIR = re.compile(rf"(?=([{_HAN}]{{2}}))")
+_WORD = re.compile(rf"[^\W\d_{GLYPHS}]+|\d+|[{GLYPHS}]")
+_PAIR = re.compile(rf"(?=([{GLYPHS}]{{2}}))")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,11 +10,12 @@ import functools
 import re
 from collections.abc import Iterable
 
+from rgjax.data.scripts import HAN
 from rgjax.errors import UserError
 
 CHINESE_SHARE = 0.3  # Chinese copy carries Latin brand names and sizes; English copy hardly any ideographs.
 
-_CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
+_HAN = re.compile(f"[{HAN}]")
 _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"\w+|[^\w\s]")
 _ROUGE_WORD = re.compile(r"[a-z0-9]+")
@@ -22,7 +23,7 @@ _ROUGE_WORD = re.compile(r"[a-z0-9]+")
 
 def is_cjk(character: str) -> bool:
     """Whether one character is a CJK ideograph."""
-    return bool(_CJK.match(character))
+    return bool(_HAN.match(character))
 
 
 def cjk_share(texts: Iterable[str]) -> float:
@@ -30,7 +31,7 @@ def cjk_share(texts: Iterable[str]) -> float:
     letters = cjk = 0
     for text in texts:
         letters += len(_LETTER.findall(text))
-        cjk += len(_CJK.findall(text))
+        cjk += len(_HAN.findall(text))
     return cjk / letters if letters else 0.0
 
 

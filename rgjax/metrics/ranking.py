@@ -7,7 +7,7 @@ rank among all items (Krichene & Rendle 2020, "On sampled metrics for item recom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import sparse
@@ -37,24 +37,6 @@ def ranks(scores_BI, held_B, seen_BI: sparse.csr_array | None = None) -> np.ndar
         counted = ~(scores_BI[row, column] < own_B[row]) & (column != held_B[row])
         ahead_B = ahead_B - np.bincount(row[counted], minlength=len(rows))
     return np.where(held_B >= 0, ahead_B, 0).astype(np.int64)
-
-
-def ranks_of_several(scores_BI, relevant: Sequence[np.ndarray], seen_BI: sparse.csr_array | None = None) -> np.ndarray:
-    """int64 [B, M]: ranks, from 1 and ascending, of each user's relevant items (item numbers, M at most); 0 where a user has fewer.
-
-    Candidates are as in `ranks`; among relevant items of one score each takes a rank of its own, behind the other items of that score.
-    """
-    scores_BI = np.asarray(scores_BI)
-    found = np.zeros((len(relevant), max(map(len, relevant), default=0)), np.int64)
-    for b, items in enumerate(relevant):
-        candidates = np.ones(scores_BI.shape[1], bool)
-        if seen_BI is not None:
-            candidates[seen_BI.indices[seen_BI.indptr[b] : seen_BI.indptr[b + 1]]] = False
-        candidates[items] = False
-        others = np.sort(np.nan_to_num(scores_BI[b, candidates], nan=np.inf, posinf=np.inf, neginf=-np.inf))
-        own = -np.sort(-np.nan_to_num(scores_BI[b, items], nan=-np.inf, posinf=np.inf, neginf=-np.inf))
-        found[b, : len(items)] = len(others) - np.searchsorted(others, own, side="left") + np.arange(1, len(items) + 1)
-    return found
 
 
 def sampled_ranks(scores_BI, held_B, seen_BI: sparse.csr_array, negatives: int = 100, seed: int = 0) -> np.ndarray:
@@ -96,24 +78,6 @@ def at_ranks(ranks, k: int) -> dict[str, np.ndarray]:
     row, column = np.nonzero((ranks_BM > 0) & (ranks_BM <= k))
     hits_Bk[row, ranks_BM[row, column] - 1] = True
     return _of_hits(hits_Bk, (ranks_BM > 0).sum(axis=1))
-
-
-def at_lists(lists_BK, relevant: Sequence[np.ndarray], k: int) -> dict[str, np.ndarray]:
-    """As `at_ranks`, from item numbers [B, K >= k], best first (-1: no item), and each user's relevant items.
-
-    Raises UserError when lists are shorter than k or recommend an item twice.
-    """
-    _check(k)
-    lists_BK = np.asarray(lists_BK)
-    if lists_BK.shape[1] < k:
-        raise UserError(f"The lists hold {lists_BK.shape[1]} items and the metrics are asked at k={k}; recommend at least {k}.")
-    lists_Bk, ordered = lists_BK[:, :k], np.sort(lists_BK[:, :k], axis=1)
-    twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
-    if twice.any():
-        raise UserError(f"The list of row {int(twice.argmax())} recommends an item twice; give lists of different items.")
-    wanted = [np.unique(items) for items in relevant]
-    hits_Bk = np.array([np.isin(one, items) & (one >= 0) for one, items in zip(lists_Bk, wanted, strict=True)], bool).reshape(-1, k)
-    return _of_hits(hits_Bk, np.array([len(items) for items in wanted], int))
 
 
 def _of_hits(hits_Bk: np.ndarray, relevant_B: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ from rgjax.data.interactions import Catalogue, Interactions
 from rgjax.data.similar_bundles import SimilarBundles
 from rgjax.data.tfidf import unit, vectors
 from rgjax.errors import UserError
-from rgjax.metrics import overlap
+from rgjax.metrics import language, overlap
 
 # A scorer maps (cases, items of a context) to scores: float [C, I].
 Scorer = Callable[[sparse.csr_array], np.ndarray]
@@ -134,16 +134,20 @@ def nearest_intents(items: Catalogue, bundles: Bundles, split: str = "test") -> 
 
 
 def intents(items: Catalogue, bundles: Bundles, split: str = "test") -> dict:
-    """ROUGE and BLEU (x100) of `nearest_intents`, and of the train split's most frequent intent for comparison; none where no intent is written."""
+    """ROUGE and BLEU (x100) of `nearest_intents`, and of the train split's most frequent intent for comparison; none where no intent is written.
+
+    Of Chinese intents they are on characters, and are named so (`rouge_1_char`).
+    """
     stated = [bundles.intents[n] for n in bundles.of("train") if bundles.intents[n]]
     if not stated or not any(bundles.intents[n] for n in bundles.of(split)):
         return {"bundles": 0, "intents": {}}
     retrieved, wanted = nearest_intents(items, bundles, split)
     common = max(sorted(set(stated)), key=stated.count)
-    found = {}
+    lang, found = language.detect(wanted), {}
+    names = [f"{metric}{'' if lang == 'en' else '_char'}" for metric in ("rouge_1", "rouge_l", "bleu_1", "bleu_2", "bleu_4")]
     for name, outputs in (("nearest_bundle", retrieved), ("most_frequent", [common] * len(wanted))):
-        scores = overlap.metrics(outputs, wanted, "en")
-        found[name] = {metric: round(scores[metric].value, 3) for metric in ("rouge_1", "rouge_l", "bleu_1", "bleu_2", "bleu_4")}
+        scores = overlap.metrics(outputs, wanted, lang)
+        found[name] = {metric: round(scores[metric].value, 3) for metric in names}
         found[name]["exact"] = round(100 * math.fsum(o.lower() == w.lower() for o, w in zip(outputs, wanted, strict=True)) / len(wanted), 3)
     return {"bundles": len(wanted), "intents": found}
 

@@ -8,25 +8,23 @@ mapped to where behaviour would put it; Barkan et al. 2019, arXiv:1611.00384).
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
+from rgjax.data import tfidf
 from rgjax.data.interactions import Interactions, attribute_values
 from rgjax.errors import UserError
 from rgjax.rank.sequence import SequenceRecommender
 
 PENALTY = 1.0  # L2 of the regression on TF-IDF rows of unit length
-_WORDS = re.compile(r"[\u4e00-\u9fff]|\w+")
 
 
 def terms(title: str, attributes: dict, facts=()) -> list[str]:
-    """What an item is described by: words of the title (Chinese: characters and pairs of them), 'name=value', and 'relation>tail' of triples."""
-    words = _WORDS.findall(title.casefold())
-    pairs = [a + b for a, b in zip(words, words[1:], strict=False) if len(a) == len(b) == 1 and not (a + b).isascii()]
-    return [*words, *pairs, *(f"{n}={v}" for n in attributes for v in attribute_values(attributes, n)), *(f"{r}>{t}" for r, t in facts)]
+    """What an item is described by: the `tfidf.terms` of the title, 'name=value' of attributes, and 'relation>tail' of triples."""
+    values = (f"{n}={v}" for n in attributes for v in attribute_values(attributes, n))
+    return [*tfidf.terms(title), *values, *(f"{r}>{t}" for r, t in facts)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -61,27 +61,6 @@ def top_k(users_UD, items_ID, k: int, *, bias_I=None, seen_UI: sparse.csr_array 
     return _gathered(part, count, rows)
 
 
-def top_k_of(
-    score: Callable, users: np.ndarray, items: int, k: int, *, seen_UI: sparse.csr_array | None = None, allowed_I=None
-) -> Best:
-    """Items by a function score(users int32 [B], items int32 [C]) -> [B, C] of JAX, called for chunks of both; otherwise as `top_k`.
-
-    users: int [U], whatever numbers `score` knows; row u of `seen_UI` is of users[u]. Each function given is compiled once.
-    """
-    count = len(users)
-    _check(k, count, items, seen_UI, allowed_I, None)
-    rows, chunk = _sizes(count, items)
-    chunk = min(max(chunk, k), items)
-    seen = filters.Seen(seen_UI, rows, chunk, items) if seen_UI is not None else None
-    bias, run = _bias(items, None, allowed_I), functools.partial(_of_function, score=score, k=k, chunk=chunk)
-
-    def part(start: int):
-        own = np.asarray(users[start : start + rows], np.int32)
-        return run(np.concatenate([own, np.full(rows - len(own), own[0], np.int32)]), bias, seen.of(start)[0] if seen else None)
-
-    return _gathered(part, count, rows)
-
-
 def of_scores(scores_BI, k: int, *, seen_BI: sparse.csr_array | None = None, allowed_I=None) -> Best:
     """Of scores that are there already, float [B, I]; otherwise as `top_k`."""
     scores_BI = jnp.asarray(scores_BI, jnp.float32)
@@ -147,26 +126,6 @@ def _maxima(users_BD, items_ID, bias_I, seen, chunk: int):
 
     _, found_CBN = jax.lax.scan(one, None, (jnp.arange(count), seen))
     return jnp.swapaxes(found_CBN, 0, 1).reshape(rows, -1)
-
-
-@functools.partial(jax.jit, static_argnames=("score", "k", "chunk"))
-def _of_function(users_B, bias_I, seen, *, score: Callable, k: int, chunk: int):
-    """The best so far stand before those of a chunk, which has later items."""
-    items, rows = len(bias_I), len(users_B)
-
-    def one(best, given):
-        n, hidden = given
-        start = jnp.minimum(n * chunk, items - chunk)
-        own = start + jnp.arange(chunk, dtype=jnp.int32)
-        scores = filters.hide(score(users_B, own).astype(jnp.float32), hidden)
-        allowed = (own >= n * chunk) & (jax.lax.dynamic_slice_in_dim(bias_I, start, chunk) > -jnp.inf)
-        values, places = best_of_rows(jnp.where(allowed, scores, -jnp.inf), k)
-        both = jnp.concatenate([best[0], values], axis=1), jnp.concatenate([best[1], start + places], axis=1)
-        values, places = jax.lax.top_k(both[0], k)
-        return (values, jnp.take_along_axis(both[1], places, axis=1)), None
-
-    empty = jnp.full((rows, k), -jnp.inf), jnp.full((rows, k), -1, jnp.int32)
-    return jax.lax.scan(one, empty, (jnp.arange(-(-items // chunk)), seen))[0]
 
 
 @functools.partial(jax.jit, static_argnames=("k",))

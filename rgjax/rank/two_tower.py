@@ -49,10 +49,6 @@ class TwoTower:
         """Omega by kind of content."""
         return dict(zip(self.described.kinds, map(float, self.weights.omega_K), strict=True))
 
-    def pair_weights(self) -> dict[str, float]:
-        """Theta as 'towers 0' to 'towers D - 1': one weight for each dimension of the towers."""
-        return {f"towers {d}": float(weight) for d, weight in enumerate(self.weights.theta_D)}
-
     def scores(self, users: np.ndarray) -> jax.Array:
         """float32 [B, I], by the events and profiles it was fitted on."""
         return self.from_seen(self.data, users)

@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig, source: str, how: RankingConfig) -> tuple[d
     }  # fmt: skip
     folder = pathlib.Path(config.output or config.workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    replace_text(folder / "evaluation.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    replace_text(folder / "evaluation.json", json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     plain = _values(result)
     return plain, "\n".join(lines_of({name: plain[name] for name in ("completion", "for_users")}))
 

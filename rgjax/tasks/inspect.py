@@ -114,6 +114,7 @@ def _run(path: pathlib.Path, config: InspectConfig, inputs: InputConfig, given: 
 
 def _dataset(path: pathlib.Path, config: InspectConfig, inputs: InputConfig) -> tuple[dict, list[Sample]]:
     dataset, tokenizer = dataset_tokenizer(path)
+    dataset.verify()
     facts = {"path": str(path), "kind": "dataset", "counts": dataset.manifest["counts"], "controls": dataset.controls}
     facts |= _tokenizer(tokenizer, tokenizer.vocab_size, dataset.tokenizer_folder)
     samples = samples_of(dataset, Template(tokenizer, inputs), inputs, "causal", config.split, config.samples)

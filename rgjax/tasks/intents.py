@@ -67,6 +67,6 @@ class Intents:
 
 
 def _template(titles: Sequence[str]) -> str:
-    if language.is_cjk(titles[0][:1]):
+    if language.detect(titles) == "zh":
         return f"《{'》《'.join(titles)}》搭配使用。"
     return ", ".join(f'"{title}"' for title in titles[:-1]) + f' and "{titles[-1]}" go together.'

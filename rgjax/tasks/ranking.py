@@ -15,7 +15,7 @@ from rgjax.data.holdout import Held, Split
 from rgjax.data.interactions import Interactions, attribute_values
 from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
-from rgjax.metrics import catalogue, exposure, ranking, recommender_definitions
+from rgjax.metrics import bootstrap, catalogue, exposure, ranking, recommender_definitions
 from rgjax.rank import hybrid, topk
 from rgjax.rank.content import with_placed_items
 from rgjax.rank.evaluate import held_out
@@ -69,9 +69,10 @@ def evaluate(config: EvaluateConfig, shop: ShopConfig, how: RankingConfig, progr
         about["evidence"] = faithfulness(run, held, how.explain, how.explain_share)
     progress(total, total)
     if folder := config.output or config.workdir:
-        kept = intervals | {"about": about | {"definitions": recommender_definitions.definitions(lengths[-1], how.sampled)}}
+        told = dict.fromkeys(name for measured in (*intervals.values(), *about.get("evidence", {}).values()) for name in measured)
+        kept = intervals | {"about": about | {"definitions": recommender_definitions.definitions(told)}}
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        replace_text(pathlib.Path(folder, "evaluation.json"), json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return result, table(result)
 
 
@@ -161,13 +162,26 @@ def _measure(
         values[f"tail_percentage@{k}"] = catalogue.tail_percentage(lists, counts)
         values |= _by_attributes(lists, data, ranked.users, k)
         whole |= _gaps(values[f"ndcg@{k}"], data, ranked.users, k)
-        for name, of in (("coverage", catalogue.coverage), ("gini", catalogue.gini), ("entropy", catalogue.entropy)):
-            whole[f"{name}@{k}"] = {"value": float(of(lists, len(data.items)))}
+        whole |= _of_all_lists(lists, split, data, ranked.users, asked, k)
     if isinstance(fitted, (SequenceRecommender, hybrid.Hybrid)):  # their scores are logits: how sure they are of the first item can be checked
         first = ranked.ranks == 1
         whole["ece"] = {"value": exposure.expected_calibration_error(ranked.confidence, first)}
         whole["brier"] = {"value": exposure.brier(ranked.confidence, first)}
     return ranking.means(values, resamples) | whole | {"users": {"value": int((asked >= 0).sum())}}
+
+
+def _of_all_lists(lists: np.ndarray, split: Split, data: Interactions, users: np.ndarray, asked: np.ndarray, k: int) -> dict[str, dict]:
+    """What all lists together do to the catalogue, and to its tail beside the other items that training knows, where it is long enough for one."""
+    counts, items = split.train.counts, len(data.items)
+    found = {"coverage": catalogue.coverage(lists, items), "gini": catalogue.gini(lists, items), "entropy": catalogue.entropy(lists, items)}
+    found["popularity_lift"] = catalogue.popularity_lift(lists, [data.history(user) for user in users], counts)
+    tail = catalogue.tail(counts)
+    others = (counts > 0) & ~tail
+    if tail.any() and others.any():
+        shown, due = exposure.exposure(lists, items), np.bincount(asked[asked >= 0], minlength=items)
+        found["exposure_ratio"] = exposure.exposure_ratio(shown, tail, others)
+        found["disparate_treatment"] = exposure.disparate_treatment(shown, due, tail, others)
+    return {f"{name}@{k}": {"value": bootstrap.number(value)} for name, value in found.items()}
 
 
 def _by_attributes(lists: np.ndarray, data: Interactions, users: np.ndarray, k: int) -> dict[str, np.ndarray]:
@@ -191,7 +205,7 @@ def _gaps(ndcg: np.ndarray, data: Interactions, users: np.ndarray, k: int) -> di
     for name in sorted({name for profile in data.profiles for name in profile}):
         groups = [str(data.profiles[user].get(name, "unknown")) for user in users]
         if 1 < len(set(groups)) <= MOST_KINDS:
-            found[f"ndcg@{k}_gap_{name}"] = {"value": float(exposure.group_gap(ndcg, groups)[0])}
+            found[f"ndcg@{k}_gap_{name}"] = {"value": bootstrap.number(exposure.group_gap(ndcg, groups))}
     return found
 
 

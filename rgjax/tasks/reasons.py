@@ -96,7 +96,7 @@ class Reasons:
         title = found["title"] or found["item"]
         named = [e["title"] for e in found["evidence"][: self.config.evidence_events] if e["title"]]
         values: Sequence[str] = [str(v) for value in found["attributes"].values() for v in (value if isinstance(value, list) else [value])]
-        return template(title, named, values[:SHOWN_ATTRIBUTES], language.is_cjk(title[:1]))
+        return template(title, named, values[:SHOWN_ATTRIBUTES], language.detect([title]) == "zh")
 
 
 def _score(listed: list[dict], written: bool) -> None:

@@ -18,7 +18,7 @@ from rgjax.config import DecodeConfig, OptimizerConfig, RefineConfig, RewardConf
 from rgjax.data.dataset import Dataset
 from rgjax.data.staging import staging
 from rgjax.errors import UserError
-from rgjax.metrics import control, features, suite
+from rgjax.metrics import control, features, grounding, suite
 from rgjax.metrics.outside import Ngrams
 from rgjax.tasks import decoding, judges, rewrite, training
 from rgjax.tasks.rewards import Rewards
@@ -30,7 +30,7 @@ TUNED, PLAIN = "tuned", "plain"
 FREE = ("rounds", "output", "dataset", "init_from", "plain")  # more rounds may follow, and folders may have moved
 OWN = {  # options of the run refined that a round leaves out
     "input": {"streams": 0, "distill": ""}, "adapter": {"adapter_from": "", "base_from": 0},
-    "train": {"task": "reason", "mesh": "data:1", "patience": 0, "samples": 0, "ewc": 0.0, "ewc_data": "", "profile_steps": ""},
+    "train": {"task": "reason", "mesh": "", "patience": 0, "samples": 0, "ewc": 0.0, "ewc_data": "", "profile_steps": ""},
 }  # fmt: skip
 
 
@@ -66,7 +66,8 @@ class Rounds:
         self.folder = pathlib.Path(self.config.output) / self.arm
         self.held_out = list(itertools.islice(self.examples("val", 0), self.config.shown))
         known = judges.references(self.dataset, "train", judges.FOR_REPORTS)
-        self.cut = features.tokenizer(suite.detect_language(self.held_out))
+        self.lang = suite.detect_language(self.held_out)
+        self.cut = features.tokenizer(self.lang)
         self.outside = Ngrams.fit([self.cut(e["reason"]) for e in known])
 
     def examples(self, split: str, r: int) -> Iterator[dict]:
@@ -91,12 +92,12 @@ class Rounds:
         return at
 
     def measured(self, run: Run) -> dict:
-        """The likelihood of held-out references, and what the run writes for validation examples."""
+        """The likelihood of held-out references, and what the run writes for validation examples ("words" are characters of Chinese)."""
         texts = [row[0] for row in run.writer(self.writing(run, 0, 1)).write(self.held_out)]
         likely = run.perplexity(self.dataset, "val")
         scores = dict(zip(self.rewards.names, self.rewards(self.held_out, texts).mean(0).tolist(), strict=True))
         found = control.described([self.cut(text) for text in texts], self.outside)
-        return {"nll": likely["loss"], **found, "rewards": scores, "words": float(np.mean([len(text.split()) for text in texts]))}
+        return {"nll": likely["loss"], **found, "rewards": scores, "words": float(np.mean([grounding.length(text, self.lang) for text in texts]))}
 
     def writing(self, run: Run, r: int, draws: int) -> DecodeConfig:
         """How a run writes in round r."""

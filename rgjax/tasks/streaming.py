@@ -148,8 +148,6 @@ def read_reasons(path: str | pathlib.Path, count: int, more: bool = False) -> li
                     raise UserError(f"{path}, line {number} has no text 'reason'; give one object with a reason per line.")
                 reasons.append(row["reason"])
     except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} can't be read as UTF-8 JSON lines ({error}); write it with launch.generate.") from None
     if len(reasons) < count or not count or (len(reasons) > count and not more):
         raise UserError(f"{path} holds {len(reasons)} reasons for {count} examples; give one line per example of the split, in order.")

@@ -19,11 +19,6 @@ def sampled_softmax(positive_BT, negatives_BTN, target_log_q_BT, log_q_BTN) -> j
     return jax.nn.logsumexp(logits, axis=-1) - positive[..., 0]
 
 
-def bce(positive_BT, negatives_BTN) -> jax.Array:
-    """-log s(positive) - the mean of log(1 - s(negative)) over the negatives that count (SASRec has one of them)."""
-    return gbce(positive_BT, negatives_BTN, 1.0)
-
-
 def gbce(positive_BT, negatives_BTN, beta: float) -> jax.Array:
     """-(beta log s(positive) + sum of log(1 - s(negative))) / N' (Petrov & Macdonald 2023, arXiv:2308.07192, eq. 12), N' the negatives that count.
 

@@ -1,6 +1,5 @@
 """Exposure, group gaps and calibration of probabilities against loops over their definitions."""
 
-import itertools
 import math
 
 import numpy as np
@@ -27,24 +26,9 @@ def test_exposure_and_ratios_by_hand():
         exposure.exposure_ratio(found, first, np.zeros(5, bool))
 
 
-@pytest.mark.parametrize("k", [1, 3, 5])
-@pytest.mark.parametrize("relevant", [[1], [0, 3], [0, 1, 2, 3], []])
-def test_ideal_exposure_is_the_mean_over_all_permutations(k, relevant):
-    orders = [o for o in itertools.permutations(range(4)) if set(o[: len(relevant)]) == set(relevant)]
-    expected = np.zeros(4)
-    for order in orders:
-        for place, item in enumerate(order[:k]):
-            expected[item] += GAIN[place] / len(orders)
-    assert exposure.ideal_exposure([relevant], 4, k) == pytest.approx(expected)
-    assert exposure.ideal_exposure([relevant] * 3, 4, k) == pytest.approx(3 * expected)
-    assert exposure.expected_exposure_loss(expected, exposure.ideal_exposure([relevant], 4, k)) == pytest.approx(0)
-    assert exposure.expected_exposure_loss([0, 1], [2, 4]) == 13
-
-
 def test_group_gap():
-    gap, means = exposure.group_gap([0.1, 0.3, 0.5, np.nan, np.nan], ["f", "f", "m", "m", "x"])
-    assert means == pytest.approx({"f": 0.2, "m": 0.5}) and gap == pytest.approx(0.3)
-    assert math.isnan(exposure.group_gap([np.nan], ["f"])[0])
+    assert exposure.group_gap([0.1, 0.3, 0.5, np.nan, np.nan], ["f", "f", "m", "m", "x"]) == pytest.approx(0.5 - 0.2)
+    assert math.isnan(exposure.group_gap([np.nan], ["f"]))
 
 
 def test_probabilities():

@@ -1,5 +1,6 @@
 """Floors of bundles: TF-IDF, ranks and hits by hand, and that each floor finds what it is built to find."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -16,6 +17,14 @@ def test_tfidf_by_hand():
     rare, common = math.log(4 / 2) + 1, math.log(4 / 3) + 1
     first = np.array([(1 + math.log(2)) * rare, common])
     np.testing.assert_allclose(found, [first / np.linalg.norm(first), [0, 1], [0, 0]], rtol=1e-6)
+
+
+def test_chinese_titles_are_alike_by_their_characters_and_pairs():
+    found = floors.vectors(["露营帐篷", "家庭露营帐篷", "瑜伽垫"])
+    three, two = math.log(4 / 2) + 1, math.log(4 / 3) + 1  # rarity of what one title has, and of what the first two have
+    shared, own = 7 * two**2, 5 * three**2  # 露 营 帐 篷 露营 营帐 帐篷; 家 庭 家庭 庭露 and of 瑜伽垫 five
+    alike = math.sqrt(shared / (shared + own - three**2))
+    np.testing.assert_allclose((found @ found.T).toarray(), [[1, alike, 0], [alike, 1, 0], [0, 0, 1]], rtol=1e-6)
 
 
 def test_the_target_is_ranked_among_all_but_the_context():
@@ -84,6 +93,27 @@ def test_intents_come_from_the_nearest_train_bundle():
     scores = floors.intents(data.items, bundles)["intents"]
     assert scores["nearest_bundle"]["exact"] == scores["nearest_bundle"]["rouge_l"] == pytest.approx(100)
     assert scores["nearest_bundle"]["bleu_4"] > scores["most_frequent"]["bleu_4"] and scores["most_frequent"]["exact"] < 30
+
+
+def test_floors_find_what_is_alike_in_chinese():
+    titles = ["露营帐篷", "家庭露营帐篷", "瑜伽垫", "加厚瑜伽垫", "儿童帐篷", "瑜伽服"]
+    items = Catalogue(list("abcdef"), titles, [{}] * 6)
+    contexts = floors.contexts_of([bundles_lib.Case(0, np.array([0]), 1), bundles_lib.Case(1, np.array([3]), 2)], 6)
+    assert floors.ranks(floors.similar_titles(items)(contexts), contexts, np.array([1, 2])).tolist() == [1, 1]
+    pairs, sold = np.stack([np.arange(8), np.arange(8)], 1), np.tile([0, 1, 2, 3], 4)
+    bundles = bundles_lib.build(list("12345678"), np.repeat(np.arange(8), 2), sold, 6, ["去山里露营", "在家练瑜伽"] * 4, pairs, np.arange(8))
+    found = similar_bundles.SimilarBundles(items, bundles).intents([[4], [5]], 1)
+    assert found == [["去山里露营"], ["在家练瑜伽"]]
+
+
+def test_chinese_intents_are_scored_by_characters():
+    data, bundles = shop()
+    named = dataclasses.replace(bundles, intents=[f"适合第{chr(0x4E00 + int(intent.split()[-1]))}类人" for intent in bundles.intents])
+    scores = floors.intents(data.items, named)["intents"]
+    assert set(scores["nearest_bundle"]) == {"rouge_1_char", "rouge_l_char", "bleu_1_char", "bleu_2_char", "bleu_4_char", "exact"}
+    assert all(score == pytest.approx(100) for score in scores["nearest_bundle"].values())
+    right = scores["most_frequent"]["exact"] / 100  # where it is wrong, one of six characters is
+    assert scores["most_frequent"]["rouge_1_char"] == pytest.approx(100 * (right + (1 - right) * 5 / 6), abs=1e-3) and right < 0.3
 
 
 def test_attributes_are_part_of_an_items_text():

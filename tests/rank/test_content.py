@@ -14,6 +14,7 @@ from rgjax.rank import content
 def test_terms_of_both_scripts():
     assert content.terms("Red Shoe", {"size": ["M", "L"]}, [(2, 7)]) == ["red", "shoe", "size=M", "size=L", "2>7"]
     assert content.terms("红鞋A1", {}) == ["红", "鞋", "a1", "红鞋"]
+    assert content.terms("Nike运动 鞋", {"颜色": "红"}) == ["nike", "运", "动", "鞋", "运动", "颜色=红"]
 
 
 def test_features_by_hand():

@@ -87,7 +87,7 @@ def test_scores_are_theta_f_plus_omega_g(cold_fit):
         taste = rows[history[-6:]].mean(0) if len(history) else np.zeros(rows.shape[1])
         for item in (0, 3, 21, 38):
             own = rows[item] @ np.asarray(w.items_FD) + np.asarray(w.items_ID)[item] * (item not in (3, 38))
-            pair = sum(theta * x for theta, x in zip(cold_fit.pair_weights().values(), user * own, strict=True))
+            pair = np.asarray(w.theta_D) @ (user * own)
             content = sum(omega[kind] * (taste * rows[item])[cold_fit.described.kind_F == k].sum() for k, kind in enumerate(omega))
             assert found[b, item] == pytest.approx(pair + content, abs=1e-4)
 

@@ -49,7 +49,11 @@ def test_it_learns_the_rule_and_beats_popularity(run, source):
     assert found["behaviour"]["hr@1"] > 0.5 > 2 * found["popularity"]["hr@1"]
     assert found["hybrid"]["ndcg@10"] > found["popularity"]["ndcg@10"] and "weight_markov" in found["hybrid"]
     assert set(found["about"]["evidence"]) == {"attention", "gradient", "leave_one_out"}
-    kept = json.loads((folder / "evaluation.json").read_text())["behaviour"]["hr@1"]
+    written = json.loads((folder / "evaluation.json").read_text())
+    evidence = {"comprehensiveness", "comprehensiveness_random", "sufficiency", "sufficiency_random"}
+    assert evidence | {"users"} == set(found["about"]["evidence"]["gradient"])
+    assert evidence | set(found["behaviour"]) <= set(written["about"]["definitions"])
+    kept = written["behaviour"]["hr@1"]
     assert kept["low"] <= kept["value"] <= kept["high"] and kept["value"] == found["behaviour"]["hr@1"]
 
 

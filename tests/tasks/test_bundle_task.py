@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import bundle_shop
 import launched
 import numpy as np
 import pytest
 
+from rgjax import report
 from rgjax.config import DecodeConfig, EvaluateConfig, OfferConfig, RankingConfig, RecommendConfig
 from rgjax.data import bundles as bundles_lib
 from rgjax.data.shop_folder import Shop
@@ -67,6 +69,14 @@ def test_it_learns_the_rule_and_beats_popularity(run):
     assert found["for_users"]["bundle_model"]["hr@20"] > 0.3 + found["for_users"]["popularity"]["hr@20"]
     kept = json.loads((folder / "evaluation.json").read_text())["completion"]["all"]["bundle_model"]["ndcg@10"]
     assert kept["low"] <= kept["value"] <= kept["high"] and kept["value"] == found["completion"]["all"]["bundle_model"]["ndcg@10"]
+    report.write(folder)
+    text = (folder / "report.html").read_text()
+    heads = re.findall("<h3>(.*?)</h3>", text)
+    assert heads[0] == "completion" and {"completion, all", "for_users", "intent, intents"} <= set(heads)
+    for part, k in ((found["completion"]["all"], "10"), (found["for_users"], "20")):
+        shown = f"{part['bundle_model'][f'hr@{k}']:.4f}", f"{part['bundle_model'][f'ndcg@{k}']:.4f}"
+        assert re.search(rf"<td>bundle_model</td><td[^>]*>{shown[0]}</td><td[^>]*>{shown[1]}</td>", text)
+    assert f">{found['intent']['intents']['nearest_bundle']['exact']:.4f}<" in text
 
 
 def test_a_run_in_two_parts_is_the_run_in_one(run, flags, tmp_path):

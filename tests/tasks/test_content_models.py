@@ -10,8 +10,11 @@ import pytest
 import ring
 
 from rgjax.config import EvaluateConfig, RankingConfig, ShopConfig
+from rgjax.data import holdout, shop_folder
 from rgjax.errors import UserError
-from rgjax.rank import two_tower
+from rgjax.metrics import catalogue, exposure
+from rgjax.metrics.recommender_definitions import DEFINITIONS, form
+from rgjax.rank import demand_model, two_tower
 from rgjax.tasks import ranking, shop_report
 
 
@@ -43,10 +46,61 @@ def test_cold_items_are_scored_and_weights_told(source):
     assert json.loads((source / "out" / "evaluation.json").read_text())["two_tower"]["weight_genre"]["value"] == found["two_tower"]["weight_genre"]
 
 
+def test_what_is_reported_is_defined_and_what_is_defined_is_reported(source):
+    users = range(150)
+    (source / "sas_to_original_users.txt").write_text("".join(f"{u + 1} {u + 1}\n" for u in users))
+    (source / "users.dat").write_text("".join(f"{u + 1}::{'MF'[u % 2]}::25::1::0\n" for u in users), "latin-1")
+    found = _measured(source, models="popularity,two_tower", hybrid=True, sampled=10)
+    reported = {name for model, values in found.items() if model != "about" for name in values}
+    told = json.loads((source / "out" / "evaluation.json").read_text())["about"]["definitions"]
+    assert set(told) == reported and "by gender" in told["ndcg@5_gap_gender"]
+    of_evidence = {name for name in DEFINITIONS if name.startswith(("comprehensiveness", "sufficiency"))}  # which need a trained run
+    assert {form(name)[0] for name in reported} == set(DEFINITIONS) - of_evidence
+
+
+def test_what_lists_do_to_the_catalogue_is_told_of_its_tail(source):
+    """Lists of what is popular: by a loop over ranks, from the same folder."""
+    found = _measured(source, models="popularity")["popularity"]
+    data = holdout.split(shop_folder.open_any("", "ml1m", str(source)).interactions.named(), ShopConfig())
+    counts, held = data.train.counts, data.test.items
+    shown, lists, histories = np.zeros(len(counts)), [], []
+    for user in np.flatnonzero(held >= 0):
+        had = data.test.seen.history(user)
+        order = [i for i in np.argsort(-counts, kind="stable") if i not in had][:5]
+        shown[order] += 1 / np.log2(2 + np.arange(len(order)))
+        lists.append(counts[order].mean())
+        histories.append(counts[had].mean())
+    tail = np.argsort(counts, kind="stable")[: len(counts) // 10]  # all items have events
+    others, due = np.setdiff1d(np.arange(len(counts)), tail), np.bincount(held[held >= 0], minlength=len(counts))
+    ratio = shown[tail].mean() / shown[others].mean()
+    assert found["exposure_ratio@5"] == pytest.approx(ratio) and found["popularity_lift@5"] == pytest.approx(np.mean(lists) / np.mean(histories) - 1)
+    assert found["disparate_treatment@5"] == pytest.approx(ratio / (due[tail].mean() / due[others].mean()))
+
+
 def test_triples_are_measured(source):
     config = EvaluateConfig(output=str(source / "out"))
     found, _ = shop_report.report("triples", config, ShopConfig(layout="ml1m", source=str(source)))
     assert found["transe"]["triples"] > 0 and 0 < found["transe"]["mrr"] <= 1 and found["frequent"]["mrr"] > 0
+
+
+def _never(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_what_is_undefined_is_null_in_json(source, monkeypatch):
+    for place, name in ((catalogue, "gini"), (catalogue, "entropy")):
+        monkeypatch.setattr(place, name, lambda *_: float("nan"))
+    monkeypatch.setattr(exposure, "group_gap", lambda *_: (float("nan"), {}))
+    monkeypatch.setattr(demand_model, "evaluate", lambda _: {"weeks": 12, "wape": {"learned": {"rolling": float("nan"), "ahead": 0.5}}})
+    found = _measured(source, models="popularity")
+    kept = json.loads((source / "out" / "evaluation.json").read_text(), parse_constant=_never)
+    gaps = [name for name in kept["popularity"] if "_gap_" in name]
+    for name in ("gini@5", "entropy@5", *gaps):
+        assert kept["popularity"][name] == {"value": None} and found["popularity"][name] is None
+    config = EvaluateConfig(output=str(source / "demand"))
+    found, text = shop_report.report("demand", config, ShopConfig(layout="ml1m", source=str(source)))
+    kept = json.loads((source / "demand" / "evaluation.json").read_text(), parse_constant=_never)
+    assert kept == found and found["wape"]["learned"] == {"rolling": None, "ahead": 0.5} and "rolling -  ahead 0.5000" in text
 
 
 def test_refusals(source):

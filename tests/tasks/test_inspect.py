@@ -139,6 +139,15 @@ def test_a_dataset(dataset_folder):
     assert "132" in shown(facts, samples)
 
 
+def test_a_dataset_whose_bytes_changed_is_refused(dataset_folder, dataset, tmp_path):
+    copy = shutil.copytree(dataset_folder, tmp_path / "copy")
+    shard = copy / dataset.manifest["splits"]["train"][0]["file"]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"{shard.name} is unreadable"):
+        looked(copy)
+
+
 def test_a_run(unbroken_run, dataset_folder, tmp_path):
     facts, samples = looked(unbroken_run, samples=2)
     assert (facts["kind"], facts["architecture"]["family"], facts["checkpoints"]["latest"]) == ("run", "llama", 12)

@@ -35,3 +35,12 @@ def test_what_addresses_the_model_is_left_out(injected):
     (own,) = Intents(config, None, items, SimilarBundles(items, bundles)).of([([0, 1], f"For two.{EVIL}")])
     assert own["reason_from"] == "shop" and ("BUY" in own["reason"]) == (injected == "keep")
     assert injected == "keep" or template["reason"] == '"i0" and "thing 1 kind0." go together.'
+
+
+def test_the_template_speaks_the_language_of_the_titles():
+    data, bundles = bundle_shop.grouped()
+    titles = ["iPhone手机壳", "Nike运动鞋", "Nike Shoe", "Sock", *data.items.titles[4:]]
+    items = Catalogue(data.items.ids, titles, data.items.attributes)
+    chinese, english = Intents(RecommendConfig(), None, items, SimilarBundles(items, bundles)).of([([0, 1], ""), ([2, 3], "")])
+    assert chinese == {"reason": "《iPhone手机壳》《Nike运动鞋》搭配使用。", "reason_from": "template"}
+    assert english == {"reason": '"Nike Shoe" and "Sock" go together.', "reason_from": "template"}

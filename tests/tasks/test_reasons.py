@@ -75,6 +75,19 @@ def test_without_a_generator_there_is_the_template():
     assert found["reason"] == "因为你选过《Fargo》，为你推荐《英雄》（Crime、Drama）。"
 
 
+@pytest.mark.parametrize(
+    "title, shown",
+    [
+        ("iPhone手机壳", "因为你选过《Fargo》，为你推荐《iPhone手机壳》（Crime、Drama）。"),
+        ("Nike运动鞋", "因为你选过《Fargo》，为你推荐《Nike运动鞋》（Crime、Drama）。"),
+        ("Nike Shoe", 'Because you chose "Fargo", you may like "Nike Shoe" (Crime, Drama).'),
+    ],
+)
+def test_the_template_speaks_the_language_of_the_whole_title(title, shown):
+    (found,), _ = _written(items=(title,))
+    assert found["reason"] == shown
+
+
 def test_banned_words_and_undeclared_codes():
     (found,), _ = _written("A violent film. It is tense.", banned="violent")
     assert found["reason"] == "It is tense."

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ def test_what_passes_by_brute_force(rows):
         plain = text.lower().split()
         assert passed == (one >= 0.5 and other >= 0.25 and plain != [] and plain not in seen)
         seen += [plain] if passed else []
+
+
+@pytest.mark.parametrize("reason, written, length", [("轻便好穿，适合跑步。", "舒适 耐用。", 5), ("Light and easy to wear.", "Soft and warm.", 3)])
+def test_what_is_written_is_as_long_as_its_language_counts(tmp_path, reason, written, length):
+    """Characters of Chinese, words of English."""
+    writer, rewards = SimpleNamespace(write=lambda held: [[written]] * len(held)), lambda held, texts: np.ones((len(texts), 1))
+    rewards.names, rewards.judged = ["usual"], {}
+    dataset = SimpleNamespace(examples=lambda split: [{"item": {"title": "x"}, "reason": reason}] * 4)
+    run = SimpleNamespace(writer=lambda decode: writer, perplexity=lambda *_: {"loss": 1.0}, facts={})
+    config = RefineConfig(output=str(tmp_path), shown=4)
+    rounds = refine.Rounds(config, refine.TUNED, "", rewards, OPTIMIZER, lambda facts: DECODE, dataset, lambda done, total: None)
+    assert rounds.measured(run)["words"] == length
 
 
 def refined(unbroken_run, folder, rounds, reward=REWARD, **changes):

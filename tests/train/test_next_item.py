@@ -31,7 +31,7 @@ def test_bce_and_gbce_by_their_formulas():
     positive, negative = rng.normal(size=(2, 3)), rng.normal(size=(2, 3, 4))
     mean = -np.log(_sigmoid(positive)) - np.log(1 - _sigmoid(negative)).mean(-1)  # beta = N weighs both sides alike
     np.testing.assert_allclose(ranking_loss.gbce(positive, negative, 4.0), mean, rtol=1e-5)
-    one = ranking_loss.bce(positive, negative[..., :1])
+    one = ranking_loss.gbce(positive, negative[..., :1], 1.0)
     np.testing.assert_allclose(one, -np.log(_sigmoid(positive)) - np.log(1 - _sigmoid(negative[..., 0])), rtol=1e-5)
     # The paper: s(positive)^beta in the logarithm, over N negatives.
     beta = 0.3
@@ -47,7 +47,7 @@ def test_gbce_beta_at_its_ends():
 
 def test_what_is_no_negative_does_not_count():
     positive, negative = jnp.zeros((1, 1)), jnp.array([[[0.5, ranking_loss.MINUS]]])
-    np.testing.assert_allclose(ranking_loss.bce(positive, negative), ranking_loss.bce(positive, negative[..., :1]), rtol=1e-6)
+    np.testing.assert_allclose(ranking_loss.gbce(positive, negative, 1.0), ranking_loss.gbce(positive, negative[..., :1], 1.0), rtol=1e-6)
     zeros = jnp.zeros_like(negative)
     np.testing.assert_allclose(
         ranking_loss.sampled_softmax(positive, negative, jnp.zeros((1, 1)), zeros),
