@@ -20,15 +20,13 @@ from rgjax.config import MOST_PACKED, InputConfig
 from rgjax.data import buckets
 from rgjax.data import teacher as teacher_lib
 from rgjax.data.dataset import Dataset, Joined
-from rgjax.data.streams import Streams, number_of_streams
+from rgjax.data.streams import READ, Streams, deal
 from rgjax.data.template import Rendered, Template
 from rgjax.errors import UserError
 
 FEWEST = 16  # tokens of an example, for the number of examples that a row may hold
 SHORTEST = 48  # tokens of an example that comes with a vector, for the number of vectors that a row has room for
 PACKING_BINS = 64  # rows of a stream filled side by side, twice as many with --row_length; more pack tighter and delay the first batch
-
-_READ = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # in the thread or process of all streams, which reads ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +100,6 @@ def train_batches(
         raise UserError(f"--batch_size={config.batch_size} does not divide among {processes} processes; take a multiple.")
     if config.batch_size > count:
         raise UserError(f"--batch_size={config.batch_size} is larger than the {count} training examples; lower it.")
-    total = config.streams or number_of_streams(config.batch_size, processes)
-    if config.batch_size % total or total % processes:
-        raise UserError(
-            f"{total} streams of examples (--streams) do not divide among {processes} processes, or --batch_size={config.batch_size} not "
-            f"among them; take a number of processes that divides {total}."
-        )
 
     def render(example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return as_fed(example, template, config, architecture, with_control=rng.random() >= config.control_dropout)
@@ -115,28 +107,27 @@ def train_batches(
     own = teacher.beside(dataset.source("train")) if teacher else dataset.source("train")
     sources = [own, *(earlier.source("train") for earlier in replay)]
     if config.packing:
-        stream = _packed(sources, render, config, shape, bool(teacher), seed, total)
+        stream = _packed(sources, render, config, shape, bool(teacher), seed)
     else:
-        stream = _bucketed(sources, render, template, config, shape, architecture == "seq2seq", seed, total)
-    mine = range(process * total // processes, (process + 1) * total // processes)
-    return Streams({number: stream(number) for number in mine}, config.workers, config.prefetch)
+        stream = _bucketed(sources, render, template, config, shape, architecture == "seq2seq", seed)
+    return deal(stream, config, count, "training examples", process, processes)
 
 
-def _packed(sources, render, config, shape, taught: bool, seed: int, total: int) -> Callable[[int], grain.IterDataset]:
+def _packed(sources, render, config, shape, taught: bool, seed: int) -> Callable[[int, int], grain.IterDataset]:
     """The stream of a number: its share of the examples, several packed into a row."""
     lengths = _lengths(shape) | (dict.fromkeys(teacher_lib.FIELDS, shape.length) if taught else {})
     bins = PACKING_BINS * (2 if config.row_length else 1)  # what a run was begun with: its saved position counts rows of these
 
-    def share(source, seed: int, number: int) -> grain.MapDataset:  # each stream takes its share of either, so that all mix alike
+    def share(source, seed: int, number: int, total: int) -> grain.MapDataset:  # each stream takes its share of either, so that all mix alike
         return grain.MapDataset.source(source).seed(seed).shuffle().random_map(render).repeat()[number::total]
 
-    def stream(number: int) -> grain.IterDataset:
-        mixed = share(sources[0], seed, number)
+    def stream(number: int, total: int) -> grain.IterDataset:
+        mixed = share(sources[0], seed, number, total)
         if len(sources) > 1:
             weights = [1 - config.replay_share, config.replay_share]
-            mixed = grain.MapDataset.mix([mixed, share(Joined(sources[1:]), seed + 1, number)], weights)
+            mixed = grain.MapDataset.mix([mixed, share(Joined(sources[1:]), seed + 1, number, total)], weights)
         packed = grain.experimental.FirstFitPackIterDataset(
-            mixed.to_iter_dataset(_READ), length_struct=lengths, num_packing_bins=bins, seed=seed, shuffle_bins=True,
+            mixed.to_iter_dataset(READ), length_struct=lengths, num_packing_bins=bins, seed=seed, shuffle_bins=True,
             max_sequences_per_bin=shape.examples,
         )  # fmt: skip
         return packed.map(lambda row: _from_packed(row, shape)).batch(config.batch_size // total, drop_remainder=True)
@@ -199,21 +190,23 @@ def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> 
     return out
 
 
-def _bucketed(sources, render, template, config, shape, encoder: bool, seed: int, total: int) -> Callable[[int], grain.IterDataset]:
+def _bucketed(sources, render, template, config, shape, encoder: bool, seed: int) -> Callable[[int, int], grain.IterDataset]:
     """The stream of a number: one example a row; every batch is of one length bucket, and which comes i-th follows from the seed alone."""
-    source, shapes, rows = Joined(sources), [shape.scaled(share) for share in buckets.shares(config.buckets)], config.batch_size // total
+    source, shapes = Joined(sources), [shape.scaled(share) for share in buckets.shares(config.buckets)]
     limits = np.array([[s.length, s.encoder_length] for s in shapes])
     bucket = np.array([buckets.bucket_of(features(template.render(source[i]), encoder, 0), limits) for i in range(len(source))])
     plan = buckets.Plan(bucket, len(shapes), config.batch_size, seed, len(sources[0]), config.replay_share)
 
-    def stream(number: int) -> grain.IterDataset:
+    def stream(number: int, total: int) -> grain.IterDataset:
+        rows = config.batch_size // total
+
         def chunk(index: int, _) -> dict[str, np.ndarray]:
             which, members = plan[index]
             numbers = range(number * rows, (number + 1) * rows)  # the same draws, however many streams share the batch
             made = [render(source[int(members[n])], np.random.default_rng((seed, index, n))) for n in numbers]
             return pad_rows([_fit(m, shapes[which]) for m in made], shapes[which], rows)
 
-        return grain.MapDataset.range(plan.batches_per_epoch).repeat().map_with_index(chunk).to_iter_dataset(_READ)
+        return grain.MapDataset.range(plan.batches_per_epoch).repeat().map_with_index(chunk).to_iter_dataset(READ)
 
     return stream
 

@@ -7,6 +7,7 @@ divides the streams, and so is what is saved: the position of each stream, by it
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import weakref
@@ -28,6 +29,11 @@ def number_of_streams(batch_size: int, processes: int) -> int:
     return max(n for n in range(1, most + 1) if batch_size % n == 0 and (n % processes == 0 or n == 1))
 
 
+def settled(inputs: InputConfig, processes: int, rows: int = 0) -> InputConfig:
+    """`inputs` with a number of streams that a run keeps, where none is given: for `rows` dealt a batch (0 is all of them)."""
+    return inputs if inputs.streams else dataclasses.replace(inputs, streams=number_of_streams(rows or inputs.batch_size, processes))
+
+
 def deal(
     stream: Callable[[int, int], grain.IterDataset], inputs: InputConfig, entries: int, what: str, process: int, processes: int
 ) -> Streams:
@@ -37,7 +43,10 @@ def deal(
     """
     total = inputs.streams or number_of_streams(inputs.batch_size, processes)
     if inputs.batch_size % total or total % processes:
-        raise UserError(f"--batch_size={inputs.batch_size} does not divide among {total} streams and {processes} processes; take a multiple.")
+        raise UserError(
+            f"{total} streams of examples (--streams) do not divide among {processes} processes, or --batch_size={inputs.batch_size} not "
+            f"among them; take a number of processes that divides {total}."
+        )
     if entries < total:
         raise UserError(f"There are only {entries} {what}, and --batch_size={inputs.batch_size} needs more; lower it.")
     mine = range(process * total // processes, (process + 1) * total // processes)

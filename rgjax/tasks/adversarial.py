@@ -9,6 +9,7 @@ import jax
 import optax
 
 from rgjax.config import AdversarialConfig, OptimizerConfig, TrainConfig
+from rgjax.data import streams
 from rgjax.errors import UserError
 from rgjax.models.adversaries import Adversaries
 from rgjax.parallel import mesh as mesh_lib
@@ -16,9 +17,8 @@ from rgjax.parallel import sharding
 from rgjax.tasks import reason, training
 from rgjax.tasks.run import open_source
 from rgjax.tasks.writing import Reasons
-from rgjax.train import adversarial, workdir
+from rgjax.train import adversarial, collapse, workdir
 from rgjax.train.checkpoint import saved
-from rgjax.train.collapse import Collapse
 from rgjax.train.loop import Loop, Method
 from rgjax.train.tuning import Tuning
 
@@ -55,7 +55,7 @@ def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, tr
         odd = [name for name in ("loss", "d_loss", "d_grad_norm", "g_loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))]
         if odd := [name for name in odd if not (resting and name == "g_loss")]:
             raise UserError(f"{odd[0]} of round {step} is {values[odd[0]]}; {saved} a lower --g_learning_rate or --d_learning_rate.")
-        if text := Collapse(progress).note(step, values):
+        if text := collapse.Collapse(progress).note(step, values):
             raise UserError(f"{text}; {saved} a lower --g_learning_rate or a higher --nll_weight.")
 
     def step(like):
@@ -64,8 +64,7 @@ def method(factory: Adversaries, writing: Reasons, config: AdversarialConfig, tr
         return jax.jit(sharding.on_mesh(call, placed), donate_argnums=0, out_shardings=(placed, None))
 
     rate = optax.constant_schedule(config.g_learning_rate)
-    sound = lambda progress: not Collapse(progress).looms
-    return Method(adversarial.optimizers(config, writing), step, rate, config.d_steps + config.g_steps, note, sound)
+    return Method(adversarial.optimizers(config, writing), step, rate, config.d_steps + config.g_steps, note, collapse.sound)
 
 
 def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
@@ -74,12 +73,14 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     train, mesh = sections["train"], mesh_lib.make(sections["train"].mesh)
     share, config = mesh_lib.share(mesh), sections["adversarial"]
     steps = config.d_steps + config.g_steps
+    sections["input"] = streams.settled(sections["input"], share[1])
     sharding.check_batch(sections["input"].batch_size, mesh, steps)
     dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
     source = None if stored and saved(train.workdir) else open_source(train.init_from)
     if source and not stored:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
     sections["model"] = dataclasses.replace(sections["model"], dropout=0.0)
+    training.check(sections, dataset)
     task = reason.ReasonTask(tokenizer, sections["input"], sections["model"])
     factory = Adversaries.of(task.factory, sections["discriminator"])
     writing = Reasons.judged(task, sections["discriminator"], dataset.controls)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from scipy.special import logsumexp
 
 from rgjax.config import BehaviourConfig, InputConfig, ModelConfig, ShopConfig
-from rgjax.data import behaviour, holdout, shop_folder
+from rgjax.data import behaviour, holdout, shop_folder, streams
 from rgjax.data.interactions import Interactions
 from rgjax.data.streams import Streams
 from rgjax.errors import UserError
@@ -119,6 +119,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
         raise UserError("--block=pointwise normalises before each layer; leave --post_norm out.")
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
+    sections["input"] = inputs = streams.settled(inputs, share[1])
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
     shop = shop_folder.open_any(inputs.dataset, sections["shop"].layout, sections["shop"].source)
     task = BehaviourTask(shop.interactions, sections["shop"], config, inputs, sections["model"])

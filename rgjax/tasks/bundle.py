@@ -16,12 +16,11 @@ from scipy.special import logsumexp
 
 from rgjax import trees
 from rgjax.config import AdapterConfig, BehaviourConfig, BundleConfig, InputConfig, ModelConfig, ShopConfig
-from rgjax.data import shop_folder
+from rgjax.data import shop_folder, streams
 from rgjax.data.bundle_sets import BundleSets
 from rgjax.data.bundles import NOBODY, Bundles, Case, completion_cases
 from rgjax.data.interactions import Interactions
 from rgjax.data.shop_folder import Shop
-from rgjax.data.streams import number_of_streams
 from rgjax.errors import UserError
 from rgjax.models.behaviour import table_rows
 from rgjax.models.build import ModelFactory
@@ -133,8 +132,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     _refuse(sections)
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
-    if not inputs.streams:
-        sections["input"] = inputs = dataclasses.replace(inputs, streams=number_of_streams(inputs.batch_size, share[1]))
+    sections["input"] = inputs = streams.settled(inputs, share[1])
     sharding.check_batch(inputs.batch_size, mesh, how.accumulate)
     shop = shop_folder.open_any(inputs.dataset, sections["shop"].layout, sections["shop"].source)
     data, bundles = shop.interactions, with_bundles(shop)

@@ -53,7 +53,8 @@ def examples(task: ReasonTask, dataset: Dataset, config: TrainConfig, mesh: jax.
     """--ewc_examples training examples drawn by --seed, written down as the new run does, one a batch [1, T] on every device."""
     chosen = np.random.default_rng(config.seed).choice(dataset.count("train"), _count(dataset, config), replace=False)
     everywhere = sharding.replicated(mesh)
-    for row in task.one_a_row(dataset, "train", np.sort(chosen), 1):
+    source = dataset.source("train")
+    for row in task.one_a_row((source[int(i)] for i in np.sort(chosen)), 1):
         yield {name: jax.make_array_from_process_local_data(everywhere, values, values.shape) for name, values in row.items()}
 
 

@@ -18,7 +18,6 @@ from rgjax.decode import postprocess
 from rgjax.decode.writer import Hypothesis
 from rgjax.errors import UserError
 from rgjax.models.adapted import PREPENDED
-from rgjax.nn import fused
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks import reason, training
@@ -26,10 +25,9 @@ from rgjax.tasks.reason import ReasonTask
 from rgjax.tasks.rewards import Rewards
 from rgjax.tasks.run import open_source
 from rgjax.tasks.writing import Reasons
-from rgjax.train import groups, grpo, optimizer, profile, workdir
+from rgjax.train import collapse, groups, grpo, optimizer, workdir
 from rgjax.train.adversarial import Texts
 from rgjax.train.checkpoint import saved
-from rgjax.train.collapse import Collapse
 from rgjax.train.loop import Loop, Method
 from rgjax.train.state import TrainState
 from rgjax.train.step import make_train_step
@@ -153,10 +151,10 @@ def method(task: ReasonTask, drawn: Groups, sections: dict, tuning: Tuning) -> M
         kept = "what was saved before stays. Start anew with a lower --learning_rate or a higher --group_kl."
         if odd := [name for name in ("loss", "kl", "grad_norm") if not math.isfinite(values[name])]:
             raise UserError(f"{odd[0]} of step {step} is {values[odd[0]]}; {kept}")
-        if text := Collapse(progress).note(step, {name: values[name] for name in WATCHED}):
+        if text := collapse.Collapse(progress).note(step, {name: values[name] for name in WATCHED}):
             raise UserError(f"{text}; {kept}")
 
-    return Method(tx, step, optimizer.schedule(config, train.steps), 1, note, sound=lambda progress: not Collapse(progress).looms, waits=True)
+    return Method(tx, step, optimizer.schedule(config, train.steps), 1, note, collapse.sound, waits=True)
 
 
 def judged_by(sections: dict, dataset: Dataset, stored: dict | None) -> Rewards:
@@ -183,13 +181,12 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     share = mesh_lib.share(mesh)
     sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(sections["input"].dataset)
-    profile.steps(train.profile_steps, train.steps)  # for what it refuses
     rewards, source = judged_by(sections, dataset, stored), open_source(train.init_from)
     if not stored:
         sections["model"] = dataclasses.replace(source.configure(sections["model"], explicit, tokenizer), dropout=0.0)
     if sections["model"].architecture != "causal":
         raise UserError(f"--task=grpo needs --architecture=causal, and this generator is {sections['model'].architecture}.")
-    fused.check(sections["model"], sections["adapter"].adapter)
+    training.check(sections, dataset)
     task = ReasonTask(tokenizer, sections["input"], sections["model"], sections["adapter"])
     base = getattr(task.factory, "base", task.factory)
     if not stored:

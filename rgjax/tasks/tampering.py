@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from rgjax.config import DecodeConfig, EvaluateConfig
-from rgjax.data import pipeline
 from rgjax.data.injected import neutral
 from rgjax.errors import UserError
 from rgjax.metrics import suite, tampering
@@ -73,13 +72,10 @@ def _surprise(run: Run, examples: list[dict], texts: list[str]) -> np.ndarray:
 def token_losses(run: Run, examples: list[dict], texts: list[str]) -> list[np.ndarray]:
     """The negative log-likelihood of each token of a text as the reason of its example, nats [T] a text, the end token included."""
     task, found = run.task, []
-    shape = pipeline.Shape.of(task.input, task.architecture, alone=True)
-    made = [pipeline.as_fed(e | {"reason": text}, task.template, task.input, task.architecture) for e, text in zip(examples, texts, strict=True)]
-    for at in range(0, len(made), ROWS):
-        batch = pipeline.pad_rows(made[at : at + ROWS], shape, ROWS)
+    for batch in task.one_a_row((e | {"reason": text} for e, text in zip(examples, texts, strict=True)), ROWS):
         losses_RT = np.asarray(_losses(task.factory, run.params, batch))
-        found += [losses[weights > 0] for losses, weights in zip(losses_RT, batch["weights"], strict=True)][: len(made) - at]
-    return found
+        found += [losses[weights > 0] for losses, weights in zip(losses_RT, batch["weights"], strict=True)]
+    return found[: len(texts)]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import shutil
 import sys
 
 import jax
@@ -13,8 +12,8 @@ from flax import nnx
 
 from rgjax import trees
 from rgjax.config import AdapterConfig, DecodeConfig, OptimizerConfig
+from rgjax.data import streams
 from rgjax.data.dataset import Dataset
-from rgjax.data.streams import number_of_streams
 from rgjax.data.teacher import TeacherLogits
 from rgjax.data.tokenizer import Tokenizer
 from rgjax.errors import UserError
@@ -45,11 +44,9 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     Raises UserError before anything is written when the parts do not fit each other or the stored run.
     """
     train, inputs = sections["train"], sections["input"]
-    profile.steps(train.profile_steps, train.steps)  # for what it refuses
     mesh = mesh_lib.make(train.mesh)
     share = mesh_lib.share(mesh)
-    if not inputs.streams:
-        sections["input"] = inputs = dataclasses.replace(inputs, streams=number_of_streams(preference.rows_to_deal(sections), share[1]))
+    sections["input"] = inputs = streams.settled(inputs, share[1], preference.rows_to_deal(sections))
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
     dataset, tokenizer = reason.dataset_tokenizer(inputs.dataset)
     source = _source(sections, stored)
@@ -57,8 +54,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
     ewc_task.check(train, dataset)
     preference.check(sections, share[1])
-    fused.check(sections["model"], sections["adapter"].adapter)
-    check_code_words(sections["decode"], dataset.controls)
+    check(sections, dataset)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
@@ -87,6 +83,13 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
 
     sample = sampler(task, dataset, sections)
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
+
+
+def check(sections: dict, dataset: Dataset) -> None:
+    """Raises UserError for options that this machine, the run's length or the dataset have no place for, whatever trains a generator."""
+    profile.steps(sections["train"].profile_steps, sections["train"].steps)
+    fused.check(sections["model"], sections["adapter"].adapter)
+    check_code_words(sections["decode"], dataset.controls)
 
 
 def check_usual(sections: dict, usual: dict[str, dict]) -> None:
@@ -187,7 +190,7 @@ def write(facts: dict, dataset: Dataset) -> None:
     if jax.process_index() == 0:
         folder = facts["train"].workdir
         workdir.write(folder, facts)
-        shutil.copytree(dataset.tokenizer_folder, f"{folder}/tokenizer", dirs_exist_ok=True)
+        workdir.copy(dataset.tokenizer_folder, f"{folder}/tokenizer")
     mesh_lib.meet("workdir written")
 
 

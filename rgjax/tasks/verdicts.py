@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import jax
 
-from rgjax.data import pipeline
 from rgjax.errors import UserError
 from rgjax.models import discriminator
 from rgjax.models.build import ModelFactory
@@ -51,11 +50,7 @@ class Verdicts:
 
     def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
         """How likely each text is a real one, by the sigmoid of its verdict."""
-        task, found = self.run.task, []
-        config = dataclasses.replace(task.input, loss_on="reason")
-        shape = pipeline.Shape.of(config, task.architecture, alone=True)
-        rows = [pipeline.as_fed(e | {"reason": text}, task.template, config, task.architecture) for e, text in zip(examples, texts, strict=True)]
-        for at in range(0, len(rows), ROWS):
-            batch = sharding.put(pipeline.pad_rows(rows[at : at + ROWS], shape, ROWS), self.run.mesh)
-            found += jax.device_get(self._likely(self.run.discriminator, batch))[: len(rows) - at].tolist()
-        return found
+        judged, found = (e | {"reason": text} for e, text in zip(examples, texts, strict=True)), []
+        for batch in self.run.task.one_a_row(judged, ROWS):
+            found += jax.device_get(self._likely(self.run.discriminator, sharding.put(batch, self.run.mesh))).tolist()
+        return found[: len(texts)]

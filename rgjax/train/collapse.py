@@ -45,3 +45,8 @@ class Collapse:
     def looms(self) -> bool:
         """Whether a figure is too low now, if not for long enough."""
         return any(self.kept.get(f"{name}_low", 0) > 0 for name in TOLD)
+
+
+def sound(progress: dict) -> bool:
+    """Whether a run's weights deserve a checkpoint, by its progress."""
+    return not Collapse(progress).looms

@@ -117,7 +117,7 @@ def test_a_generator_is_needed(dataset_folder, tmp_path):
 def test_a_collapse_ends_the_run_and_keeps_what_was_saved(dataset_folder, begun, tmp_path, monkeypatch):
     """What was saved before its figures fell: nothing is while they are low."""
     run(dataset_folder, begun, tmp_path / "w", steps=3)
-    monkeypatch.setattr(adversarial, "Collapse", lambda kept: Collapse(kept, 0.999, 4))
+    monkeypatch.setattr(adversarial.collapse, "Collapse", lambda kept: Collapse(kept, 0.999, 4))
     with pytest.raises(UserError, match="collapsed by round") as told:
         run(dataset_folder, begun, tmp_path / "w", steps=60, save_every=1)
     last = int(re.search(r"by round (\d+)", str(told.value))[1])
@@ -128,7 +128,7 @@ def test_a_run_that_is_stopped_while_its_figures_are_low_saves_nothing(dataset_f
     for sound, saved in ((False, None), (True, 0)):
         given = {"task": "adversarial", "init_from": str(begun), "steps": 40}
         loop = adversarial.assemble(sections(dataset_folder, tmp_path / f"{sound}", train=given), None, set())
-        loop.method, loop.stop_requested = loop.method._replace(sound=lambda progress, sound=sound: sound), True
+        loop.method, loop.preemption.requested = loop.method._replace(sound=lambda progress, sound=sound: sound), True
         assert not loop.run()["finished"] and loop.checkpoints.latest == saved
         assert ("nothing is saved yet" in capsys.readouterr().err) == (saved is None)
 
