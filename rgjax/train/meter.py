@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from flax import nnx
@@ -20,30 +21,57 @@ from rgjax.train.stragglers import Stragglers
 TOLD = ("loss", "nll", "correct", "grad_norm", "tokens", "target_tokens")  # metrics that are told otherwise than as they are, or by name
 
 
+class Begun(NamedTuple):
+    """Seconds of one step until it was started: for its batch, for the start itself, and from asking for the batch on."""
+
+    waited: float = 0.0
+    dispatched: float = 0.0
+    begun: float = 0.0
+
+
+NOTHING = Begun()
+
+
 class Meter:
-    """Counts tokens and time between two logged steps; the first step (compilation) is kept apart."""
+    """Counts tokens and time between two logged steps; the first step (compilation) is kept apart.
+
+    A step is usually read when the next one has been started already, for which the time belongs to the next window: a window ends where the
+    wait for that step began.
+    """
 
     def __init__(
         self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1,
-        shares: int = 1,
+        shares: int = 1, writes: bool = False,
     ):  # fmt: skip
-        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has."""
-        self.shares = shares
+        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has. A step that
+        `writes` texts besides does work that the batch does not tell, so no MFU is told."""
+        self.shares, self.writes = shares, writes
         self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
         self.params = nnx.to_pure_dict(factory.abstract)
         self.compile_seconds, self.last, self.first = None, {}, False
         self.stragglers = Stragglers()
-        self._reset(time.perf_counter())
+        self.unread, self.asked, self.newest = 0, 0.0, NOTHING  # steps started and not read; of the newest, when its batch was asked for
+        self._begin(time.perf_counter())
 
-    def _reset(self, now: float) -> None:
-        self.since, self.waited, self.dispatched, self.steps = now, 0.0, 0.0, 0
-        self.counts = dict.fromkeys(("tokens", "encoder_tokens", "target_tokens", "examples", "slots"), 0.0)
+    def _begin(self, now: float) -> None:
+        """A window begins now, or began when the step that is under way was waited for."""
+        ahead = self._ahead()
+        self.since, self.waited, self.dispatched = now - ahead.begun, ahead.waited, ahead.dispatched
+        self._clear()
+
+    def _ahead(self) -> Begun:
+        """What was spent on a step that comes after those read."""
+        return self.newest if self.unread else NOTHING
+
+    def _clear(self) -> None:
+        self.steps, self.counts = 0, dict.fromkeys(("tokens", "encoder_tokens", "target_tokens", "examples", "slots"), 0.0)
 
     def wait_for(self, data: Iterator):
         """The next batch; the time spent waiting for it is counted."""
-        start = time.perf_counter()
+        self.asked = time.perf_counter()
         batch = next(data)
-        self.waited += time.perf_counter() - start
+        self.newest = Begun(waited=time.perf_counter() - self.asked)
+        self.waited += self.newest.waited
         return batch
 
     @contextlib.contextmanager
@@ -51,7 +79,9 @@ class Meter:
         """Counts the time that it takes to start a step."""
         start = time.perf_counter()
         yield
-        self.dispatched += time.perf_counter() - start
+        now = time.perf_counter()
+        self.newest = Begun(self.newest.waited, now - start, now - self.asked)
+        self.dispatched, self.unread = self.dispatched + self.newest.dispatched, self.unread + 1
 
     def skip(self, seconds: float) -> None:
         """Leaves time spent on evaluation and saving out of the rates."""
@@ -59,14 +89,15 @@ class Meter:
 
     def add(self, values: dict, batch: dict) -> None:
         """Counts one finished step; `values` hold global target tokens, the rest is scaled up from this process's rows."""
+        self.unread -= 1
         if self.compile_seconds is None:
             self.compile_seconds = time.perf_counter() - self.since
-            self._reset(time.perf_counter())
+            self._begin(time.perf_counter())
             self.first = True
         elif self.first:
             self.first = False
             if self.steps:  # the compiling step was not reported: its tokens must not count, since its time does not
-                self._reset(self.since)
+                self._clear()
         self.steps += 1
         self.counts["target_tokens"] += values["target_tokens"]
         segments = batch["segment_ids"]
@@ -86,9 +117,9 @@ class Meter:
         none of those that are not finite. Pairs have a `margin` and no perplexity; adversarial rounds tell of both sides.
         """
         now = time.perf_counter()
-        seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - self.since, 1e-9)
-        peak, _ = flops.peak_flops()
-        work = flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts, self.trained, self.passes)
+        ahead, steps = self._ahead(), max(self.steps, 1)
+        waited, dispatched = (self.waited - ahead.waited) / steps, (self.dispatched - ahead.dispatched) / steps
+        seconds = self.compile_seconds if self.first and self.steps == 1 else max(now - ahead.begun - self.since, 1e-9)
         real = self.counts["tokens"] + self.counts["encoder_tokens"]
         found = {
             "loss": values["loss"],
@@ -100,15 +131,17 @@ class Meter:
             "target_tokens_per_second": self.counts["target_tokens"] / seconds,
             "tokens_per_second": real / seconds,
             "padding_share": 1.0 - real / max(self.counts["slots"], 1.0),
-            "mfu": work / (seconds * peak),
-            "step_seconds": seconds / max(self.steps, 1),
-            "data_wait_seconds": self.waited / max(self.steps, 1),
+            **({} if self.writes else {"mfu": self._work() / (seconds * flops.peak_flops()[0])}),
+            "step_seconds": seconds / steps,
+            "data_wait_seconds": waited,
             "memory_bytes": memory_bytes(),
         }
         self.last = {name: value for name, value in found.items() if math.isfinite(value)}
         eta = (self.config.steps - step) * self.last["step_seconds"]
         self.log.scalars(step, {**self.last, **validation, "eta_seconds": eta})
-        steps = max(self.steps, 1)
-        if text := self.stragglers.note(self.waited / steps, self.dispatched / steps, self.last["step_seconds"]):
+        if text := self.stragglers.note(waited, dispatched, self.last["step_seconds"]):
             self.log.note(text)
-        self._reset(now)
+        self._begin(now)
+
+    def _work(self) -> float:
+        return flops.step_flops(self.factory.config, self.params, self.factory.vocab_size, self.counts, self.trained, self.passes)

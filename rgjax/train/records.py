@@ -54,7 +54,7 @@ class RunLog:
         text = f"loss {v.get('loss', math.nan):.4f}{held}  |g| {v.get('grad_norm', math.nan):.2f}  lr {v['learning_rate']:.1e}"
         if "d_told_apart" in v:
             text += f"  told apart {v['d_told_apart']:.2f}  distinct-2 {v.get('distinct_2', math.nan):.2f}"
-        text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}  MFU {v['mfu']:.1%}"
+        text += f"  target tok/s {v['target_tokens_per_second']:,.0f}  pad {v['padding_share']:.1%}" + (f"  MFU {v['mfu']:.1%}" if "mfu" in v else "")
         text += f"  eta {v['eta_seconds'] / 60:.0f} min"
         if "val_loss" in v:
             told = f"perplexity {v['val_perplexity']:.2f}" if "val_perplexity" in v else f"accuracy {v['val_accuracy']:.3f}"
