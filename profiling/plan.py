@@ -146,7 +146,7 @@ def table(found: list[dict]) -> str:
 def main() -> dict:
     """Compiles for each mesh, prints a table and returns the summary that is printed last."""
     sections = workload.sections()
-    text = sections["train"].mesh
+    text = sections["train"].mesh or "data:1"
     if app.given(ModelConfig).isdisjoint({"attention"}):
         sections["model"] = dataclasses.replace(sections["model"], attention="plain")  # as 'auto' chooses on several devices
     meshes = wanted(text, sections)

@@ -1,6 +1,7 @@
 """Trains in several processes on this machine, each with its share of the devices, as one run.
 
-    python -m launch.cluster.local --processes=2 -- --flagfile=configs/demo.cfg --dataset=DATASET --workdir=W --mesh=data:2
+    python -m launch.cluster.local --processes=2 -- --flagfile=configs/demo.cfg                   (the demo's data, into runs/local)
+    python -m launch.cluster.local --processes=2 -- --flagfile=configs/llmxrec_small.cfg --dataset=DATASET --workdir=W --mesh=fsdp:2
 
 What stands after -- goes to launch.train. The first process is shown; the others write to W-process-1.log and so on. One that fails
 ends all, with the last lines of its output. SIGTERM and Ctrl-C are handed on, so that the run is saved.
@@ -8,6 +9,8 @@ ends all, with the last lines of its output. SIGTERM and Ctrl-C are handed on, s
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import pathlib
 import signal
@@ -15,34 +18,58 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 from absl import flags
 
-from launch import app
+from launch import app, demo
 from rgjax.errors import UserError
 
 flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
 flags.DEFINE_integer("grace", 120, "Seconds that a process has to save and end, after a signal or after another failed.", lower_bound=1)
 SHOWN = 15  # last lines of a failed process
+WORKDIR = "runs/local"  # where none is given
+_PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent ends
 
 
-def begin(arguments: list[str], processes: int, logs: list[pathlib.Path | None]) -> list[subprocess.Popen]:
-    """Starts the processes, each in its own group so that a signal to this one reaches them once."""
+def completed(arguments: list[str]) -> tuple[list[str], str]:
+    """(launch.train's arguments, with the demo's dataset and a workdir where they and their flagfiles name none; the workdir).
+
+    Raises UserError where they can't be read.
+    """
+    found = flags.FlagValues()
+    for name in ("workdir", "dataset", "source"):
+        flags.DEFINE_string(name, "", "", flag_values=found)
+    found.set_gnu_getopt(True)  # or the value of a flag that is not known here would end the flags
+    try:
+        found(["", *found.read_flags_from_files(arguments)], known_only=True)
+    except flags.Error as error:
+        raise UserError(str(error).replace("\n", " ")) from None
+    workdir = found.workdir or WORKDIR
+    added = [] if found.workdir else [f"--workdir={workdir}"]
+    if not (found.dataset or found.source or pathlib.Path(workdir, "config.json").is_file()):
+        added.append(f"--dataset={demo.dataset()}")
+    return [*arguments, *added], workdir
+
+
+def begin(arguments: list[str], logs: list[pathlib.Path | None], started: list[subprocess.Popen]) -> None:
+    """Starts the processes, each in its own group so that a signal to this one reaches them once; SIGTERM tells them when this one is gone."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = []
+    tell = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
     for process, log in enumerate(logs):
-        env = os.environ | {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(processes), "RGJAX_PROCESS": str(process)}
+        env = os.environ | {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(len(logs)), "RGJAX_PROCESS": str(process)}
         out = log.open("w", encoding="utf-8") if log else None
         command = [sys.executable, "-u", "-m", "launch.train", *arguments]
-        started.append(subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT if out else None, start_new_session=True))
-    return started
+        how = {"stdout": out, "stderr": subprocess.STDOUT if out else None, "start_new_session": True}
+        started.append(subprocess.Popen(command, env=env, preexec_fn=lambda: tell(_PDEATHSIG, signal.SIGTERM), **how))
 
 
-def watch(started: list[subprocess.Popen], grace: float) -> int | None:
-    """Waits for all; returns the number of the process that failed first, None where none did. Signals are handed on."""
-    asked: list[float] = []  # when a signal was handed on, or a process failed
+@contextlib.contextmanager
+def handing_on(started: list[subprocess.Popen]) -> Iterator[list[float]]:
+    """SIGTERM and Ctrl-C go to those of `started` that live; the list given says when."""
+    asked: list[float] = []
 
     def hand_on(number, _) -> None:
         asked.append(time.monotonic())
@@ -51,38 +78,49 @@ def watch(started: list[subprocess.Popen], grace: float) -> int | None:
                 process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
     kept = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    failed = None
     try:
-        while any(process.poll() is None for process in started):
-            if failed is None and (ended := [i for i, process in enumerate(started) if process.poll()]):
-                # A process that lost another ends with 1; the one that was lost, with something else.
-                failed = next((i for i in ended if started[i].returncode != 1), ended[0])
-                asked.append(time.monotonic())
-            if asked and time.monotonic() - asked[0] > grace:
-                for process in started:
-                    process.kill()
-            time.sleep(0.05)
+        yield asked
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-    ended = [i for i, process in enumerate(started) if process.returncode]
-    return next((i for i in ended if started[i].returncode != 1), failed if failed is not None else (ended or [None])[0])
+
+
+def watch(started: list[subprocess.Popen], asked: list[float], grace: float) -> int | None:
+    """Waits for all, until `grace` seconds after the first of `asked`; returns the number of the process that failed first, None where none did."""
+    failed = None
+    while any(process.poll() is None for process in started):
+        failed = blamed([process.poll() for process in started]) if failed is None else failed
+        if failed is not None:
+            asked.append(time.monotonic())
+        if asked and time.monotonic() - asked[0] > grace:
+            for process in started:
+                process.kill()
+        time.sleep(0.05)
+    return blamed([process.returncode for process in started]) if failed is None else failed
+
+
+def blamed(codes: list[int | None]) -> int | None:
+    """Which of the processes that have failed by now pulled the others down. One that lost another ends with 1, or by SIGABRT where JAX's service
+    went with the first; so either is only blamed where there is no other."""
+    followed = {1: 1, -signal.SIGABRT: 2}
+    return min((i for i, code in enumerate(codes) if code), key=lambda i: followed.get(codes[i], 0), default=None)
 
 
 def main(arguments: list[str]) -> None:
     """Starts, watches, and tells which process failed; the run's own summary is what the first process prints."""
     count = app.FLAGS.processes
-    workdir = next((a.partition("=")[2] for a in arguments if a.startswith("--workdir=")), "")
-    app.require(workdir=workdir)
+    arguments, workdir = completed(arguments)
     base = pathlib.Path(workdir)
     base.parent.mkdir(parents=True, exist_ok=True)
     logs = [None, *(base.with_name(f"{base.name}-process-{n}.log") for n in range(1, count))]
-    started = begin(arguments, count, logs)
-    try:
-        failed = watch(started, app.FLAGS.grace)
-    finally:
-        for process in started:
-            process.kill()
+    started: list[subprocess.Popen] = []
+    with handing_on(started) as asked:
+        try:
+            begin(arguments, logs, started)
+            failed = watch(started, asked, app.FLAGS.grace)
+        finally:
+            for process in started:
+                process.kill()
     if failed is not None:
         tail = logs[failed].read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN:] if logs[failed] else []
         print("\n".join(f"[{failed}] {line}" for line in tail), file=sys.stderr, flush=True)

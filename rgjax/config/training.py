@@ -86,7 +86,11 @@ class TrainConfig:
     ewc_examples: int = option(512, "Training examples of --ewc_data that tell which parameters it depends on.", low=1)
     steps: int = option(1000, "Optimizer steps.", low=1)
     seed: int = option(0, "Seed of initial weights, dropout and data order.", low=0)
-    mesh: str = option("data:1", "Device mesh, e.g. 'data:2,fsdp:2,tensor:2'; one axis may be -1 (all remaining devices).")
+    mesh: str = option(
+        "",
+        "Device mesh, e.g. 'data:2,fsdp:2,tensor:2'; one axis may be -1 (all remaining devices). Empty takes one device, or where several "
+        "processes run all of theirs (data:-1).",
+    )
     log_every: int = option(10, "Steps between logged metrics.", low=1)
     eval_every: int = option(200, "Steps between evaluations (loss on validation, sample reasons).", low=1)
     eval_batches: int = option(20, "Most validation batches an evaluation reads.", low=1)

@@ -76,18 +76,32 @@ def _whole(env: Mapping[str, str], name: str) -> int:
         raise UserError(f"{name}={env[name]} is no whole number; set it right.") from None
 
 
+def alone(compilation_cache: str = "", optimization_level: str = "UNKNOWN") -> None:
+    """As `start`, for work that one process does: where the environment announces several, the first does it and the others end here."""
+    _settle(compilation_cache, optimization_level)
+    place = None if several() else announced(os.environ)
+    if place and place.process:
+        print(f"process {place.process} of {place.processes} has nothing to do: the first one does it all", file=sys.stderr)
+        raise SystemExit(0)
+
+
+def _settle(compilation_cache: str, optimization_level: str) -> None:
+    if compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
+    if optimization_level != "UNKNOWN":
+        jax.config.update("jax_optimization_level", optimization_level)
+
+
 def start(compilation_cache: str = "", optimization_level: str = "UNKNOWN") -> None:
     """Joins the cluster if the environment announces one, and tells JAX where compiled programs are kept and how hard to optimize them.
 
     Raises UserError where the cluster can't be joined.
     """
-    if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compilation_cache))
-    if optimization_level != "UNKNOWN":
-        jax.config.update("jax_optimization_level", optimization_level)
+    _settle(compilation_cache, optimization_level)
     place = announced(os.environ)
     if place is None or jax.distributed.is_initialized():
         return
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself, unheard until the loop begins
     if "cpu" in (jax.config.jax_platforms or "cpu"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -26,7 +27,8 @@ def parse(text: str) -> dict[str, int]:
 
 
 def make(text: str) -> jax.sharding.Mesh:
-    """A mesh with axes data, fsdp and tensor over the devices; raises UserError when it needs more than there are."""
+    """A mesh with axes data, fsdp and tensor over the devices, '' as `TrainConfig.mesh` says; raises UserError when it needs more than there are."""
+    text = text or ("data:-1" if jax.process_count() > 1 else "data:1")
     sizes, devices = parse(text), jax.devices()
     free = [n for n, s in sizes.items() if s == -1]
     known = math.prod(s for s in sizes.values() if s > 0)
@@ -59,8 +61,12 @@ def meet(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
+def most(values: Sequence[float]) -> list[float]:
+    """Of each value the greatest that any process has: the same answer in all of them."""
+    mine = np.asarray(values, np.float32)
+    return mine.tolist() if jax.process_count() == 1 else multihost_utils.process_allgather(mine).max(0).tolist()
+
+
 def anywhere(flag: bool) -> bool:
-    """Whether `flag` is set in any process: the same answer in all of them, so that they stop at the same step."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+    """Whether `flag` is set in any process: the same answer in all of them, so that they do the same."""
+    return bool(most([flag])[0])

@@ -34,6 +34,7 @@ from rgjax.train.step import make_eval_step
 from rgjax.train.tuning import Tuning
 
 BY_ITS_TEXTS = ("adversarial", "grpo")  # training that likelihood can't judge
+LARGEST_LOSS = 700.0  # nats per token, whose exponential is still finite
 COMPUTED = ("dropout", "dtype", "remat", "scan", "attention")  # options of a model that its weights leave open
 
 
@@ -59,7 +60,7 @@ class Run:
         facts = workdir.read(folder)
         if facts.get("task", NAME) != NAME:
             raise UserError(f"{folder} trained a model of {facts['task']}, which writes no reasons; give a run of --task={NAME}.")
-        cluster.start(facts["train"].compilation_cache, facts["train"].optimization_level)
+        cluster.alone(facts["train"].compilation_cache, facts["train"].optimization_level)
         facts["model"] = dataclasses.replace(facts["model"], attention=anywhere(facts["model"].attention))
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], facts["model"], facts["adapter"])
         if task.vectors and task.vectors.fingerprint() != facts["vectors_fingerprint"]:
@@ -136,15 +137,26 @@ class Run:
         return dataset
 
     def perplexity(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Of the references alone, whatever was trained on: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`."""
+        """Of the references alone, whatever was trained on: `perplexity` and `loss` per target token (nats), `token_accuracy`, `target_tokens`.
+
+        Raises UserError for a split without examples, and for weights that went astray.
+        """
+        dataset.source(split)
         step = make_eval_step(self.task.factory, self.task.loss(0.0))
         totals: dict[str, float] = {}
         for batch in self.task.evaluation_data(dataset, split, loss_on="reason"):
             for name, value in jax.device_get(step(self.params, sharding.put(batch, self.mesh))).items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         loss = totals["nll"] / totals["tokens"]
+        check_loss(self.folder, loss)
         accuracy = totals["correct"] / totals["tokens"]
         return {"perplexity": math.exp(loss), "loss": loss, "token_accuracy": accuracy, "target_tokens": totals["tokens"]}
+
+
+def check_loss(folder: str, loss: float) -> None:
+    """Raises UserError for a loss of references (nats per token) that has no finite perplexity."""
+    if not loss < LARGEST_LOSS:  # nor is nan
+        raise UserError(f"{folder} gives references a loss of {loss:g}, so its training diverged; choose another run or --checkpoint.")
 
 
 def open_dataset(facts: dict, folder: str = "") -> Dataset:

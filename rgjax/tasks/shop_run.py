@@ -22,7 +22,7 @@ def facts_of(folder: str | pathlib.Path, task: str) -> dict:
     facts = workdir.read(folder)
     if (found := facts.get("task", "reason")) != task:
         raise UserError(f"{folder} is a run of --task={found}; give one of --task={task}.")
-    cluster.start(facts["train"].compilation_cache, facts["train"].optimization_level)
+    cluster.alone(facts["train"].compilation_cache, facts["train"].optimization_level)
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import threading
 from typing import Any, NamedTuple
@@ -85,7 +86,7 @@ class Checkpoints:
         if step == self._begun:
             return
         self.wait()
-        metrics = None if judged is None else {"val_loss": judged}  # the name in folders of all versions
+        metrics = None if judged is None or math.isnan(judged) else {"val_loss": judged}  # the name in folders of all versions
         items = {"state": state._asdict(), "data": data}
         going_on = self._manager.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=progress)
         if going_on is None:
@@ -138,20 +139,22 @@ class Checkpoints:
         """((state, progress), ''), or None and why; raises UserError when a checkpoint that is whole does not fit the run."""
         try:
             found = self._manager.load_checkpointables(step, {"state": abstract._asdict(), "data": data})
-            progress = self._manager.checkpointables_metadata(step).custom_metadata or {}
+            progress = self._manager.checkpointables_metadata(step).custom_metadata
+            if not progress:
+                raise ValueError("what it tells of the run's progress is gone")
             return (TrainState(**jax.block_until_ready(found["state"])), progress), ""
         except Exception as error:  # Orbax raises many kinds for a damaged folder
+            if not integrity.sealed(self.folder / str(step)):  # a write may have been cut off
+                return None, first_line(error)
             if self._state_alone(step, abstract):
                 raise UserError(
                     f"The data position in checkpoint {self.folder}/{step} does not fit this run ({first_line(error)}); go on with the same "
                     "--packing and --streams."
                 ) from None
-            if integrity.sealed(self.folder / str(step)):
-                raise UserError(
-                    f"Checkpoint {self.folder}/{step} is as it was written and can't be read ({first_line(error)}); move it out of there to go on "
-                    "from the one before."
-                ) from None
-            return None, first_line(error)
+            raise UserError(
+                f"Checkpoint {self.folder}/{step} is as it was written and can't be read ({first_line(error)}); move it out of there to go on "
+                "from the one before."
+            ) from None
 
     def _state_alone(self, step: int, abstract: TrainState) -> bool:
         """Only tells which of two sentences the user reads; either way the run stops."""

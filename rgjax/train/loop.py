@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,17 +17,16 @@ from rgjax.errors import UserError
 from rgjax.models.build import ModelFactory
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
-from rgjax.train import optimizer
+from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.meter import Meter
 from rgjax.train.nonfinite import NonFinite
+from rgjax.train.preemption import Preemption
 from rgjax.train.profile import Profile, steps
 from rgjax.train.records import RunLog
 from rgjax.train.state import TrainState, abstract_state, create
 from rgjax.train.step import SumsFn, make_eval_step, make_train_step
 from rgjax.train.tuning import ALL, Tuning
-
-STEPS_BETWEEN_CALLS = 8
 
 
 class Judge(NamedTuple):
@@ -81,6 +79,7 @@ class Loop:
         self.schedule = method.schedule if method else optimizer.schedule(optimizer_config, config.steps)
         self.method, self.parts = method, method.parts if method else optimizer_config.accumulate
         tx = method.tx if method else optimizer.make(optimizer_config, config.steps, tuning.config)
+        self.claim = workdir.claim(config.workdir) if jax.process_index() == 0 else None
         self.checkpoints = Checkpoints(f"{config.workdir}/checkpoints", config.keep)
         self.progress = {"best": math.inf, "stale": 0, "skipped": 0}
         self.state = self._begin(tx)
@@ -92,8 +91,8 @@ class Loop:
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)
         passes, shares = 3 if optimizer_config.fgm else 2 if optimizer_config.rdrop or optimizer_config.code_contrast else 1, mesh_lib.share(mesh)[1]
-        self.meter = Meter(getattr(factory, "generator", factory), self.log, self.step, config, tuning.trained, passes, shares)
-        self.stop_requested = self.stop_agreed = False
+        self.meter = Meter(getattr(factory, "generator", factory), self.log, self.step, config, tuning.trained, passes, shares, method is not None)
+        self.preemption = Preemption(self.step)
 
     def _begin(self, tx) -> TrainState:
         ema, tuning = self.optimizer_config.ema > 0, self.tuning
@@ -112,48 +111,44 @@ class Loop:
 
     def run(self) -> dict[str, Any]:
         """Trains to the end (or early stopping, or SIGTERM) and returns a summary."""
-        previous = signal.signal(signal.SIGTERM, self._on_signal)
-        pending: tuple[int, dict, dict] | None = None
-        try:
-            self.log.note(f"mesh {dict(self.mesh.shape)} on {self.mesh.size} of {jax.device_count()} devices")
-            for text in self.notes:
-                self.log.note(text)
-            if self.step:
-                self.log.note(f"continuing at step {self.step}")
-            while self.step < self.config.steps and not self._stopping() and not self._out_of_patience():
-                batch = self.meter.wait_for(self.data)
-                placed = sharding.put(batch, self.mesh, self.parts, dealt=self.method is not None)
-                with self.profile.step(self.step + 1, self.state), jax.transfer_guard("disallow"), self.meter.dispatching():
-                    self.state, metrics = self.train_step(self.state, self.fixed, placed)
-                self.step += 1
-                self.meter.skip(self.profile.after(self.step, metrics))
-                if pending:
-                    self._report(pending[0], self._read(*pending))
-                pending = (self.step, metrics, batch)
-                if self._due(self.config.eval_every) or self._due(self.config.save_every):
-                    self._milestone(self._read(*pending))
-                    pending = None
-                elif self.method and self.method.waits:
-                    self._report(self.step, self._read(*pending))
-                    pending = None
-            if pending:
-                self._report(pending[0], self._read(*pending))
-            self._finish()
-        except UserError:
-            self.checkpoints.wait()  # what is being saved is sound
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-            self.profile.close(self.step)
-            self.data.close()
-            self.log.close()
+        with self.preemption:
+            try:
+                self.log.note(f"mesh {dict(self.mesh.shape)} on {self.mesh.size} of {jax.device_count()} devices")
+                for text in self.notes:
+                    self.log.note(text)
+                if self.step:
+                    self.log.note(f"continuing at step {self.step}")
+                self._train()
+                self._finish()
+            except UserError:
+                self.checkpoints.wait()  # what is being saved is sound
+                raise
+            finally:
+                self.profile.close(self.step)
+                self.data.close()
+                self.log.close()
         return self._summary()
 
-    def _stopping(self) -> bool:
-        """Whether SIGTERM came. Several processes ask each other only now and then: each time waits for the devices."""
-        if jax.process_count() > 1 and self.step % STEPS_BETWEEN_CALLS == 0:
-            self.stop_agreed = mesh_lib.anywhere(self.stop_requested)  # a signal that comes while it waits counts the next time
-        return self.stop_requested if jax.process_count() == 1 else self.stop_agreed
+    def _train(self) -> None:
+        pending: tuple[int, dict, dict] | None = None
+        while self.step < self.config.steps and not self.preemption.ends(self.step) and not self._out_of_patience():
+            batch = self.meter.wait_for(self.data)
+            placed = sharding.put(batch, self.mesh, self.parts, dealt=self.method is not None)
+            with self.profile.step(self.step + 1, self.state), jax.transfer_guard("disallow"), self.meter.dispatching():
+                self.state, metrics = self.train_step(self.state, self.fixed, placed)
+            self.step += 1
+            self.meter.skip(self.profile.after(self.step, metrics))
+            if pending:
+                self._report(pending[0], self._read(*pending))
+            pending = (self.step, metrics, batch)
+            if self._due(self.config.eval_every) or self._due(self.config.save_every):
+                self._milestone(self._read(*pending))
+                pending = None
+            elif self.method and self.method.waits:
+                self._report(self.step, self._read(*pending))
+                pending = None
+        if pending:
+            self._report(pending[0], self._read(*pending))
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
@@ -230,14 +225,11 @@ class Loop:
         if self._sound() or self.step >= self.config.steps:
             self._save(None)
         self.checkpoints.wait()
-        if self.stop_requested or self.stop_agreed:
+        if self.preemption.requested or self.preemption.agreed:
             saved = self.checkpoints.latest
             there = "nothing is saved yet, the same command starts anew"
             there = there if saved is None else f"step {saved} is saved, the same command goes on from there"
             self.log.note(f"stopped by SIGTERM; {there}")
-
-    def _on_signal(self, *_) -> None:
-        self.stop_requested = True
 
     def _summary(self) -> dict[str, Any]:
         best = self.progress["best"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import filecmp
 import json
 import os
 import pathlib
+import shutil
+from typing import IO
 
 from rgjax import config as config_lib
 from rgjax.config import (
@@ -30,6 +34,7 @@ SECTIONS = {
     "decode": DecodeConfig, "shop": ShopConfig, "behaviour": BehaviourConfig, "bundle": BundleConfig,
     "adversarial": AdversarialConfig, "discriminator": DiscriminatorConfig, "reward": RewardConfig, "group": GroupConfig,
 }  # fmt: skip
+BEGUN = ("flags.cfg", "flags.cfg.tmp", "config.json.tmp")  # all that there is of a run which ended before its configuration was written
 # These may differ when a run is continued: they change neither the parameters' shapes nor which examples come next.
 FREE = {
     "dataset", "source", "layout", "item_table", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch",
@@ -87,14 +92,38 @@ def replace_text(path: pathlib.Path, text: str) -> None:
     os.replace(fresh, path)
 
 
+def copy(source: str | pathlib.Path, folder: str | pathlib.Path) -> None:
+    """Copies the files of a folder, each whole or not at all; those that are there already stay untouched."""
+    target = pathlib.Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(pathlib.Path(source).iterdir()):
+        there = target / path.name
+        if not there.is_file() or not filecmp.cmp(path, there, shallow=False):
+            shutil.copyfile(path, fresh := target / f"{path.name}.tmp")
+            os.replace(fresh, there)
+
+
 def exists(workdir: str | pathlib.Path) -> bool:
     """Whether a run lives in this folder; raises UserError when something else does."""
     folder = pathlib.Path(workdir)
     if (folder / "config.json").is_file() and _of_run(_json(folder / "config.json")):
         return True
-    if folder.is_dir() and any(p.name != "flags.cfg" for p in folder.iterdir()):
+    if folder.is_dir() and any(p.name not in BEGUN for p in folder.iterdir()):
         raise UserError(f"--workdir={workdir} is not empty and holds no run; give a new or empty folder.")
     return False
+
+
+def claim(workdir: str | pathlib.Path) -> IO:
+    """What keeps another training process out of the folder, as long as this one lives and holds it; raises UserError where one is there."""
+    held = open(pathlib.Path(workdir, "lock"), "a", encoding="utf-8")
+    try:
+        fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # worker processes do not inherit this kind
+    except (BlockingIOError, PermissionError):
+        held.close()
+        raise UserError(f"Another process is training in {workdir}; wait until it ends or stop it, or give a new --workdir.") from None
+    except OSError:  # a file system that has no locks
+        pass
+    return held
 
 
 def is_run(folder: str | pathlib.Path) -> bool:
@@ -139,6 +168,8 @@ def check_same(workdir: str, stored: dict, now: dict) -> None:
         before, after = config_lib.to_json(stored[section]), config_lib.to_json(now[section])
         for name in before:
             if name == "init_from" and "base_fingerprint" in now:  # the same weights may lie elsewhere by now
+                continue
+            if name == "streams" and not before[name]:  # an older run that did not keep how many it had
                 continue
             if before[name] != after[name] and name not in FREE:
                 raise UserError(

@@ -13,7 +13,9 @@ import pytest
 from environment import QUICK, ROOT
 from test_two_processes import FLAGS, begin
 
+from launch.cluster import local as local_lib
 from rgjax.errors import UserError
+from rgjax.parallel import cluster
 from rgjax.parallel.cluster import Place, announced
 from rgjax.train.stragglers import named
 
@@ -132,8 +134,80 @@ def test_a_local_process_that_is_killed_ends_all_with_its_output(usual):
     assert process.returncode == 2 and "Process 1 of 2 ended with code -9" in errors and "process-1.log" in errors
 
 
+def test_what_the_arguments_lack_is_the_demo(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_lib.demo, "dataset", lambda: "demo-data")
+    (tmp_path / "inner.cfg").write_text("# kept\n--workdir=inner\n--steps=3\n")
+    (tmp_path / "outer.cfg").write_text(f"--flagfile={tmp_path / 'inner.cfg'}\n--mesh=data:2\n")
+    complete, outer = local_lib.completed, f"--flagfile={tmp_path / 'outer.cfg'}"
+    for given, workdir in (
+        (["--dataset=D", "--workdir=W", "--noscan"], "W"), (["--steps", "3", "--workdir", "W", "--dataset", "D"], "W"),
+        ([outer, "--source=S"], "inner"), ([outer, "--workdir=W", "--source=S"], "W"),
+    ):  # fmt: skip
+        assert complete(given) == (given, workdir)
+    assert complete(["--steps=3"]) == (["--steps=3", "--workdir=runs/local", "--dataset=demo-data"], "runs/local")
+    (tmp_path / "config.json").write_text("{}")  # a run that goes on has its dataset
+    assert complete([f"--workdir={tmp_path}"]) == ([f"--workdir={tmp_path}"], str(tmp_path))
+    for wrong in (["--workdir"], [f"--flagfile={tmp_path / 'none.cfg'}"]):
+        with pytest.raises(UserError, match="workdir|none.cfg"):
+            complete(wrong)
+
+
+@pytest.mark.parametrize(
+    "codes, who",
+    [
+        ([None, None], None), ([0, None], None), ([1, None], 0), ([None, -9], 1), ([1, -9], 1), ([-6, -9], 1), ([1, -6], 0), ([-6, 1], 1),
+        ([2, 1], 0), ([1, 1], 0), ([-6, None], 0),
+    ],
+)  # fmt: skip
+def test_who_followed_another_is_not_blamed(codes, who):
+    """1 tells of another that is gone, -6 of the service that went with the first process."""
+    assert local_lib.blamed(codes) == who
+
+
+def test_the_first_death_is_blamed_whatever_follows():
+    """The first fails on its own; the second is aborted for it, later."""
+    ends = ["import sys; sys.exit(1)", "import os, time; time.sleep(1.5); os.abort()"]
+    started = [subprocess.Popen([sys.executable, "-c", end]) for end in ends]
+    assert local_lib.watch(started, [], 60.0) == 0 and started[1].returncode == -signal.SIGABRT
+
+
+def test_processes_do_not_outlive_their_launcher(usual):
+    process = local(usual | {"steps": 100_000, "save_every": 100_000, "eval_every": 100_000})
+    wait_for_steps(usual["workdir"], 3, lambda: process.poll() is None)
+    children = [int(n) for n in pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.kill()
+    end = time.monotonic() + 120
+    while any(pathlib.Path(f"/proc/{n}").exists() for n in children) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert len(children) == 2 and not any(pathlib.Path(f"/proc/{n}").exists() for n in children)
+    assert any(p.name.isdigit() for p in (usual["workdir"] / "checkpoints").iterdir())  # they were told to end, and saved
+    process.communicate()
+
+
+def test_a_signal_before_the_first_step_is_not_lost(usual):
+    """Between joining the others and the loop: nothing is to be saved yet, so all end at once."""
+    process = local(usual | {"steps": 100_000, "save_every": 100_000, "eval_every": 100_000})
+    end = time.monotonic() + 120
+    while not (usual["workdir"] / "config.json").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    told = usual["workdir"] / "metrics.jsonl"
+    assert not told.exists() or len(told.read_text().splitlines()) < 100
+
+
+def test_work_of_one_process_is_done_by_the_first(monkeypatch, capsys):
+    for name, value in PLAIN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        cluster.alone()
+    assert ended.value.code == 0 and "process 1 of 2 has nothing to do" in capsys.readouterr().err
+    monkeypatch.setenv("RGJAX_PROCESS", "0")
+    cluster.alone()
+    assert not cluster.several()
+
+
 def test_a_mistake_is_told_by_the_process_that_is_shown(usual):
     _, errors = (process := local(usual | {"width": 33})).communicate(timeout=200)
     assert process.returncode == 2 and "--width=33" in errors and "ended with code 2" in errors
-    _, errors = (process := local({})).communicate(timeout=60)
-    assert process.returncode == 2 and "--workdir is missing" in errors

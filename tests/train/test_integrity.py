@@ -86,6 +86,19 @@ def test_checkpoints_without_manifests_are_tried(run, copy, start_training):
     assert tiny.logged_losses(copy) == pytest.approx(tiny.logged_losses(run), rel=1e-6)
 
 
+@pytest.mark.parametrize("how", ["truncated", "emptied", "removed"])
+def test_small_files_of_an_unverified_checkpoint_are_tried_too(run, copy, start_training, how):
+    """Where its data stands and how far it came: a power cut may leave them empty."""
+    for path in (copy / "checkpoints").glob("*/manifest.json"):
+        path.unlink()
+    HOW[how](next((copy / "checkpoints/12/data").glob("stream_*.json")))
+    HOW[how](copy / "checkpoints/8/_CHECKPOINT_METADATA")
+    out, errors = start_training(copy, keep=3).communicate(timeout=240)
+    assert json.loads(out.splitlines()[-1])["step"] == 12, errors
+    assert "goes on from step 4" in errors and errors.count("is damaged") == 2
+    assert tiny.logged_losses(copy) == pytest.approx(tiny.logged_losses(run), rel=1e-6)
+
+
 def test_metrics_that_hide_all_other_checkpoints_are_set_aside(run, copy, start_training):
     HOW["truncated"](copy / "checkpoints/12/metrics/metrics")
     with pytest.raises(UserError, match="12 is damaged"):

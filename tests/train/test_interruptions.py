@@ -3,7 +3,6 @@
 import json
 import signal
 import time
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import pytest
 import tiny
 from environment import kill_at
 
-from rgjax.train import integrity, loop
+from rgjax.train import integrity, preemption
 from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.state import TrainState
 
@@ -73,12 +72,31 @@ def test_a_save_that_comes_while_another_goes_on_is_not_left_out(tmp_path):
 
 
 def test_a_signal_that_comes_while_processes_ask_each_other_is_not_lost(monkeypatch):
-    run = types.SimpleNamespace(step=8, stop_requested=False, stop_agreed=False)
+    run = preemption.Preemption(8)
 
-    def anywhere(mine):
-        run.stop_requested = True  # the handler, after the question went out
+    def most(mine):
+        run.requested = True  # the handler, after the question went out
         return mine
 
-    monkeypatch.setattr(loop.jax, "process_count", lambda: 2)
-    monkeypatch.setattr(loop.mesh_lib, "anywhere", anywhere)
-    assert [loop.Loop._stopping(run), loop.Loop._stopping(run)] == [False, True]
+    monkeypatch.setattr(preemption.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(preemption.mesh_lib, "most", most)
+    assert [run.ends(8), run.ends(9)] == [False, True]
+
+
+@pytest.mark.parametrize("seconds, asked", [(0.001, [0, 1, 9, 17, 25]), (1.5, [0, 1, 4, 7, 10, 13, 16, 19, 22, 25, 28]), (20.0, list(range(30)))])
+def test_processes_ask_each_other_often_enough_for_a_grace_period(monkeypatch, seconds, asked):
+    """Every 8 steps or 5 seconds, whichever is less; a step is the least."""
+    clock, found = [0.0], []
+
+    def most(mine):
+        found.append(step)
+        return mine
+
+    monkeypatch.setattr(preemption.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(preemption.mesh_lib, "most", most)
+    monkeypatch.setattr(preemption.time, "perf_counter", lambda: clock[0])
+    run = preemption.Preemption(0)
+    for step in range(30):
+        assert not run.ends(step)
+        clock[0] += seconds
+    assert found == asked
