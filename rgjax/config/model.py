@@ -43,7 +43,7 @@ class ModelConfig:
         "auto",
         "How a whole sequence is attended: all rows of the batch at once ('plain'), or one row after another with the scores "
         "recomputed ('rows': less memory, a little faster on CPU), or by cuDNN's fused kernel ('cudnn': bfloat16, Hopper GPUs and later); "
-        "'auto' takes rows on a single CPU device, and cuDNN wherever it can.",
+        "'auto' takes rows on a single CPU device and cuDNN on one GPU; a GPU that computes in bfloat16 and can't have it is an error.",
         choices=("auto", "plain", "rows", "cudnn"),
     )
     norm: str = option("rmsnorm", "Normalisation.", choices=("rmsnorm", "layernorm"))

@@ -10,12 +10,13 @@ from rgjax.errors import UserError
 from rgjax.nn import segments
 from rgjax.nn.segments import Segments
 
+SEVERAL = "over several devices cuDNN's was never run"
+
 
 def missing(config: ModelConfig) -> str:
     """Why cuDNN's kernel can't attend for this model here, in a clause; '' where it can."""
     width = config.head_dim or config.width // config.heads
-    if config.block != "transformer" or config.positions == "relative":
-        odd = "block" if config.block != "transformer" else "positions"
+    if odd := _needs_scores(config):
         return f"--{odd}={getattr(config, odd)} needs the scores themselves"
     if jax.default_backend() != "gpu":
         return "there is no GPU"
@@ -29,6 +30,10 @@ def missing(config: ModelConfig) -> str:
     return ""
 
 
+def _needs_scores(config: ModelConfig) -> str:
+    return "block" if config.block != "transformer" else "positions" if config.positions == "relative" else ""
+
+
 def _at_least(capability: object, least: float) -> bool:
     try:
         return float(capability) >= least
@@ -37,10 +42,14 @@ def _at_least(capability: object, least: float) -> bool:
 
 
 def check(config: ModelConfig, adapter: str = "none") -> None:
-    """Raises UserError where the kernel that --attention names can't be had."""
+    """Raises UserError where the kernel that --attention names can't be had, or where a GPU would do without it unasked, many times slower."""
     why = "--adapter=prefix adds keys that belong to no example" if adapter == "prefix" else missing(config)
     if config.attention == "cudnn" and why:
-        raise UserError(f"--attention=cudnn can't be had: {why}; set --attention=auto, which then computes the same without it.")
+        raise UserError(f"--attention=cudnn can't be had: {why}; set --attention=plain, which computes the same without it.")
+    if config.attention == "auto" and jax.default_backend() == "gpu" and config.dtype == "bfloat16" and not _needs_scores(config):
+        insist = "" if why else ", or insist with --attention=cudnn"
+        if why := why or (SEVERAL if jax.device_count() > 1 else ""):
+            raise UserError(f"--attention=auto finds no fused kernel here: {why}; set --attention=plain for dense scores, far slower{insist}.")
 
 
 def attend_cudnn(q_BTHA: jax.Array, k_BSKA: jax.Array, v_BSKA: jax.Array, seen: Segments, scale: float) -> jax.Array:

@@ -1,6 +1,7 @@
 """cuDNN's fused attention against dense scores, where there is a GPU that has it; elsewhere how it is asked for and refused."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +32,28 @@ def test_lengths_and_starts_are_those_of_the_stretches(sizes, before, after):
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="tells what is missing without a GPU")
 def test_without_a_gpu_it_is_refused_and_never_chosen():
-    with pytest.raises(UserError, match="--attention=cudnn can't be had: there is no GPU; set --attention=auto"):
+    with pytest.raises(UserError, match="--attention=cudnn can't be had: there is no GPU; set --attention=plain"):
         fused.check(CONFIG)
     assert chosen(dataclasses.replace(CONFIG, attention="auto")) != "cudnn"
+
+
+@pytest.mark.parametrize(
+    "capability, devices, changes, said",
+    [
+        (9.0, 1, {}, None), (8.0, 1, {}, "need a Hopper GPU"), (9.0, 8, {}, "over several devices .* insist with --attention=cudnn"),
+        (8.0, 1, {"attention": "plain"}, None), (8.0, 1, {"dtype": "float32"}, None), (8.0, 8, {"positions": "relative"}, None),
+        (9.0, 1, {"width": 100}, "multiples of 8"),
+    ],
+)  # fmt: skip
+def test_a_gpu_does_without_the_kernel_only_where_that_is_asked_for(monkeypatch, capability, devices, changes, said):
+    gpus = [types.SimpleNamespace(compute_capability=str(capability), device_kind="a GPU")] * devices
+    for name, value in (("default_backend", "gpu"), ("local_devices", gpus), ("device_count", devices)):
+        monkeypatch.setattr(jax, name, lambda value=value: value)
+    config = dataclasses.replace(CONFIG, **{"attention": "auto"} | changes)
+    if said is None:
+        return fused.check(config)
+    with pytest.raises(UserError, match=said):
+        fused.check(config)
 
 
 ROWS = {

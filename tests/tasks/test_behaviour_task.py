@@ -71,6 +71,7 @@ def test_cold_users_and_items_are_measured_apart(source, tmp_path, compilation_c
 def test_a_run_in_two_parts_is_the_run_in_one(run, source, tmp_path, compilation_cache):
     flags = SMALL | {"source": source, "workdir": tmp_path / "parts", "compilation_cache": compilation_cache, "schedule": "constant"}
     whole = _run("train", **flags | {"workdir": tmp_path / "whole"}, steps=60)
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["input"]["streams"] > 0  # kept, for any number of processes to go on with
     _run("train", **flags, steps=40)
     assert _run("train", **flags, steps=60)["loss"] == pytest.approx(whole["loss"], rel=1e-5)
 

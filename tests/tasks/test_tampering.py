@@ -24,6 +24,9 @@ def test_a_run_is_reported(unbroken_run, tmp_path):
     losses = tampering.token_losses(run, examples, [e["reason"] for e in examples])
     assert [len(one) for one in losses] == [len(run.task.template.render(e).target_ids) for e in examples]
     assert np.concatenate(losses).mean() == pytest.approx(run.perplexity(run.dataset(), "val")["loss"], rel=1e-4)
+    run.task.input = dataclasses.replace(run.task.input, loss_on="all")  # a prompt's tokens are never a reason's
+    again = tampering.token_losses(run, examples, [e["reason"] for e in examples])
+    assert all(np.allclose(one, other) for one, other in zip(losses, again, strict=True))
     with pytest.raises(UserError, match="--against"):
         tampering.report(dataclasses.replace(config, against="x"), decode, None)
 
