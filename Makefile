@@ -49,9 +49,14 @@ parity4:
 	.venv4/bin/python -m pip install -q 'torch==2.13.0' 'transformers==4.57.6' -e '.[parity]'
 	.venv4/bin/python -m pytest -m parity tests/hf
 
-# A small run is killed fifty times, its checkpoints damaged in between; it must end as an unbroken one.
-chaos: $(VENV)/.base
+# A small run is killed fifty times, its checkpoints damaged in between; it must end as an unbroken one. Likewise one of two processes. Then the
+# tests of what else can break: full disks, dead workers and processes, damaged shards, losses that are not finite.
+FAULTS = tests/train/test_integrity.py tests/train/test_interruptions.py tests/train/test_full_disk.py tests/train/test_nonfinite.py \
+	tests/train/test_workdir.py tests/data/test_streams.py tests/parallel/test_cluster.py tests/parallel/test_changing_processes.py
+chaos: $(VENV)/.test
 	$(RUN) -m profiling.chaos --kills=50
+	$(RUN) -m profiling.chaos --kills=10 --processes=2
+	$(RUN) -m pytest -n 2 --dist loadfile $(FAULTS)
 
 # What a training step spends, holds and sends, on the demo's model (docs/profiling.md): tables, last lines and pictures in runs/profile.
 profile: $(VENV)/.base

@@ -1,11 +1,12 @@
 """Whether a run survives what can happen to it: killed at random moments, with checkpoints damaged in between.
 
     python -m profiling.chaos --kills=5
+    python -m profiling.chaos --kills=5 --processes=2     (one of several is killed, and takes the others with it)
 
 Makes a small shop, trains an unbroken run, and a second one that is killed (SIGKILL, or SIGTERM now and then) after a time drawn by
---seed, saves included, and started again, until it was killed so often and has finished. After some kills its newest checkpoint is
-truncated or gets a flipped bit. Each start must go on from the newest checkpoint that is whole, and in the end metrics.jsonl must
-hold every step once, with the losses of the unbroken run. Exit code 1 when a promise is broken.
+--seed, saves included, and started again, until it was killed so often and has finished. After some kills any one file of its newest
+checkpoint is truncated, emptied, removed or gets a flipped bit. Each start must go on from the newest checkpoint that is whole, and in the end
+metrics.jsonl must hold every step once, with the losses of the unbroken run, which one process trains. Exit code 1 when a promise is broken.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rgjax.errors import UserError
 
 flags.DEFINE_integer("kills", 5, "How often the run is ended.", lower_bound=1)
 flags.DEFINE_integer("chaos_steps", 0, "Steps of the run; 0 takes 40 a kill.", lower_bound=0)
+flags.DEFINE_integer("processes", 1, "Processes of the run that is killed, by launch.cluster.local.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of moments and damages.")
 flags.DEFINE_string("folder", "", "Where to work; empty takes a temporary folder, which is removed.")
 
@@ -37,12 +39,26 @@ MODEL = {
 }  # fmt: skip
 SHOP = {"layout": "demo", "vocab_size": 600, "slots": 8, "demo_users": 40, "demo_items": 30, "demo_examples": 160}
 TOLERANCE = 1e-6  # relative, of a loss
+APART = 1e-4  # the same where several processes add up otherwise than one
 LONGEST = 120.0  # seconds that one start may take
 
 
 def command(module: str, **options) -> list[str]:
     """A launcher's command line."""
     return [sys.executable, "-m", f"launch.{module}", *(f"--{k}={v}" for k, v in options.items())]
+
+
+def several(processes: int, **options) -> list[str]:
+    """The command line of a training run in so many processes."""
+    alone = command("train", **options)
+    return alone if processes == 1 else [*command("cluster.local", processes=processes, grace=30), "--", *alone[3:]]
+
+
+def done(module: str, **options) -> None:
+    """Runs a launcher; raises UserError with its last word where it fails."""
+    ended = subprocess.run(command(module, **options), env=environment(), capture_output=True, text=True)
+    if ended.returncode:
+        raise UserError((ended.stderr.strip().splitlines() or [f"launch.{module} failed"])[-1].removeprefix("error: "))
 
 
 def environment() -> dict[str, str]:
@@ -69,27 +85,38 @@ def whole(workdir: pathlib.Path) -> list[int]:
     return sorted(int(p.name) for p in (workdir / "checkpoints").glob("[0-9]*") if p.name.isdigit())
 
 
-def damage(workdir: pathlib.Path, how: str) -> int | None:
-    """Damages the largest file of the newest checkpoint; returns its step, None where no older one could stand in or it has no manifest."""
+def damage(workdir: pathlib.Path, rng: random.Random) -> int | None:
+    """Damages a file of the newest checkpoint; returns its step, None where no older one could stand in or it has no manifest."""
     steps = whole(workdir)
     if len(steps) < 2 or not all((workdir / "checkpoints" / str(s) / "manifest.json").exists() for s in steps[-2:]):
         return None
-    files = [p for p in (workdir / "checkpoints" / str(steps[-1])).rglob("*") if p.is_file() and p.name != "manifest.json"]
-    path = max(files, key=lambda p: p.stat().st_size)
-    if how == "truncated":
-        os.truncate(path, path.stat().st_size // 2)
-    else:
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
+    files = (p for p in (workdir / "checkpoints" / str(steps[-1])).rglob("*") if p.is_file() and p.name != "manifest.json")
+    path = rng.choice(sorted(p for p in files if p.stat().st_size))
+    rng.choice((lambda: os.truncate(path, path.stat().st_size // 2), lambda: os.truncate(path, 0), path.unlink, lambda: flip(path)))()
     return steps[-1]
+
+
+def flip(path: pathlib.Path) -> None:
+    """Changes a bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def victim(process: subprocess.Popen, processes: int, rng: random.Random) -> int:
+    """Whom a SIGKILL ends: the run, or one of its processes where a launcher has begun several."""
+    if processes == 1:
+        return process.pid
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(rng.choice(children)) if children else process.pid
 
 
 class Trial:
     """The run that is broken again and again; `broken` lists promises that did not hold."""
 
-    def __init__(self, flags_of_run: dict, workdir: pathlib.Path, log: pathlib.Path, seed: int):
-        self.flags, self.workdir, self.log, self.rng = flags_of_run | {"workdir": workdir}, workdir, log, random.Random(seed)
+    def __init__(self, flags_of_run: dict, workdir: pathlib.Path, log: pathlib.Path, seed: int, processes: int = 1):
+        self.command, self.workdir, self.log, self.rng = several(processes, **flags_of_run, workdir=workdir), workdir, log, random.Random(seed)
+        self.processes = processes
         self.rows: list[dict] = []
         self.broken: list[str] = []
 
@@ -97,8 +124,11 @@ class Trial:
         """Starts once, ends it unless it is the last time, and checks where it went on from; returns whether the run is finished."""
         steps, before = whole(self.workdir), time.monotonic()
         with self.log.open("w", encoding="utf-8") as out:
-            process = subprocess.Popen(command("train", **self.flags), env=environment(), stdout=out, stderr=subprocess.STDOUT)
-            how, seconds = self._end(process, last)
+            process = subprocess.Popen(self.command, env=environment(), stdout=out, stderr=subprocess.STDOUT)
+            try:
+                how, seconds = self._end(process, last)
+            finally:
+                process.kill()
         text = self.log.read_text(encoding="utf-8", errors="replace")
         expected = next((s for s in reversed(steps) if s != damaged), 0)
         found = re.search(r"^continuing at step (\d+)", text, re.MULTILINE)
@@ -108,7 +138,8 @@ class Trial:
         if damaged is not None and began is not None and f"checkpoint {damaged} is damaged" not in text:
             self.broken.append(f"start {len(self.rows) + 1} did not name the damaged checkpoint {damaged}")
         code = process.returncode
-        if code not in (0, -signal.SIGKILL, -signal.SIGTERM) or (last and code):
+        told = {0, -signal.SIGKILL, -signal.SIGTERM} | ({2} if self.processes > 1 else set())  # a launcher says which one failed
+        if code not in told or (last and code):
             self.broken.append(f"start {len(self.rows) + 1} ended with code {code}: {text.strip().splitlines()[-1:]}")
         self.rows.append({"from": began, "to": max(losses(self.workdir), default=0), "ended": how, "after": seconds, "code": code})
         self.rows[-1]["seconds"] = time.monotonic() - before
@@ -124,7 +155,7 @@ class Trial:
             time.sleep(0.01)
         time.sleep(seconds)
         if process.poll() is None:
-            process.send_signal(getattr(signal, how))
+            os.kill(victim(process, self.processes, self.rng) if how == "SIGKILL" else process.pid, getattr(signal, how))
         process.wait(timeout=LONGEST)
         return how, seconds
 
@@ -138,29 +169,29 @@ class Trial:
             most = max(most, abs(found[step][0] - loss) / abs(loss))
         if surplus := found.keys() - truth.keys():
             self.broken.append(f"steps {sorted(surplus)} are in metrics.jsonl of the broken run only")
-        if most > TOLERANCE:
+        if most > (TOLERANCE if self.processes == 1 else APART):
             self.broken.append(f"losses differ by {most:.2g} of themselves")
         return most
 
 
-def suffer(folder: pathlib.Path, kills: int, steps: int, seed: int) -> dict:
+def suffer(folder: pathlib.Path, kills: int, steps: int, seed: int, processes: int = 1) -> dict:
     """Prepares, trains unbroken and broken, and returns the summary that is printed last."""
     run = MODEL | {"dataset": folder / "shop", "compilation_cache": folder / "xla", "steps": steps}
     if not (folder / "shop").exists():
-        subprocess.run(command("prepare", **SHOP, output=folder / "shop"), check=True, capture_output=True)
-    subprocess.run(command("train", **run, workdir=folder / "unbroken"), env=environment(), check=True, capture_output=True)
-    trial, rng, damaged, damages = Trial(run, folder / "broken", folder / "broken.log", seed), random.Random(seed + 1), None, 0
+        done("prepare", **SHOP, output=folder / "shop")
+    done("train", **run, workdir=folder / "unbroken")
+    trial, rng, damaged, damages = Trial(run, folder / "broken", folder / "broken.log", seed, processes), random.Random(seed + 1), None, 0
     for _ in range(kills):
         if trial.start(False, damaged):
             break
         if damaged is not None and damaged in whole(folder / "broken") and trial.rows[-1]["from"] is None:
             continue  # ended before it was looked at: it is still there
-        damaged = damage(folder / "broken", rng.choice(["truncated", "flipped"])) if rng.random() < 0.3 else None
+        damaged = damage(folder / "broken", rng) if rng.random() < 0.3 else None
         damages += damaged is not None
     trial.start(True, damaged)
     most = trial.compare(losses(folder / "unbroken"))
-    summary = {"kills": len(trial.rows) - 1, "damaged_checkpoints": damages, "steps": steps, "largest_difference": most, "starts": trial.rows}
-    return summary | {"broken_promises": trial.broken}
+    summary = {"kills": len(trial.rows) - 1, "processes": processes, "damaged_checkpoints": damages, "steps": steps, "largest_difference": most}
+    return summary | {"starts": trial.rows, "broken_promises": trial.broken}
 
 
 def table(rows: list[dict]) -> str:
@@ -180,7 +211,7 @@ def main() -> dict:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "broken").exists():
             raise UserError(f"--folder={folder} holds an earlier trial; give another, or remove it.")
-        summary = suffer(folder, kills, steps, app.FLAGS.seed)
+        summary = suffer(folder, kills, steps, app.FLAGS.seed, app.FLAGS.processes)
     print(table(summary["starts"]))
     for text in summary["broken_promises"]:
         print(f"BROKEN: {text}")

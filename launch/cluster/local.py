@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import pathlib
 import signal
@@ -28,6 +29,7 @@ from rgjax.errors import UserError
 flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
 flags.DEFINE_integer("grace", 120, "Seconds that a process has to save and end, after a signal or after another failed.", lower_bound=1)
 SHOWN = 15  # last lines of a failed process
+NOTICED = 10.0  # seconds within which a process that trains sees that another is gone, and says so
 WORKDIR = "runs/local"  # where none is given
 _PDEATHSIG = 1  # of Linux' prctl: the signal that a process gets when its parent ends
 
@@ -87,14 +89,16 @@ def handing_on(started: list[subprocess.Popen]) -> Iterator[list[float]]:
 
 def watch(started: list[subprocess.Popen], asked: list[float], grace: float) -> int | None:
     """Waits for all, until `grace` seconds after the first of `asked`; returns the number of the process that failed first, None where none did."""
-    failed = None
+    failed, since = None, math.inf
     while any(process.poll() is None for process in started):
-        failed = blamed([process.poll() for process in started]) if failed is None else failed
-        if failed is not None:
-            asked.append(time.monotonic())
-        if asked and time.monotonic() - asked[0] > grace:
-            for process in started:
+        if failed is None and (failed := blamed([process.poll() for process in started])) is not None:
+            since = time.monotonic()
+            asked.append(since)
+        for process in started:
+            if asked and time.monotonic() - asked[0] > grace:
                 process.kill()
+            elif time.monotonic() - since > NOTICED and process.poll() is None:
+                process.send_signal(signal.SIGTERM)  # it may still wait for the one that is gone to join
         time.sleep(0.05)
     return blamed([process.returncode for process in started]) if failed is None else failed
 
