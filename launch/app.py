@@ -116,7 +116,7 @@ def run(main: Callable[[], dict | None], doc: str, positional: str = "") -> None
             _leave(1, error)
             raise
         if result is not None:
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
         return 0
 
     logging.set_verbosity(logging.WARNING)

@@ -17,9 +17,14 @@ from __future__ import annotations
 import dataclasses
 
 from launch import app, pages
-from rgjax.config import AdversarialConfig, DiscriminatorConfig, GroupConfig, InputConfig, ModelConfig, OptimizerConfig, RewardConfig
+from rgjax.config import AdversarialConfig, DiscriminatorConfig, InputConfig, ModelConfig, OptimizerConfig
 from rgjax.errors import UserError
 from rgjax.train import workdir
+
+READ = {  # which tasks look at a section's flags; at those of all others every task does
+    "adapter": ("reason", "grpo"), "decode": ("reason", "adversarial", "grpo"), "adversarial": ("adversarial",), "discriminator": ("adversarial",),
+    "reward": ("grpo",), "group": ("grpo",), "shop": ("behaviour", "bundle"), "behaviour": ("behaviour",), "bundle": ("bundle",),
+}  # fmt: skip
 
 
 def configs() -> tuple[dict, dict | None]:
@@ -27,15 +32,10 @@ def configs() -> tuple[dict, dict | None]:
     from rgjax.data import choices
 
     given = {name: app.read(cls) for name, cls in workdir.SECTIONS.items()}
-    mine = app.given(AdversarialConfig) | app.given(DiscriminatorConfig)
-    stray = mine if given["train"].task != "adversarial" else mine & idle(given["adversarial"], given["discriminator"])
-    if stray and not workdir.exists(given["train"].workdir or "."):
-        raise UserError(f"--{min(stray)} does nothing here; leave it out, or add what it is for (see --help; all need --task=adversarial).")
-    stray = set() if given["train"].task == "grpo" else app.given(GroupConfig) | app.given(RewardConfig)
-    if stray and not workdir.exists(given["train"].workdir or "."):
-        raise UserError(f"--{min(stray)} is for --task=grpo; add that, or leave it out.")
     app.require(workdir=given["train"].workdir)
-    if not workdir.exists(given["train"].workdir):
+    begun = workdir.exists(given["train"].workdir)
+    if not begun:
+        _check_read(given)
         if given["train"].task in ("reason", "adversarial", "grpo") or not given["shop"].source:
             app.require(dataset=given["input"].dataset)
         return given | {"input": choices.settled(given["input"], app.given(InputConfig) | app.given(OptimizerConfig))}, None
@@ -44,6 +44,17 @@ def configs() -> tuple[dict, dict | None]:
         explicit = {f: getattr(given[name], f) for f in app.given(cls)}
         given[name] = dataclasses.replace(stored[name], **explicit)
     return given, stored
+
+
+def _check_read(given: dict) -> None:
+    """Raises UserError for a flag that was given and that the task does not look at."""
+    task, known = given["train"].task, {name: app.given(cls) for name, cls in workdir.SECTIONS.items()}
+    for section, tasks in READ.items():
+        if task not in tasks and known[section]:
+            others = " or ".join(f"--task={name}" for name in tasks)
+            raise UserError(f"--{min(known[section])} does nothing in --task={task}; leave it out, or give {others}.")
+    if stray := (known["adversarial"] | known["discriminator"]) & idle(given["adversarial"], given["discriminator"]):
+        raise UserError(f"--{min(stray)} does nothing beside the other flags; leave it out, or add what it is for (see --help).")
 
 
 def idle(gan: AdversarialConfig, judge: DiscriminatorConfig) -> set[str]:

@@ -41,8 +41,8 @@ class Workload:
 
         if sections["train"].ewc:
             raise UserError("--ewc needs an earlier task's data at every start; profiles look at the step without it, leave it out.")
-        if sections["train"].task == "bundle":
-            raise UserError("Profiles look at the steps of --task=reason and --task=behaviour; give one of these.")
+        if (what := sections["train"].task) not in ("reason", "behaviour"):
+            raise UserError(f"--task={what} has steps that are not looked at here; give --task=reason or --task=behaviour.")
         cluster.start(optimization_level=sections["train"].optimization_level)
         mesh = mesh_lib.make(sections["train"].mesh)
         sharding.check_batch(sections["input"].batch_size, mesh, sections["optimizer"].accumulate)

@@ -205,11 +205,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int, slots: int, controls: dict[
     """Trains a byte-level BPE vocabulary of at most `vocab_size` tokens; ids 0, 1, 2 are padding, end and begin.
 
     `slots` history slots, the item and attribute slots, the section markers and one token per declared control value are
-    single tokens. The same texts in the same order give the same vocabulary.
+    single tokens. The same texts in the same order give the same vocabulary. Raises UserError where these and the bytes are more than
+    `vocab_size`.
     """
     specials = [PAD, EOS, BOS, *MARKERS, ITEM_SLOT]
     specials += [history_slot(i) for i in range(slots)] + [attribute_slot(i) for i in range(ATTRIBUTE_SLOTS)]
     specials += [control_token(n, v) for n, values in controls.items() for v in values]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if vocab_size < (least := len(specials) + len(alphabet)):
+        raise UserError(f"--vocab_size={vocab_size} has no room for {len(alphabet)} bytes and {len(specials)} special tokens; give {least} or more.")
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
@@ -218,7 +222,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, slots: int, controls: dict[
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=specials,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        initial_alphabet=alphabet,
         max_token_length=24,
         show_progress=False,
     )

@@ -12,18 +12,13 @@ from rgjax.errors import UserError
 from rgjax.report import charts, collect, reasons, scores
 from rgjax.report.collect import Run
 from rgjax.report.style import CSS
+from rgjax.train.workdir import SECTIONS
 
 _TRAIN, _VAL = "#2563c9", "#c2410c"
 _SYNTHETIC = (
     '<p class="synthetic"><b>Synthetic data.</b> A program made these examples: the scores say that the software works, '
     "not how good its reasons are for people.</p>"
 )
-_DEFAULTS = {
-    "input": config_lib.InputConfig,
-    "model": config_lib.ModelConfig,
-    "optimizer": config_lib.OptimizerConfig,
-    "train": config_lib.TrainConfig,
-}
 
 
 def write(workdir: str | pathlib.Path, output: str | pathlib.Path = "") -> dict:
@@ -112,9 +107,9 @@ def _config(config: dict) -> str:
     sections = {"run": facts} | {key: value for key, value in config.items() if isinstance(value, dict)}
     blocks = []
     for name, values in sections.items():
-        defaults = _DEFAULTS[name]() if name in _DEFAULTS else None
+        defaults = config_lib.to_json(SECTIONS[name]()) if name in SECTIONS else {}
         rows = "".join(
-            f"<div{' class=set' if defaults and value != getattr(defaults, key, value) else ''}>"
+            f"<div{' class=set' if value != defaults.get(key, value) else ''}>"
             f"<span>{escape(str(key))}</span><span>{escape(str(value))}</span></div>"
             for key, value in values.items()
         )

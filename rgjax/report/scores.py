@@ -15,7 +15,9 @@ _OTHER = "#0f766e"
 def section(evaluation: dict) -> str:
     """The "Scores" section; an evaluation without a "system" (none yet) says how to make one."""
     if isinstance(about := evaluation.get("about"), dict):
-        return _section(_ranking({name: scores for name, scores in evaluation.items() if name != "about"}, about))
+        facts = ", ".join(f"{name} {about[name]}" for name in ("split", "hold_out", "asked", "ranking") if name in about)
+        intro = f'<p class="soft">{escape(facts)}. Point at a number to read its 95 % interval.</p>'
+        return _section(intro + _ranking({name: one for name, one in evaluation.items() if name != "about"}, about))
     if not evaluation.get("system"):
         return _section(
             '<p class="soft">Not measured yet: <code>python -m launch.evaluate --workdir=W</code> and make the page again.</p>'
@@ -40,18 +42,33 @@ def _part(scores: dict, facts: list[str]) -> str:
     return f'{intro}<div class="wide">{table}</div>'
 
 
-def _ranking(models: dict, about: dict) -> str:
-    """The table of recommenders, one a row; intervals and definitions come up where one points."""
+def _ranking(part: dict, about: dict, title: str = "") -> str:
+    """The tables of recommenders in a part of an evaluation: its own, then those of its parts under their names."""
+    rows = {name: one for name, one in part.items() if isinstance(one, dict) and all(map(_is_score, one.values()))}
+    facts = ", ".join(f"{name} {value}" for name, value in part.items() if not isinstance(value, dict))
+    head = (f"<h3>{escape(title)}</h3>" if title else "") + (f'<p class="soft">{escape(facts)}</p>' if facts else "")
+    inner = {name: one for name, one in part.items() if isinstance(one, dict) and name not in rows}
+    return head + _table(rows, about) + "".join(_ranking(one, about, f"{title}, {name}" if title else name) for name, one in inner.items())
+
+
+def _is_score(value: object) -> bool:
+    return "value" in value if isinstance(value, dict) else True
+
+
+def _table(models: dict, about: dict) -> str:
+    """One recommender a row; intervals and definitions come up where one points. Nothing without figures."""
+    known = list(dict.fromkeys(name for scores in models.values() for name in scores))
+    names = [n for n in known if n.startswith(RANKED)] or known
+    if not names:
+        return ""
     said = about.get("definitions") or {}
-    names = [n for n in next(iter(models.values()), {}) if n.startswith(RANKED)]
     head = "".join(f'<th class="n" title="{escape(said.get(n, ""), quote=True)}">{escape(n)}</th>' for n in names)
-    show = lambda value: "–" if value is None else f"{value:.4f}"
+    show = lambda value: "–" if value is None else f"{value:.4f}" if isinstance(value, float) else escape(str(value))
     within = lambda score: f"{show(score['low'])} to {show(score['high'])}" if score.get("low") is not None else ""
     cell = lambda score: f'<td class="n" title="{within(score)}">{show(score.get("value"))}</td>'
-    rows = "".join(f"<tr><td>{escape(model)}</td>{''.join(cell(scores.get(name) or {}) for name in names)}</tr>" for model, scores in models.items())
-    facts = ", ".join(f"{name} {about[name]}" for name in ("split", "hold_out", "asked", "ranking") if name in about)
-    table = f'<table class="scores"><tr><th>recommender</th>{head}</tr>{rows}</table>'
-    return f'<p class="soft">{escape(facts)}. Point at a number to read its 95 % interval.</p><div class="wide">{table}</div>'
+    of = lambda score: score if isinstance(score, dict) else {"value": score}
+    rows = "".join(f"<tr><td>{escape(model)}</td>{''.join(cell(of(scores.get(name))) for name in names)}</tr>" for model, scores in models.items())
+    return f'<div class="wide"><table class="scores"><tr><th></th>{head}</tr>{rows}</table></div>'
 
 
 def _section(body: str) -> str:

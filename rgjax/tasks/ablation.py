@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
-import pathlib
 from collections.abc import Iterable
 
 import jax
@@ -15,8 +15,9 @@ import numpy as np
 from rgjax.config import EvaluateConfig
 from rgjax.errors import UserError
 from rgjax.metrics import bootstrap
+from rgjax.tasks import measure
 from rgjax.tasks.reason import ReasonTask
-from rgjax.tasks.run import Run
+from rgjax.tasks.run import Run, check_loss
 from rgjax.train.workdir import replace_text
 
 MODES = ("given", "zero", "shuffle", "random")
@@ -42,18 +43,18 @@ def vectors(config: EvaluateConfig, progress) -> tuple[dict, str]:
     for n, mode in enumerate(MODES):
         changed = dataclasses.replace(facts["input"], vectors_as=mode)
         task = ReasonTask(run.task.tokenizer, changed, facts["model"], facts["adapter"])
-        losses[mode] = example_losses(task, run.params, task.one_a_row(dataset, config.split, range(count), ROWS))[:count]
+        losses[mode] = example_losses(task, run.params, task.one_a_row(itertools.islice(dataset.examples(config.split), count), ROWS))[:count]
         progress(n + 1, len(MODES))
     own = facts["input"].vectors_as
     found = {"workdir": config.workdir, "split": config.split, "examples": count, "trained_as": own, "modes": {}}
     for mode, values in losses.items():
-        one = {"loss": float(values.mean()), "perplexity": math.exp(values.mean())}
+        check_loss(config.workdir, loss := float(values.mean()))
+        one = {"loss": loss, "perplexity": math.exp(loss)}
         if mode != own:
             compared = bootstrap.paired({"loss": bootstrap.mean(values)}, {"loss": bootstrap.mean(losses[own])}, config.resamples)["loss"]
             one |= {"worse_by": {"value": compared["difference"], "low": compared["low"], "high": compared["high"]}}
         found["modes"][mode] = one
-    folder = pathlib.Path(config.output or config.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = measure.made_folder(config)
     replace_text(folder / "ablation.json", json.dumps(found, indent=1) + "\n")
     return found, _table(found)
 

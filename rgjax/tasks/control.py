@@ -88,7 +88,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress, reward: Rewar
     result |= _summary(decode, [shares(found) for found in texts.values()])
     result["aims"] = _aims(result)
     folder = measure.made_folder(config)
-    replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return result | {"output": str(folder / FILE)}, table(result)
 
 

@@ -54,8 +54,7 @@ def report(config: EvaluateConfig, decode: DecodeConfig, progress) -> tuple[dict
     result = {"earlier": tasks, "split": config.split, "same_prompts": alike, "decode": dataclasses.asdict(decode)}
     result |= {"after": {"model": after.folder, "checkpoint": after.step}, "before": {"model": before.folder, "checkpoint": before.step}}
     result |= {"synthetic": any(dataset.manifest.get("synthetic", False) for dataset in datasets)}
-    folder = pathlib.Path(config.output or config.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = measure.made_folder(config)
     replace_text(folder / FILE, json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     return result | {"output": str(folder / FILE)}, "\n".join(tables).rstrip()
 
@@ -98,7 +97,7 @@ def perplexity(run: Run, dataset: Dataset, split: str, count: int) -> Metric:
     one = lambda params, row: sums(factory.model(params), jax.tree.map(lambda a: a[None], row), None)
     step = jax.jit(lambda params, rows: jax.lax.map(lambda row: one(params, row), rows))  # the fused kernel can't be vmapped
     parts = []
-    for batch in run.task.one_a_row(dataset, split, range(count), run.task.input.batch_size):
+    for batch in run.task.one_a_row(itertools.islice(dataset.examples(split), count), run.task.input.batch_size):
         parts.append(jax.device_get(step(run.params, sharding.put(batch, run.mesh))))
     nll, tokens = (np.concatenate([part[name] for part in parts])[:count] for name in ("nll", "tokens"))
     return dataclasses.replace(mean := bootstrap.ratio(nll, tokens), reduce=lambda totals: np.exp(mean.reduce(totals)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -33,7 +34,7 @@ from rgjax.train.distillation import Distillation, distillation_sums
 from rgjax.train.loss import asked, cross_entropy_sums, rdrop_sums
 
 NAME = "reason"
-Liked = Callable[[dict, Sequence[str]], Sequence[float]]  # (example, texts for it) -> a figure for each, more is better
+Liked = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]  # (examples, a text for each) -> a figure for each, more is better
 PROMPTS = {"markers": Template, "chat": ChatPrompt}
 
 
@@ -160,20 +161,19 @@ class ReasonTask:
         made.factory = quantized.lighter(self.factory)
         return made
 
-    def one_a_row(self, dataset: Dataset, split: str, indices: Sequence[int], rows: int) -> Iterator[dict[str, np.ndarray]]:
-        """Batches [rows, T] of the examples at `indices`, each alone in its row, with loss on its reason only; the last has empty rows."""
-        source, config = dataset.source(split), dataclasses.replace(self.input, loss_on="reason")
-        shape = pipeline.Shape.of(config, self.architecture, alone=True)
-        for at in range(0, len(indices), rows):
-            arrays = [pipeline.as_fed(source[int(i)], self.template, config, self.architecture) for i in indices[at : at + rows]]
-            yield pipeline.pad_rows(arrays, shape, rows)
+    def one_a_row(self, examples: Iterable[dict], rows: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches [rows, T] of the examples, each alone in its row, with loss on its reason only; the last has empty rows."""
+        config = dataclasses.replace(self.input, loss_on="reason")
+        shape, left = pipeline.Shape.of(config, self.architecture, alone=True), iter(examples)
+        while some := list(itertools.islice(left, rows)):
+            yield pipeline.pad_rows([pipeline.as_fed(e, self.template, config, self.architecture) for e in some], shape, rows)
 
     def writer(self, params: dict, config: DecodeConfig, liked: Liked | None = None) -> ReasonWriter:
         """Writes reasons with these parameters; `liked` chooses among those of --method=best. Raises UserError for decoding options that contradict
         each other."""
         config = planned(config)
         if config.method == "best" and not liked:
-            raise UserError("--method=best chooses by --rewards, which are not given here; name some, as codes=1, or take another --method.")
+            raise UserError("--method=best chooses by --rewards, which only launch.generate and launch.evaluate read; take another --method here.")
         writer = Writer(self.factory, params, self.tokenizer, config, self.template.ends, self.template.written)
         return ReasonWriter(self.template, writer, config, liked)
 
@@ -208,18 +208,23 @@ class ReasonWriter:
         """For each example its reasons, best first: one, or `n_best`; they hold the words of its "require". `first_row` numbers the examples
         within the whole input, or `rows` where they do not follow each other."""
         rendered = [self._rendered({**example, "reason": ""}) for example in examples]
-        out = []
-        for example, r, hypotheses in zip(examples, rendered, self.writer.write(rendered, first_row, rows), strict=True):
+        required, found = [self.required(example) for example in examples], []
+        for told, r, hypotheses in zip(required, rendered, self.writer.write(rendered, first_row, rows), strict=True):
             spoken = [h._replace(ids=self.template.spoken(h.ids)) for h in hypotheses]
-            required = self.required(example)
-            texts = [postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config, required) for h in spoken]
-            if self.config.method == "mbr":
-                texts = [texts[i] for i in rerank.best_first(texts, example, self.config.ground_weight)]
-            if self.config.method == "best":
-                texts = [text for _, text in sorted(zip(self.liked(example, texts), texts, strict=True), key=lambda one: -one[0])]
-            texts.sort(key=lambda text: len(words.missing(text, required)))  # stable, and 0 for nearly all
-            out.append(_distinct(texts)[: self.config.n_best])
-        return out
+            found.append([postprocess.finish(h, r.surfaces, self.template.tokenizer, self.config, told) for h in spoken])
+        if self.config.method == "mbr":
+            found = [[texts[i] for i in rerank.best_first(texts, e, self.config.ground_weight)] for e, texts in zip(examples, found, strict=True)]
+        if self.config.method == "best":
+            found = self._by_liking(examples, found)
+        for told, texts in zip(required, found, strict=True):
+            texts.sort(key=lambda text, told=told: len(words.missing(text, told)))  # stable, and 0 for nearly all
+        return [_distinct(texts)[: self.config.n_best] for texts in found]
+
+    def _by_liking(self, examples: list[dict], found: list[list[str]]) -> list[list[str]]:
+        """Each example's texts, most liked first; all are judged at once."""
+        asked = [example for example, texts in zip(examples, found, strict=True) for _ in texts]
+        figures = iter(self.liked(asked, [text for texts in found for text in texts]))
+        return [[text for _, text in sorted([(next(figures), text) for text in texts], key=lambda one: -one[0])] for texts in found]
 
     def required(self, example: dict) -> list[str]:
         """The words that a reason for this example must hold; raises UserError where they can't all be written."""

@@ -13,8 +13,8 @@ from rgjax import trees
 from rgjax.data.dataset import Dataset
 from rgjax.errors import UserError
 from rgjax.parallel import mesh as mesh_lib
-from rgjax.tasks.reason import ReasonTask
-from rgjax.tasks.run import BY_ITS_TEXTS, open_tokenizer, original
+from rgjax.tasks.reason import NAME, ReasonTask
+from rgjax.tasks.run import open_tokenizer, original
 from rgjax.tasks.training import loss_of, tuning_of
 from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
@@ -36,8 +36,8 @@ class Step(NamedTuple):
     def open(cls, folder: str) -> Step:
         """The step of a run on its last checkpoint, on one device and with its layers one by one; raises UserError where one can't be made."""
         facts = workdir.read(folder)
-        if (what := facts["train"].task) in BY_ITS_TEXTS:
-            raise UserError(f"{folder} is a run of --task={what}, whose steps draw what they learn from and are not rerun; give another.")
+        if (what := facts["train"].task) != NAME:
+            raise UserError(f"{folder} is a run of --task={what}, and only steps of --task={NAME} can be rerun; give another --workdir.")
         mesh = mesh_lib.make("data:1")
         model = dataclasses.replace(facts["model"], scan=False, remat="none")
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], model, facts["adapter"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -46,13 +47,14 @@ def parse(text: str) -> dict[str, float]:
 class Rewards:
     """Judges texts by several rewards; `names` and `numbers` (those of --rewards) are in the order of the columns."""
 
-    def __init__(self, config: RewardConfig, dataset: Dataset):
-        """Raises UserError for rewards that this dataset can't give."""
+    def __init__(self, config: RewardConfig, dataset: Dataset | Callable[[], Dataset]):
+        """Of a dataset, or of what opens one where a reward learns from it; raises UserError for rewards that it can't give."""
         asked = parse(config.rewards)
         if config.discriminator_from and "discriminator" not in asked:
             raise UserError(f"--discriminator_from={config.discriminator_from} judges nothing; add discriminator=1 to --rewards, or leave it out.")
         self.names, self.numbers = list(asked), np.array(list(asked.values()))
-        self.scores: list[Score] = [MAKERS[name](config, dataset) for name in asked]
+        lessons = Lessons(dataset if callable(dataset) else lambda: dataset)
+        self.scores: list[Score] = [MAKERS[name](config, lessons) for name in asked]
 
     @property
     def judged(self) -> dict[str, list[str]]:
@@ -81,15 +83,33 @@ def choosing(run: Run, method: str, reward: RewardConfig, folder: str = "") -> R
             given = f"--rewards={reward.rewards}" if reward.rewards else f"--discriminator_from={reward.discriminator_from}"
             raise UserError(f"{given} chooses nothing with --method={method}; add --method=best, or leave it out.")
         return run
-    judge = Rewards(reward, run.dataset(folder))
-    return dataclasses.replace(run, liked=lambda example, texts: judge([example] * len(texts), texts) @ judge.numbers)
+    judge = Rewards(reward, lambda: run.dataset(folder))
+    return dataclasses.replace(run, liked=lambda examples, texts: judge(examples, texts) @ judge.numbers)
+
+
+class Lessons:
+    """What rewards learn from, opened and read when one first asks."""
+
+    def __init__(self, opened: Callable[[], Dataset]):
+        self._opened = opened
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The dataset."""
+        return self._opened()
+
+    @functools.cached_property
+    def references(self) -> Sequence[dict]:
+        """Its training references that are for rewards; raises UserError where a model wrote them."""
+        judges.check(self.dataset, "train")
+        return judges.references(self.dataset, "train", judges.FOR_REWARDS)
 
 
 class Codes:
     """The reward `codes`: of an example's codes that are judged, the mean of how sure the judge is of the value asked for; 1 where none is."""
 
-    def __init__(self, config: RewardConfig, dataset: Dataset):
-        examples = _references(dataset)
+    def __init__(self, config: RewardConfig, lessons: Lessons):
+        examples, dataset = lessons.references, lessons.dataset
         measured = judges.bands(dataset)
         named = {name: values for name, values in dataset.controls.items() if not (name == NAME and measured)}
         self.learned = {name: found for name, values in named.items() if (found := judges.learn(name, values, examples))}
@@ -113,29 +133,22 @@ class Codes:
 class Fluency:
     """The reward `fluency`: how likely trigrams of references find the text, the mean log probability of its tokens (at most 0)."""
 
-    def __init__(self, config: RewardConfig, dataset: Dataset):
-        examples = _references(dataset)
-        self.cut = features.tokenizer(suite.detect_language(examples))
-        self.trigrams = Ngrams.fit([self.cut(example["reason"]) for example in examples])
+    def __init__(self, config: RewardConfig, lessons: Lessons):
+        self.cut = features.tokenizer(suite.detect_language(lessons.references))
+        self.trigrams = Ngrams.fit([self.cut(example["reason"]) for example in lessons.references])
 
     def __call__(self, examples: Sequence[dict], texts: Sequence[str]) -> list[float]:
         """One figure for each text, in nats."""
         return [-math.log(self.trigrams.perplexity([self.cut(text)])) for text in texts]
 
 
-def _references(dataset: Dataset) -> Sequence[dict]:
-    """The training references that rewards learn from; raises UserError where a model wrote them."""
-    judges.check(dataset, "train")
-    return judges.references(dataset, "train", judges.FOR_REWARDS)
-
-
 class Lengths:
     """The reward `length`: 1 in the band that is asked for (`in_band`)."""
 
-    def __init__(self, config: RewardConfig, dataset: Dataset):
-        self.bands = judges.bands(dataset)
+    def __init__(self, config: RewardConfig, lessons: Lessons):
+        self.bands = judges.bands(lessons.dataset)
         if not self.bands:
-            where = dataset.folder
+            where = lessons.dataset.folder
             raise UserError(f"--rewards has length, and {where} declares no bands of lengths; prepare it with --length_bands, or leave it out.")
         self.judged = {NAME: self.bands.values}
 
@@ -160,13 +173,13 @@ def fresh_words(text: str) -> float:
     return len(set(grams)) / len(grams) if grams else float(bool(tokens))
 
 
-def _each(one: Callable[[dict, str], float]) -> Callable[[RewardConfig, Dataset], Score]:
-    return lambda config, dataset: lambda examples, texts: [one(example, text) for example, text in zip(examples, texts, strict=True)]
+def _each(one: Callable[[dict, str], float]) -> Callable[[RewardConfig, Lessons], Score]:
+    return lambda config, lessons: lambda examples, texts: [one(example, text) for example, text in zip(examples, texts, strict=True)]
 
 
-MAKERS: dict[str, Callable[[RewardConfig, Dataset], Score]] = {
+MAKERS: dict[str, Callable[[RewardConfig, Lessons], Score]] = {
     "codes": Codes,
-    "discriminator": lambda config, dataset: Verdicts.open(config.discriminator_from),
+    "discriminator": lambda config, lessons: Verdicts.open(config.discriminator_from),
     "fluency": Fluency,
     "grounding": _each(lambda example, text: rerank.grounding(text, example)),
     "length": Lengths,

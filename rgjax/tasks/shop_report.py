@@ -9,6 +9,7 @@ from rgjax.config import EvaluateConfig, ShopConfig
 from rgjax.data import shop_folder
 from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
+from rgjax.metrics import bootstrap
 from rgjax.rank import bundle_floors, demand_model, links, next_basket
 from rgjax.train.workdir import replace_text
 
@@ -24,7 +25,7 @@ def report(what: str, config: EvaluateConfig, shop: ShopConfig) -> tuple[dict, s
     result |= {"dataset": found.manifest["name"], "fingerprint": found.fingerprint, "synthetic": found.synthetic}
     if config.output:
         pathlib.Path(config.output).mkdir(parents=True, exist_ok=True)
-        replace_text(pathlib.Path(config.output, "evaluation.json"), json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        replace_text(pathlib.Path(config.output, "evaluation.json"), json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return result, "\n".join(lines)
 
 
@@ -44,11 +45,12 @@ def lines_of(result: dict) -> list[str]:
 def _shown(value) -> str:
     if isinstance(value, dict):
         return "  ".join(f"{name} {_shown(one)}" for name, one in value.items())
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _demand(found: Shop, split: str) -> dict:
-    return demand_model.evaluate(found.interactions)
+    told = demand_model.evaluate(found.interactions)
+    return told | {"wape": {name: {how: bootstrap.number(value) for how, value in one.items()} for name, one in told["wape"].items()}}
 
 
 def _basket(found: Shop, split: str) -> dict:

@@ -35,13 +35,13 @@ class NonFinite:
             if jax.process_index() % (jax.process_count() // parts) == 0:  # the first of those that read it
                 np.savez(path, step=step, part=part, parts=parts, **batch)
             told += f"; its batch is kept in {path}"
-        look = f"profiling.replay --workdir={self.config.workdir} shows where it begins"
+        look = f"profiling.replay --workdir={self.config.workdir} shows where it begins; " if self.config.task == "reason" else ""
         mend = "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
         if self.config.nonfinite == "stop":
-            raise UserError(f"{told}; {look}; give --nonfinite=skip to leave such steps out, or {mend}")
+            raise UserError(f"{told}; {look}give --nonfinite=skip to leave such steps out, or {mend}")
         self.skipped += 1
         if self.in_a_row == MOST_IN_A_ROW:
-            raise UserError(f"{told}, the last of {MOST_IN_A_ROW} in a row; {look}; {mend}")
+            raise UserError(f"{told}, the last of {MOST_IN_A_ROW} in a row; {look}{mend}")
         return f"{told}; the step was skipped, {self.skipped} so far"
 
 

@@ -45,6 +45,13 @@ def test_every_byte_is_a_token_and_no_special_token_is_bytes(trained):
     assert trained.id_of("<h8>") is None
 
 
+def test_a_vocabulary_has_room_for_what_it_always_holds():
+    least = train_bpe([], 10_000, 8, CONTROLS).vocab_size  # no text, nothing learned
+    assert train_bpe(TEXTS, least, 8, CONTROLS).vocab_size == least
+    with pytest.raises(UserError, match=f"--vocab_size={least - 1} has no room for 256 bytes and {least - 256} special tokens; give {least} or more"):
+        train_bpe(TEXTS, least - 1, 8, CONTROLS)
+
+
 def test_the_same_texts_give_the_same_vocabulary(trained):
     again = train_bpe(iter(TEXTS), 500, 8, CONTROLS)
     assert again.backend.to_str() == trained.backend.to_str()

@@ -10,6 +10,9 @@ import launched
 import pytest
 
 from profiling import footprint
+from profiling.workload import Workload
+from rgjax.errors import UserError
+from rgjax.train.workdir import SECTIONS
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -55,6 +58,17 @@ def test_figures_of_a_small_model(dataset_folder):
     none, full = told["remat"]["none"], told["remat"]["full"]
     assert full["activations"] < none["activations"] / 2 and full["flops"] > 1.1 * none["flops"]
     assert told["largest_batch_size"] == 8 and set(told["peak_by_rows"]) == {"4", "8"} and told["limit"] == 2**30
+
+
+@pytest.mark.parametrize("task", ["adversarial", "grpo", "bundle"])
+def test_steps_that_are_not_built_are_refused(task):
+    with pytest.raises(UserError, match=f"--task={task} has steps that are not looked at"):
+        Workload.open({name: cls(task=task) if name == "train" else cls() for name, cls in SECTIONS.items()}, 600)
+
+
+def test_rewarded_steps_are_refused_with_their_flagfile(dataset_folder):
+    done = run(dataset_folder, "--flagfile=configs/reason_grpo.cfg")
+    assert done.returncode == 2 and "--task=grpo" in done.stderr and not done.stdout, done.stderr
 
 
 def test_a_policy_that_is_none_is_refused(dataset_folder):

@@ -155,7 +155,6 @@ def test_meshes_are_compared_and_one_machine_is_left():
     [
         ({"mesh": "auto", "batch_size": 7}, "divides over no mesh of 8"),
         ({"mesh": "data:-1,fsdp:3"}, "--devices=8"),
-        ({"mesh": ""}, "--mesh is missing"),
         ({"mesh": "data:2", "init_from": "x"}, "--init_from can't be looked at"),
     ],
 )

@@ -12,9 +12,12 @@ import tiny
 
 from profiling import replay
 from rgjax import trees
+from rgjax.errors import UserError
 from rgjax.hf import export
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.tasks.reason import sums
+from rgjax.tasks.rerun import Step
+from rgjax.train import workdir
 from rgjax.train.step import NOTHING_FIXED, make_loss
 
 
@@ -63,6 +66,14 @@ def test_a_gradient_alone_is_traced_to_where_it_comes_from(made):
 
     first = replay.verdict(looked_at(made, tiny.params(made), rooted))
     assert first == {"where": "gradients", "module": "model", "behind": "loss"}
+
+
+@pytest.mark.parametrize("task", ["behaviour", "bundle", "adversarial", "grpo"])
+def test_runs_whose_steps_cannot_be_put_together_are_refused(task, tmp_path):
+    sections = {name: cls(task=task) if name == "train" else cls() for name, cls in workdir.SECTIONS.items()}
+    workdir.write(tmp_path, sections | {"dataset_fingerprint": "", "task": task})
+    with pytest.raises(UserError, match=f"{tmp_path} is a run of --task={task}, and only steps of --task=reason can be rerun"):
+        Step.open(str(tmp_path))
 
 
 @pytest.mark.parametrize("more", [{"adapter": "lora", "rank": 2}, {"ewc": 10.0}], ids=["lora", "ewc"])

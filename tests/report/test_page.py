@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 import pytest
 
 from rgjax import report
+from rgjax.config import to_json
 from rgjax.errors import UserError
 from rgjax.metrics import suite
 from rgjax.report import collect, page, reasons
+from rgjax.train.workdir import SECTIONS
 
 EVIL = '<script>alert("x")</script>'
 EXAMPLES = [
@@ -124,6 +126,16 @@ def test_scores_that_beat_every_floor_are_marked(evaluated):
 def test_configuration_that_differs_from_the_default_is_bold(workdir):
     text = page.render(collect.read(workdir))
     assert "<div class=set><span>seed</span><span>7</span></div>" in text
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_tells_what_is_not_its_default(workdir, name):
+    config = json.loads((workdir / "config.json").read_text())
+    usual = to_json(SECTIONS[name]())
+    changed = next(iter(usual))
+    (workdir / "config.json").write_text(json.dumps({"train": {}} | config | {name: usual | {changed: "changed"}}))
+    block = page.render(collect.read(workdir)).split(f"<summary>{name}</summary>")[1].split("</details>")[0]
+    assert re.findall("<div class=set><span>(.*?)</span><span>(.*?)</span>", block) == [(changed, "changed")]
 
 
 def test_output_may_lie_elsewhere(workdir, tmp_path):

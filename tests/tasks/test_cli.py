@@ -141,6 +141,8 @@ def test_mistakes_before_training(dataset_folder, tmp_path):
     refused(launch("train", dataset=dataset_folder, workdir=new, lr_groups="atention=0"), "--lr_groups", "atention", "such as")
     refused(launch("train", dataset=dataset_folder, workdir=new, steps="many"), "steps", "many")
     refused(launch("train", dataset=dataset_folder), "--workdir is missing")
+    refused(launch("train", heat=2), "--workdir is missing")
+    refused(launch("train", workdir=new, heat=2), "--heat does nothing in --task=reason; leave it out, or give --task=adversarial")
     assert not new.exists()
 
 
@@ -201,6 +203,12 @@ def test_every_launcher_explains_itself():
         assert f"python -m launch.{name}" in done.stdout
         first = {"prepare": "--output=''", "embed": "--init_from=''", "inspect": "--path=''", "refine": "--init_from=''"}.get(name, "--workdir=''")
         assert first in done.stdout
+
+
+def test_what_is_no_json_is_never_printed():
+    code = "from launch import app; app.run(lambda: {'loss': float('nan')}, '')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and not done.stdout and "JSON" in done.stderr
 
 
 def test_help_that_nobody_reads_to_its_end_is_no_error():

@@ -81,6 +81,7 @@ def test_a_run_is_measured_on_pairs_that_it_never_read(base, pairs_folder, datas
     assert result["preferences"] == preference.accuracies(Run.open(base, "latest"), Dataset.open(pairs_folder), "val")
     assert not result["learned_from"] and f"{base} did not learn from {pairs_folder}" in text
     assert result["output"] == str(base / "evaluations" / pairs_folder.name / "evaluation.json") and not (base / "evaluation.json").exists()
+    assert (result["dataset_folder"], result["dataset_fingerprint"]) == (str(pairs_folder.resolve()), Dataset.open(pairs_folder).fingerprint)
     tuned(base, pairs_folder, tmp_path / "run", 1).run()
     shop = EvaluateConfig(workdir=str(tmp_path / "run"), dataset=str(dataset_folder), split="val", limit=2, resamples=10)
     result, _ = measure.evaluate(shop, DecodeConfig(max_new_tokens=8), lambda *_: None)

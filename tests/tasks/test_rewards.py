@@ -99,6 +99,23 @@ def test_a_reward_that_is_no_number_is_told(dataset_folder):
     assert np.isfinite(judge([example, example], ["first", "second"])).all()
 
 
+def test_a_dataset_is_opened_where_a_reward_learns_from_it_and_read_once(dataset_folder, monkeypatch):
+    opened, read, own = [], [], judges.references
+    monkeypatch.setattr(judges, "references", lambda *asked: read.append(1) or own(*asked))
+    opens = lambda: opened.append(1) or Dataset.open(dataset_folder)
+    Rewards(RewardConfig(rewards="grounding=1,repetition=1"), opens)
+    assert not opened
+    Rewards(RewardConfig(rewards="codes=1,fluency=1"), opens)
+    assert opened == read == [1]
+
+
+def test_reasons_are_chosen_without_the_dataset_where_no_reward_learns(unbroken_run, monkeypatch):
+    opened = Run.open(unbroken_run)
+    monkeypatch.setattr(Run, "dataset", lambda *_: pytest.fail("opened"))
+    run = rewards.choosing(opened, "best", RewardConfig(rewards="repetition=1"))
+    assert run.liked([{}, {}], ["a b c a b c", "a b c d e f"]).tolist() == [0.75, 1.0]
+
+
 def test_the_best_of_several_is_the_one_rewards_like(unbroken_run):
     opened = Run.open(unbroken_run)
     examples = list(opened.dataset().examples("val"))[:3]

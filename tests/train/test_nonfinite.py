@@ -121,6 +121,16 @@ def test_a_run_stops_at_once_or_after_ten_in_a_row(loop, tmp_path, capsys):
     assert len(list((tmp_path / "run").glob("*.npz"))) == 2  # of each row of bad steps the first batch
 
 
+@pytest.mark.parametrize("task", ["reason", "behaviour", "bundle"])
+def test_the_replay_is_named_where_there_is_one(task, tmp_path):
+    for how, rows in (("stop", 1), ("skip", MOST_IN_A_ROW)):
+        watch = NonFinite(dataclasses.replace(workdir.SECTIONS["train"](), workdir=str(tmp_path), nonfinite=how, task=task))
+        with pytest.raises(UserError, match="lower --learning_rate") as told:
+            for step in range(rows):
+                watch.note(step, {"loss": np.nan, "grad_norm": 1.0}, {})
+        assert ("profiling.replay" in str(told.value)) == (task == "reason") and "; ;" not in str(told.value)
+
+
 def test_what_is_kept_is_read_back_or_refused_by_name(tmp_path):
     watch = NonFinite(dataclasses.replace(workdir.SECTIONS["train"](), workdir=str(tmp_path), nonfinite="skip"))
     with pytest.raises(UserError, match="kept no batch"):

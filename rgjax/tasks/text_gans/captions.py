@@ -75,16 +75,21 @@ def split(texts: Sequence[Text]) -> Split:
     return Split(shuffled[2 * held :], shuffled[:held], shuffled[held : 2 * held])
 
 
+def row_length(texts: Iterable[Text], most: int) -> int:
+    """As many tokens as the longest text has with its end, but `most` at most."""
+    return min(most, 1 + max(map(len, texts)))
+
+
 class Words:
     """Words of the training texts as tokens, by their frequency."""
 
     def __init__(self, texts: Iterable[Text], most: int):
-        """Texts become rows of as many tokens as the longest has with its end, but `most` at most."""
+        """Texts become rows of `row_length` tokens."""
         texts = list(texts)
         counts = Counter(word for text in texts for word in text)
         self.words = ["", "<unknown>", *(word for word, _ in counts.most_common())]
         self.ids = {word: i for i, word in enumerate(self.words) if i >= FIRST}
-        self.length = min(most, 1 + max(map(len, texts)))
+        self.length = row_length(texts, most)
 
     def encode(self, texts: Sequence[Text]) -> np.ndarray:
         """Token ids int32 [N, T]: the words, then END to the row's end; what goes beyond the row is cut off."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rgjax.config import AdversarialConfig, BenchConfig, CaptionsConfig, DiscriminatorConfig, to_json
 from rgjax.tasks.text_gans import results
-from rgjax.tasks.text_gans.captions import COMPARED, Bench, Split, Text, Words, compared, distance, read, split
+from rgjax.tasks.text_gans.captions import COMPARED, Bench, Split, Text, compared, distance, read, row_length, split
 from rgjax.tasks.text_gans.results import Kept
 
 COLUMNS = (*COMPARED, "distance", "nll_test")
@@ -23,7 +23,7 @@ def evaluate(
     """
     found = read(captions.captions)
     texts = split(found)
-    rows = results.checked(config, gan, judge, Words(texts.train, captions.caption_length).length)
+    rows = results.checked(config, gan, judge, row_length(texts.train, captions.caption_length))
     given = {**to_json(config), **to_json(captions), **to_json(gan), **to_json(judge), "captions": _digest(found)}
     kept = Kept.open(output, "captions.json", given, {"sizes": dict(zip(Split._fields, map(len, texts), strict=True)), "real": _real(texts)})
     results.measure(kept, rows, config.seeds, lambda: Bench(config, gan, judge, captions, texts), show)
