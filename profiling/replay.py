@@ -3,8 +3,9 @@
     python -m profiling.replay --workdir=W [--batch=W/nonfinite_step_120_part_0.npz]
 
 Every module's outputs and the gradients that flow back into them are looked at, layer by layer. The first non-finite activation counts;
-where all are finite, the first gradient in the order of backpropagation. The parameters are those of the last checkpoint, which may be
-sounder than those of the step that failed: when all is finite here, the parameters had gone astray since, not the batch.
+where all are finite, the first gradient in the order of backpropagation. The parameters are those of the last checkpoint, or those that the
+run began with where it has none. They may be sounder than those of the step that failed: when all is finite here, the parameters had gone
+astray since, not the batch.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def main() -> dict:
     app.require(workdir=app.FLAGS.workdir)
 
     from rgjax.tasks.rerun import Step
-    from rgjax.train import nonfinite
+    from rgjax.train import nonfinite, workdir
 
+    workdir.read(app.FLAGS.workdir)  # for what it refuses
     number, rows = nonfinite.kept(app.FLAGS.workdir, app.FLAGS.batch)
     step = Step.open(app.FLAGS.workdir)
     for micro, batch in enumerate(step.micro_batches(rows)):
@@ -86,9 +88,10 @@ def main() -> dict:
         if first["where"] != "nowhere":
             break
     print("\n".join(table(found["probes"], app.FLAGS.all)))
-    told = f"{first['where']} of {first['module']}" if first["module"] else "nowhere: this batch is sound on the last checkpoint"
+    told = f"{first['where']} of {first['module']}" if first["module"] else "nowhere: this batch is sound on these parameters"
     told += f", coming from {first['behind']}" if "behind" in first else ""
-    print(f"step {number}, on the parameters of step {step.number}: loss {found['loss']:.4g}; not finite first in {told}")
+    on = f"of step {step.number}" if step.number else "that the run began with"
+    print(f"step {number}, on the parameters {on}: loss {found['loss']:.4g}; not finite first in {told}")
     names = {name: found[name] for name in ("parameters", "gradients")}
     loss = found["loss"] if math.isfinite(found["loss"]) else str(found["loss"])
     return {"step": number, "checkpoint": step.number, "micro_batch": micro, "loss": loss, "first": first, "not_finite": names}

@@ -1,4 +1,4 @@
-"""One training step of a run, put together again around its last checkpoint; nothing is written."""
+"""One training step of a run, put together again around its last checkpoint, or what it began with; nothing is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rgjax.tasks.run import open_tokenizer, original
 from rgjax.tasks.training import loss_of, tuning_of
 from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
-from rgjax.train.state import TrainState, abstract_state
+from rgjax.train.state import TrainState, abstract_state, create
 from rgjax.train.step import make_loss
 from rgjax.train.tuning import Tuning
 
@@ -26,7 +26,7 @@ from rgjax.train.tuning import Tuning
 class Step(NamedTuple):
     """`loss(params, fixed, batch, key) -> (sum, sums)` of one micro-batch; `params` are those that the run trains."""
 
-    number: int  # of the checkpoint
+    number: int  # of the checkpoint, 0 where there is none yet
     state: TrainState
     fixed: dict
     loss: Callable[..., tuple[jax.Array, dict]]
@@ -34,22 +34,28 @@ class Step(NamedTuple):
 
     @classmethod
     def open(cls, folder: str) -> Step:
-        """The step of a run on its last checkpoint, on one device and with its layers one by one; raises UserError where one can't be made."""
+        """The step of a run on its last checkpoint, or on what it began with where it has none, on one device and with its layers one by one.
+
+        Raises UserError where one can't be made.
+        """
         facts = workdir.read(folder)
         if (what := facts["train"].task) != NAME:
             raise UserError(f"{folder} is a run of --task={what}, and only steps of --task={NAME} can be rerun; give another --workdir.")
         mesh = mesh_lib.make("data:1")
         model = dataclasses.replace(facts["model"], scan=False, remat="none")
         task = ReasonTask(open_tokenizer(folder, facts), facts["input"], model, facts["adapter"])
-        source = original(folder, facts) if Tuning(facts["adapter"]).freezes else None
+        checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
+        number = checkpoints.latest or 0
+        begun = bool(facts["train"].init_from) and not number
+        source = original(folder, facts) if begun or Tuning(facts["adapter"]).freezes else None
         tuning = tuning_of(task, facts, source, mesh)
         config, train = facts["optimizer"], facts["train"]
         tx = optimizer.make(config, train.steps, facts["adapter"])
-        checkpoints = Checkpoints(f"{folder}/checkpoints", reading=True)
-        if checkpoints.latest is None:
-            raise UserError(f"{folder} has no checkpoint to run the batch on; start again with a smaller --save_every.")
-        number = checkpoints.latest
-        state = checkpoints.load(number, abstract_state(task.factory, tx, mesh, config.ema > 0, train.seed, tuning.trained))
+        kind = (task.factory, tx, mesh, config.ema > 0, train.seed)
+        if number:
+            state = checkpoints.load(number, abstract_state(*kind, tuning.trained))
+        else:
+            state, _ = create(*kind, tuning.initial and tuning.initial(), tuning.trained)
         checkpoints.close()
         frozen = trees.divide(tuning.initial(), tuning.trained)[1] if tuning.freezes else {}
         fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}

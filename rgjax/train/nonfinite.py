@@ -36,7 +36,7 @@ class NonFinite:
                 np.savez(path, step=step, part=part, parts=parts, **batch)
             told += f"; its batch is kept in {path}"
         look = f"profiling.replay --workdir={self.config.workdir} shows where it begins; " if self.config.task == "reason" else ""
-        mend = "lower --learning_rate or raise --warmup_steps, and start again from the last checkpoint."
+        mend = "start anew with a lower --learning_rate or more --warmup_steps."
         if self.config.nonfinite == "stop":
             raise UserError(f"{told}; {look}give --nonfinite=skip to leave such steps out, or {mend}")
         self.skipped += 1

@@ -90,3 +90,24 @@ def test_a_run_that_stopped_is_rerun(more, tokenizer, dataset_folder, start_trai
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["first"]["where"] in ("activations", "loss", "gradients") and told["first"]["module"]
     assert told["checkpoint"] >= told["step"] - 1 and not told["not_finite"]["parameters"]
+
+
+def test_a_run_without_a_checkpoint_is_rerun_on_what_it_began_with(tokenizer, start_training, tmp_path):
+    made = tiny.factory("llama", tokenizer.vocab_size, width=32, head_dim=8, max_positions=256)
+    huge = changed(tiny.params(made, noise=0.02), "decoder.blocks.mlp.w_out", lambda w: w.at[1].set(3e38))
+    export.write(tmp_path / "hf", huge, made.config, tokenizer)
+    taken, fresh = {"init_from": tmp_path / "hf"}, {"learning_rate": 1e32, "warmup_steps": 1}
+    for name, flags, where in (("taken", taken, "activations"), ("fresh", fresh, "nowhere")):
+        _, errors = (process := start_training(tmp_path / name, save_every=40, steps=40, **flags)).communicate(timeout=240)
+        assert process.returncode == 2 and "profiling.replay" in errors and "start anew" in errors, errors
+        done = launched.run("profiling.replay", {"workdir": tmp_path / name})
+        assert done.returncode == 0 and "on the parameters that the run began with" in done.stdout, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["checkpoint"] == 0 and told["first"]["where"] == where
+        if where == "nowhere":
+            assert told["loss"] == pytest.approx(tiny.logged_losses(tmp_path / name)[1], rel=0.2)  # of another batch, before any step
+
+
+def test_a_folder_that_holds_no_run_is_said_to_hold_none(tmp_path):
+    done = launched.run("profiling.replay", {"workdir": tmp_path / "none"})
+    assert done.returncode == 2 and "holds no run" in done.stderr
