@@ -69,20 +69,18 @@ def _go_on(
     return tokens_TR.T, live_TR.T.astype(jnp.int32)
 
 
-def logits(model, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
-    """Float32 [B, T, V]: what each token of the texts was predicted by, all at once."""
+def hidden(model, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """Hidden states [B, T, D] that each token of the texts was predicted from, all at once."""
     s = prompts_BS.shape[1]
     present_BN = jnp.concatenate([jnp.arange(s)[None] >= s - lengths_B[:, None], mask_BT > 0], axis=1).astype(jnp.int32)
     batch = {"tokens": jnp.concatenate([prompts_BS, texts_BT], axis=1), "segment_ids": present_BN}
     batch["positions"] = jnp.maximum(jnp.cumsum(present_BN, axis=1) - 1, 0)
-    return prompt.score(model, model(batch)[:, s - 1 : -1])
+    return model(batch)[:, s - 1 : -1]
 
 
-def log_probs(model, prompts_BS, lengths_B, texts_BT, mask_BT) -> jax.Array:
-    """log p(token | prompt and those before) of texts, float32 [B, T], nats; 0 beyond them."""
-    logits_BTV = logits(model, prompts_BS, lengths_B, texts_BT, mask_BT)
-    picked_BT = jnp.take_along_axis(logits_BTV, texts_BT[..., None], axis=-1)[..., 0]
-    return jnp.where(mask_BT > 0, picked_BT - jax.nn.logsumexp(logits_BTV, axis=-1), 0.0)
+def logits(model, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """Float32 [B, T, V]: what each token of the texts was predicted by."""
+    return prompt.score(model, hidden(model, prompts_BS, lengths_B, texts_BT, mask_BT))
 
 
 def relaxed(logits_BTV: jax.Array, texts_BT: jax.Array, key: jax.Array, heat: jax.Array | float) -> jax.Array:

@@ -13,6 +13,13 @@ from rgjax.decode import conditional
 from rgjax.tasks import codes
 from rgjax.tasks.reason import ReasonTask
 from rgjax.train.adversarial import Texts
+from rgjax.train.loss import token_log_probs
+
+
+def log_probs(model, prompts_BS: jax.Array, lengths_B: jax.Array, texts_BT: jax.Array, mask_BT: jax.Array) -> jax.Array:
+    """log p(token | prompt and those before) of texts, float32 [B, T], nats; 0 beyond them. The logits are never held all at once."""
+    hidden_BTD = conditional.hidden(model, prompts_BS, lengths_B, texts_BT, mask_BT)
+    return token_log_probs(hidden_BTD, *model.head(), texts_BT, mask_BT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,4 +92,4 @@ class Reasons:
         return Texts(*conditional.completions(model, key, **given, texts_BT=texts.tokens, times=times, every=every, ends=self.ends))
 
     def log_probs(self, model, given: dict, texts: Texts) -> jax.Array:
-        return conditional.log_probs(model, given["prompts_BS"], given["lengths_B"], *texts)
+        return log_probs(model, given["prompts_BS"], given["lengths_B"], *texts)

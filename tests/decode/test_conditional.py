@@ -12,6 +12,7 @@ from rgjax.data import pipeline
 from rgjax.data.template import Template
 from rgjax.decode import conditional
 from rgjax.tasks.reason import sums
+from rgjax.tasks.writing import log_probs
 
 V, END, HEAT = 6, 2, 3.0
 MADE = tiny.factory("llama", V)
@@ -42,7 +43,7 @@ def test_rows_come_apart_as_they_were_rendered(dataset, tokenizer):
 def test_log_probabilities_are_those_of_training_rows():
     texts = jnp.asarray([[4, 1, 2, 0], [3, 3, 5, 1], [2, 0, 0, 0]], jnp.int32)
     mask = jnp.asarray([[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]], jnp.int32)
-    found = np.asarray(jax.jit(lambda *args: conditional.log_probs(MADE.model(PARAMS), *args))(PROMPTS, LENGTHS, texts, mask))
+    found = np.asarray(jax.jit(lambda *args: log_probs(MADE.model(PARAMS), *args))(PROMPTS, LENGTHS, texts, mask))
     scored = jax.jit(lambda batch: sums(MADE.model(PARAMS), batch, None)["nll"])
     for b in range(3):
         whole = [*np.asarray(PROMPTS[b])[4 - LENGTHS[b] :], *np.asarray(texts[b])[: int(mask[b].sum())]]
@@ -65,7 +66,7 @@ def test_texts_end_with_the_end_token_and_have_the_models_distribution():
     found = np.bincount(np.asarray(tokens) @ [V, 1], minlength=V * V) / 20_000
     pairs = jnp.asarray(list(itertools.product(range(V), repeat=2)), jnp.int32)
     whole = jnp.ones((len(pairs), 2), jnp.int32)
-    p = np.exp(np.asarray(conditional.log_probs(MADE.model(PARAMS), jnp.tile(PROMPTS[:1], (len(pairs), 1)), jnp.full(len(pairs), 2), pairs, whole)))
+    p = np.exp(np.asarray(log_probs(MADE.model(PARAMS), jnp.tile(PROMPTS[:1], (len(pairs), 1)), jnp.full(len(pairs), 2), pairs, whole)))
     expected = np.where(np.asarray(pairs)[:, 0] == END, np.where(np.asarray(pairs)[:, 1] == 0, p[:, 0], 0), p.prod(1))
     assert np.abs(found - expected).sum() < 0.06
 
@@ -86,7 +87,7 @@ def test_completions_keep_their_beginnings_and_go_on_as_the_model_would():
     tokens = np.asarray(many(jax.random.key(5))[0])[0]
     for b in range(3):
         pairs = jnp.asarray([[begun[b, 0], v] for v in range(V)], jnp.int32)
-        log_p = conditional.log_probs(MADE.model(PARAMS), jnp.tile(PROMPTS[b], (V, 1)), jnp.full(V, LENGTHS[b]), pairs, jnp.ones((V, 2), jnp.int32))
+        log_p = log_probs(MADE.model(PARAMS), jnp.tile(PROMPTS[b], (V, 1)), jnp.full(V, LENGTHS[b]), pairs, jnp.ones((V, 2), jnp.int32))
         found = np.bincount(tokens[:, b, 1], minlength=V) / 8000
         assert np.abs(found - np.exp(np.asarray(log_p)[:, 1])).sum() < 0.06
 
