@@ -2,6 +2,7 @@
 
 A round calls every side once; the next round begins with the next side, so that neither the machine's load nor the order favours one.
 A pair's ratio is the peer's seconds over ours within one round: above 1 we are faster. Its median over the rounds is told with its range.
+Sides that could not take turns have no pairs: theirs is the ratio of the medians, without a range.
 """
 
 from __future__ import annotations
@@ -125,8 +126,10 @@ def spread(times: Sequence[float]) -> dict[str, float]:
     return {"seconds": statistics.median(times), "fastest": min(times), "slowest": max(times)}
 
 
-def ratio(ours: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
-    """The pairs' ratio peer / ours of both sides' rounds: `median`, `lowest`, `highest`."""
+def ratio(ours: Sequence[float], peer: Sequence[float], paired: bool = True) -> dict[str, float]:
+    """The pairs' ratio peer / ours of both sides' rounds: `median`, `lowest`, `highest`; `of_medians` alone where rounds are no pairs."""
+    if not paired:
+        return {"of_medians": statistics.median(peer) / statistics.median(ours)}
     pairs = [b / a for a, b in zip(ours, peer, strict=True)]
     return {"median": statistics.median(pairs), "lowest": min(pairs), "highest": max(pairs)}
 
@@ -152,26 +155,28 @@ def device() -> str:
     return f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores{where}"
 
 
-def table(found: dict[str, dict], work: float, unit: str) -> str:
-    """Seconds, their spread, rate (`work` units a call) and first call of each side, and its pairs' ratio to `ours`."""
+def table(found: dict[str, dict], work: float, unit: str, paired: bool = True) -> str:
+    """Seconds, their spread, rate (`work` units a call) and first call of each side, and its ratio to `ours`."""
     width = max(map(len, found)) + 2
     lines = [f"{'':<{width}} {'seconds':>9} {'fastest':>9} {'slowest':>9} {unit + '/s':>18} {'first call s':>13}  {'ours is ... times as fast'}"]
     for name, f in found.items():
         times = f"{f['seconds']:>9.4f} {f['fastest']:>9.4f} {f['slowest']:>9.4f} {work / f['seconds']:>18,.1f} {f['compile_seconds']:>13.1f}"
-        lines.append(f"{name:<{width}} {times}  {'' if name == 'ours' else told(ratio(found['ours']['rounds'], f['rounds']))}")
+        lines.append(f"{name:<{width}} {times}  {'' if name == 'ours' else told(ratio(found['ours']['rounds'], f['rounds'], paired))}")
     return "\n".join(lines)
 
 
 def told(found: dict[str, float]) -> str:
-    """A ratio with its range as text."""
+    """A ratio as text, with its range where it has one."""
+    if "of_medians" in found:
+        return f"{found['of_medians']:.2f} (of the medians; the rounds are no pairs)"
     return f"{found['median']:.2f} ({found['lowest']:.2f} to {found['highest']:.2f})"
 
 
-def summary(found: dict[str, dict], peer: str, **more) -> dict:
+def summary(found: dict[str, dict], peer: str, paired: bool = True, **more) -> dict:
     """The last line: `ours`, `peer` (the side so named), their `ratio`, `device`, `versions`, all `sides` and their raw `rounds`."""
     sides = {name: {k: v for k, v in f.items() if k != "rounds"} for name, f in found.items()}
     return {
-        "ours": sides["ours"], "peer": {"side": peer, **sides[peer]}, "ratio": ratio(found["ours"]["rounds"], found[peer]["rounds"]),
+        "ours": sides["ours"], "peer": {"side": peer, **sides[peer]}, "ratio": ratio(found["ours"]["rounds"], found[peer]["rounds"], paired),
         "device": device(), "versions": versions(), "load_average": os.getloadavg()[0], "sides": sides,
         "rounds": {name: f["rounds"] for name, f in found.items()}, **more,
     }  # fmt: skip

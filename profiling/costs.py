@@ -103,7 +103,19 @@ def matrix_flops(program: Program, i: Instruction) -> float:
         summed = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', i.attributes)
         dims = program.operand(i, 0).arrays[0][1]
         return 2.0 * math.prod(i.arrays[0][1]) * math.prod(dims[int(n)] for n in re.findall(r"\d+", summed[1])) if summed else 0.0
+    if i.opcode == "custom-call" and "__cudnn$fmha" in (target := i.text("custom_call_target")):
+        return _attention_flops(program, i, backward="Backward" in target)
     return 0.0
+
+
+def _attention_flops(program: Program, i: Instruction, backward: bool) -> float:
+    """Of cuDNN's fused attention: two products of all scores with heads, five backwards; half of it where each query reads none after it."""
+    scores = re.search(r'"intermediate_tensor_shape":\{[^{}]*?"dimensions":\[([^\]]*)\]', i.attributes)
+    if not scores:
+        return 0.0
+    head = program.operand(i, 0).arrays[0][1][-1]  # queries are [B, T, N, H] or [B, N, T, H]
+    dense = 2.0 * math.prod(int(n) for n in re.findall(r"\d+", scores[1])) * head * (5 if backward else 2)
+    return dense / 2 if re.search(r'"mask_type":"\w*CAUSAL', i.attributes) else dense
 
 
 def moved(program: Program, i: Instruction) -> float:

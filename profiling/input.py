@@ -1,5 +1,6 @@
 """Speed of the input pipeline alone, beside that of the training step it has to feed and of transformers' input.
 
+    python -m profiling.input                             (the demo's dataset, made if it is missing)
     python -m profiling.input --dataset=DATASET --flagfile=configs/demo.cfg
 
 Reads batches as launch.train does, in every layout (packed, in length buckets) and with 0 and 2 worker processes. The peer reads the same
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 from absl import flags
 
-from launch import app
+from launch import app, demo
 from profiling import bench, peer_input, workload
 from profiling.workload import CONFIGS, Workload
 from rgjax.errors import UserError
@@ -122,10 +123,10 @@ def time_steps(work: Workload, steps: int) -> dict[str, float]:
 
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
-    sections = workload.sections()
-    app.require(dataset=sections["input"].dataset)
     if app.FLAGS.peer:
         bench.need()
+    app.FLAGS.dataset = app.FLAGS.dataset or demo.dataset()
+    sections = workload.sections()
 
     from rgjax.tasks import reason
 

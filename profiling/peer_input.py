@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rgjax.data import pipeline
+
 IGNORED = -100  # a label without loss, in transformers
+MOST_SORTED = 50  # batches that LengthGroupedSampler sorts together, where there are enough
 
 
 class Texts:
@@ -34,16 +37,28 @@ def texts_of(dataset, template, tokenizer) -> list[tuple[str, str]]:
 
 
 def unpacked(batches: list[dict[str, np.ndarray]]) -> list[dict[str, list[int]]]:
-    """The examples in decoder-only batches, each alone: `input_ids`, and `labels` with IGNORED where there is no loss."""
+    """The examples in decoder-only batches, each alone: `input_ids`, and `labels` with IGNORED where there is no loss, as `alone` has them."""
     found = []
     for batch in batches:
         for r, segments in enumerate(batch["segment_ids"]):
             for number in range(1, segments.max() + 1):
-                at = segments == number
-                tokens, targets, weights = (batch[name][r][at].tolist() for name in ("tokens", "targets", "weights"))
-                labels = [t if w else IGNORED for t, w in zip(targets, weights, strict=True)]
-                found.append({"input_ids": [*tokens, targets[-1]], "labels": [IGNORED, *labels]})
+                found.append(alone({name: batch[name][r][segments == number] for name in ("tokens", "targets", "weights")}))
     return found
+
+
+def alone(arrays: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    """One example of decoder-only rows, not padded, as transformers reads it."""
+    tokens, targets, weights = (arrays[name].tolist() for name in ("tokens", "targets", "weights"))
+    labels = [t if w else IGNORED for t, w in zip(targets, weights, strict=True)]
+    return {"input_ids": [*tokens, targets[-1]], "attention_mask": [1] * (len(tokens) + 1), "labels": [IGNORED, *labels]}
+
+
+def training_examples(task, dataset, seed: int, most: int) -> list[dict[str, list[int]]]:
+    """The training examples of a decoder-only task, each alone and cut as in its batches; so many of them drawn where there are more."""
+    rng, source = np.random.default_rng(seed), dataset.source("train")
+    chosen = np.sort(rng.permutation(len(source))[:most])
+    fed = lambda i: pipeline.as_fed(source[int(i)], task.template, task.input, "causal", rng.random() >= task.input.control_dropout)
+    return [alone(fed(i)) for i in chosen]
 
 
 def open_tokenizer(folder: str | pathlib.Path):
@@ -65,6 +80,11 @@ def loader(examples, lengths: list[int], tokenizer, rows: int, workers: int = 0)
     # Not forked: JAX has threads.
     apart = {"num_workers": workers, "persistent_workers": True, "multiprocessing_context": "forkserver"} if workers else {}
     return DataLoader(examples, rows, sampler=sampler, collate_fn=collator, **apart)
+
+
+def mega_batch(examples: int, rows: int) -> int:
+    """How many batches LengthGroupedSampler sorts together, by its own default."""
+    return max(1, min(examples // (4 * rows), MOST_SORTED))
 
 
 def endless(made) -> Iterator[dict]:

@@ -16,6 +16,7 @@ import numpy as np
 from launch import app
 from profiling.bench import torch_device
 from rgjax.config import OptimizerConfig
+from rgjax.errors import UserError
 
 flags = app.flags
 flags.DEFINE_integer("layers", 6, "Layers.", lower_bound=1)
@@ -38,14 +39,19 @@ def shape(*more: str) -> dict:
 
 
 def write(folder: str | pathlib.Path, spread: float = 0.02) -> None:
-    """A random GPT-2 of the flags' shape, whose matrices have the standard deviation `spread`, as transformers saves it."""
+    """A random GPT-2 of the flags' shape, whose matrices have the standard deviation `spread`, as transformers saves it.
+
+    Raises UserError where the heads do not divide the width.
+    """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
+    f = app.FLAGS
+    if f.width % f.heads:
+        raise UserError(f"--width={f.width} does not divide among --heads={f.heads}; take a multiple of the heads.")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    f = app.FLAGS
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=f.vocab_size, n_embd=f.width, n_layer=f.layers, n_head=f.heads, n_positions=f.max_positions, initializer_range=spread,

@@ -7,12 +7,14 @@
 Both sides begin with the same weights and read the same batch: causal language-model loss on every token, gradients clipped at a norm
 of 1, AdamW with decay on matrices, no dropout. Ours is the step of launch.train. Losses over three steps must agree before anything
 is timed; then the sides take turns, each with a step that is not timed before one that is. Peak memory is that of each side in a process
-of its own; with --apart, for models of which a device holds only one, the times are too, and the rounds are paired in order; ours then
-has large memory pages, as launch.train has them. Needs torch and transformers.
+of its own. With --apart the sides take their turns in such processes, ours with large memory pages, as launch.train has them. A GPU may hold
+only one of them: there one runs after the other, so that its rounds are no pairs, and the ratio is that of the medians. Needs torch and
+transformers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
 import sys
@@ -22,6 +24,7 @@ import numpy as np
 
 from launch import app, pages
 from profiling import bench, resident, sides
+from profiling.elsewhere import Elsewhere, serve
 from rgjax.errors import UserError, first_line
 
 flags = app.flags
@@ -31,8 +34,9 @@ flags.DEFINE_integer("examples", 1, "Examples of equal length packed in a row of
 flags.DEFINE_bool("eager_peer", True, "Also time the peer as it is, not compiled.")
 flags.DEFINE_bool("compile_peer", True, "Also time the peer compiled by torch.compile, and compare with that.")
 flags.DEFINE_bool("memory", True, "Also measure each side's peak memory, in a process of its own.")
-flags.DEFINE_bool("apart", False, "Time each side in a process of its own, one after the other, for want of memory for both.")
+flags.DEFINE_bool("apart", False, "Time each side in a process of its own, as its users start it; on a GPU one after the other.")
 flags.DEFINE_string("side", "", "Only measures this side (used by the command itself).")
+flags.DEFINE_bool("turns", False, "Only takes the turns of --side (used by the command itself).")
 flags.DEFINE_string("weights", "", "Folder of the model that --side measures (used by the command itself).")
 
 EAGER, COMPILED, STEPS_COMPARED = "peer, eager", "peer, compiled", 3
@@ -86,6 +90,13 @@ def agreeing(losses: dict[str, list[float]]) -> dict[str, list[float]]:
     return losses
 
 
+def in_order() -> bool:
+    """Whether one side is timed after the other, for want of memory for both."""
+    import jax
+
+    return app.FLAGS.apart and jax.default_backend() == "gpu"
+
+
 def alone(side: str, folder: pathlib.Path) -> dict:
     """What this process measures of one side: `losses` of the first steps, `first` and `rounds` in seconds, `peak_bytes`."""
     losses, times = [], []
@@ -94,8 +105,18 @@ def alone(side: str, folder: pathlib.Path) -> dict:
         call = make(side, folder)
         return lambda: times.append(bench.timed(lambda: losses.append(float(call()))))
 
-    peak = resident.peak(made, STEPS_COMPARED + (app.FLAGS.rounds if app.FLAGS.apart else 0))
+    peak = resident.peak(made, STEPS_COMPARED + (app.FLAGS.rounds if in_order() else 0))
     return {"losses": losses[:STEPS_COMPARED], "first": times[0], "rounds": times[STEPS_COMPARED:], "peak_bytes": peak}
+
+
+def own_flags(side: str, folder: str | pathlib.Path) -> tuple[str, ...]:
+    """What a side's process is told beside this command's flags."""
+    return f"--side={side}", f"--weights={folder}"
+
+
+def environment(side: str) -> dict[str, str] | None:
+    """That of a side's process; None is this one's."""
+    return pages.environment() if side == "ours" else None
 
 
 def in_processes(names: list[str], folder: str | pathlib.Path) -> dict[str, dict]:
@@ -103,8 +124,7 @@ def in_processes(names: list[str], folder: str | pathlib.Path) -> dict[str, dict
     found = {}
     for name in names:
         try:
-            env = pages.environment() if name == "ours" else None
-            found[name] = resident.in_process("profiling.train_step", f"--side={name}", f"--weights={folder}", env=env)
+            found[name] = resident.in_process("profiling.train_step", *own_flags(name, folder), env=environment(name))
         except RuntimeError as error:
             if name != COMPILED:
                 raise
@@ -122,20 +142,32 @@ def compared_with(sides_left: dict) -> dict:
     return sides_left
 
 
+def turns(calls: dict) -> dict[str, dict]:
+    """The times of these calls, in turn."""
+    # Steps of a run follow each other; after the other side's turn the first may find that a machine's host took freed memory back.
+    return bench.take_turns(calls, app.FLAGS.rounds, before=lambda name: bench.wait(calls[name]()))
+
+
+def turns_elsewhere(names: list[str], folder: str | pathlib.Path) -> dict[str, dict]:
+    """The times of these sides, in turn, each in a process of its own."""
+    with contextlib.ExitStack() as stack:
+        opened = lambda name: Elsewhere("profiling.train_step", *own_flags(name, folder), "--turns", env=environment(name))
+        return turns({name: stack.enter_context(opened(name)) for name in names})
+
+
 def measured(names: list[str], folder: pathlib.Path) -> tuple[dict[str, dict], dict[str, list[float]], dict[str, int]]:
-    """(times, losses, peak bytes; the last empty with --nomemory) of the sides, which take turns unless --apart is given."""
+    """(times, losses, peak bytes; the last empty with --nomemory) of the sides."""
     if app.FLAGS.apart:
         each = in_processes(names, folder)
-        losses = agreeing({name: one["losses"] for name, one in each.items()})
-        found = {name: {"compile_seconds": one["first"], **bench.spread(one["rounds"]), "rounds": one["rounds"]} for name, one in each.items()}
+        losses, first = agreeing({name: one["losses"] for name, one in each.items()}), {name: one["first"] for name, one in each.items()}
+        rounds = {name: {**bench.spread(one["rounds"]), "rounds": one["rounds"]} for name, one in each.items()} if in_order() else None
+        found = rounds or turns_elsewhere(list(each), folder)
     else:
         calls = {name: make(name, folder) for name in names}
         losses, first = compared(calls)
-        # Steps of a run follow each other; after the other side's turn the first may find that a machine's host took freed memory back.
-        found = bench.take_turns(calls, app.FLAGS.rounds, before=lambda name: bench.wait(calls[name]()))
-        for name in found:
-            found[name]["compile_seconds"] = first[name]
+        found = turns(calls)
         each = in_processes(list(calls), folder) if app.FLAGS.memory else {}
+    found = {name: f | {"compile_seconds": first[name]} for name, f in found.items()}
     return found, losses, {name: one["peak_bytes"] for name, one in each.items()} if app.FLAGS.memory else {}
 
 
@@ -174,6 +206,9 @@ def main() -> dict:
     asked = [name for name, wanted in ((EAGER, app.FLAGS.eager_peer), (COMPILED, app.FLAGS.compile_peer)) if wanted]
     if not asked:
         raise UserError("--noeager_peer and --nocompile_peer leave nothing to compare with; give one of them only.")
+    if app.FLAGS.turns:
+        serve(make(app.FLAGS.side, app.FLAGS.weights))
+        return {}
     if app.FLAGS.side:
         return alone(app.FLAGS.side, app.FLAGS.weights)
     with tempfile.TemporaryDirectory() as place:
@@ -183,12 +218,14 @@ def main() -> dict:
     for name in found:
         found[name] |= {"mfu": used["mfu"][name]} | ({"peak_bytes": held[name]} if held else {})
     work, peer = app.FLAGS.rows * app.FLAGS.length, list(found)[-1]
-    print(bench.table(found, work, "tokens"))
+    paired = not in_order()
+    print(bench.table(found, work, "tokens", paired))
     for name, f in found.items():
         print(f"{name}: MFU {f['mfu']:.1%}" + (f", peak memory {held[name] / 1e6:,.0f} MB" if held else ""))
     print(f"{used['formula']}; peak {used['peak_flops']:.3g} FLOP/s ({used['peak_source']})")
     used.pop("mfu")
-    return bench.summary(found, peer, losses=losses, shape=sides.shape("rows", "length", "examples", "scan", "remat", "precision"), flops=used)
+    shape = sides.shape("rows", "length", "examples", "scan", "remat", "precision", "apart")
+    return bench.summary(found, peer, paired, losses=losses, shape=shape, flops=used)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ def test_a_ratio_is_of_pairs_not_of_medians():
     ours, peer = [1.0, 10.0, 2.0], [3.0, 10.0, 4.0]  # a busy second round; the medians' ratio would be 4 / 2
     assert bench.ratio(ours, peer) == {"median": 2.0, "lowest": 1.0, "highest": 3.0}
     assert bench.ratio([1.0, 4.0, 4.0], [1.0, 1.0, 4.0]) == {"median": 1.0, "lowest": 0.25, "highest": 1.0}
+    assert bench.ratio(ours, [9.0, 1.0, 8.0], paired=False) == {"of_medians": 4.0}
+    assert "8.00 (of the medians" in bench.told({"of_medians": 8.0}) and bench.told(bench.ratio(ours, peer)) == "2.00 (1.00 to 3.00)"
     assert bench.spread([3.0, 1.0, 2.0]) == {"seconds": 2.0, "fastest": 1.0, "slowest": 3.0}
 
 
@@ -53,6 +55,8 @@ def test_the_peer_gets_the_very_examples_of_our_batches(packing, tokenizer, data
         cut = example["labels"].index(next(i for i in example["labels"] if i != peer_input.IGNORED))
         assert (tuple(example["input_ids"][:cut]), tuple(example["labels"][cut:])) in whole
         assert example["input_ids"][cut:] == example["labels"][cut:]
+    alone = peer_input.training_examples(task, dataset, 0, 10**6)
+    assert len(alone) == len(rendered) and all(example in alone for example in found)
     counts = [bench.held(batch) for batch in batches]
     total = {name: sum(c[name] for c in counts) for name in counts[0]}
     assert total["examples"] == len(found) and (len(found) > 12) == packing

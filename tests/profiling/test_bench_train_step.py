@@ -29,8 +29,15 @@ def test_sides_in_processes_of_their_own_are_compared_alike(benchmark, sound):
     sound(told, "ours", "peer, eager")
     assert told["losses"]["ours"] == pytest.approx(told["losses"]["peer, eager"], rel=1e-5)
     assert told["ours"]["peak_bytes"] > 0 and "peak memory" in printed
+    assert told["shape"]["apart"] and "lowest" in told["ratio"]  # they took turns
 
 
 def test_a_text_beyond_the_positions_is_refused(benchmark):
     _, errors = benchmark("train_step", *TINY, "--max_positions=8", code=2)
     assert "--length=16 exceeds --max_positions=8" in errors
+
+
+@pytest.mark.parametrize("module", ["train_step", "decode", "checkpoint"])
+def test_heads_that_do_not_divide_the_width_are_refused(module, benchmark):
+    _, errors = benchmark(module, "--layers=1", "--width=50", "--heads=8", "--vocab_size=100", code=2)
+    assert errors.strip().splitlines()[-1] == "error: --width=50 does not divide among --heads=8; take a multiple of the heads."

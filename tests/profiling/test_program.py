@@ -111,3 +111,33 @@ ENTRY %main (a: f32[8,16], b: f32[16,32]) -> f32[8,32] {
 def test_a_product_handed_to_cublas_counts(target):
     made = Program(CUBLAS.replace("__cublas$gemm", target))
     assert sum(costs.matrix_flops(made, i) for i in made) == 2 * 8 * 16 * 32
+
+
+FUSED = """HloModule step
+
+ENTRY %main (q: bf16[2,96,4,32], k: bf16[2,80,2,32], v: bf16[2,80,2,32], f: f32[2,4,96]) -> bf16[2,96,4,32] {
+  %q = bf16[2,96,4,32]{3,2,1,0} parameter(0)
+  %k = bf16[2,80,2,32]{3,2,1,0} parameter(1)
+  %v = bf16[2,80,2,32]{3,2,1,0} parameter(2)
+  %f = f32[2,4,96]{2,1,0} parameter(3)
+  %a = (bf16[2,96,4,32]{3,1,2,0}, f32[2,4,96]{2,1,0}, u8[0]{0}) custom-call(%q, %k, %v), \
+custom_call_target="__cudnn$fmhaSoftmax", backend_config=CONFIG
+  %o = bf16[2,96,4,32]{3,1,2,0} get-tuple-element(%a), index=0
+  %b = (bf16[2,96,4,32]{3,1,2,0}, bf16[2,80,2,32]{3,1,2,0}, bf16[2,80,2,32]{3,1,2,0}, u8[64]{0}) custom-call(%q, %k, %v, %f, %q, %o), \
+custom_call_target="__cudnn$fmhaSoftmaxBackward", backend_config=CONFIG
+  ROOT %g = bf16[2,96,4,32]{3,1,2,0} get-tuple-element(%b), index=0
+}
+"""
+SETTINGS = """{"operation_queue_id":"0","cudnn_fmha_backend_config":{"algorithm":{"algo_id":"0","tuning_knobs":{"17":"1"}},"fmha_scale":0.17,\
+"intermediate_tensor_shape":{"element_type":"BF16","dimensions":["2","4","96","80"],"tuple_shapes":[],"layout":{"minor_to_major":["3"]}},\
+"is_flash_attention":true,"mask_type":"MASK"}}"""
+
+
+@pytest.mark.parametrize("mask, share", [("NO_MASK", 1), ("PADDING", 1), ("CAUSAL", 0.5), ("PADDING_CAUSAL", 0.5)])
+def test_fused_attention_counts_its_products(mask, share):
+    """Scores and their sums of values; backwards the scores again, and a product for each of the gradients of values, scores, keys and queries."""
+    made = Program(FUSED.replace("CONFIG", SETTINGS.replace("MASK", mask)))
+    product = 2 * 2 * 4 * 96 * 80 * 32
+    assert costs.matrix_flops(made, made.by_name["a"]) == 2 * share * product
+    assert costs.matrix_flops(made, made.by_name["b"]) == 5 * share * product
+    assert sum(costs.matrix_flops(made, i) for i in made) == 7 * share * product

@@ -1,0 +1,56 @@
+"""Raw data made into a dataset by launch.prepare, with the flagfile of configs/data whose layout reads it."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from rgjax.errors import UserError
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs/data"
+LOOKED_AT = 100  # rows that tell a layout
+
+
+def layout(cfg: pathlib.Path) -> str:
+    """The layout that a flagfile of launch.prepare names."""
+    return re.search(r"^--layout=(\w+)", cfg.read_text(), re.M)[1]
+
+
+def rows_read(source: str, layout: str) -> int:
+    """How many of the source's first rows are sound examples in this layout; 0 where it finds none of its files there."""
+    from rgjax.config import PrepareConfig
+    from rgjax.data import readers
+
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            opened = readers.open_source(PrepareConfig(layout=layout, source=source), {}, pathlib.Path(scratch))
+            return sum(row.problem is None for row in itertools.islice(opened.rows, LOOKED_AT))
+    except UserError:
+        return 0
+
+
+def flagfile(source: str) -> str:
+    """That of configs/data which reads most of the source's first rows, told on stderr; raises UserError where none reads any."""
+    from rgjax.data.prepare_shop import LAYOUTS
+
+    if not pathlib.Path(source).exists():
+        raise UserError(f"--source={source} does not exist; give the folder or file with the raw data.")
+    of_reasons = [cfg for cfg in sorted(CONFIGS.glob("*.cfg")) if layout(cfg) not in ("demo", *LAYOUTS)]
+    best = max(of_reasons, key=lambda cfg: rows_read(source, layout(cfg)))
+    if not rows_read(source, layout(best)):
+        raise UserError(f"--source={source} is read by no flagfile of configs/data; give launch.prepare's flagfile for it as --prepare.")
+    print(f"--prepare is not given: {source} is read by {best.relative_to(CONFIGS.parents[1])}", file=sys.stderr, flush=True)
+    return str(best)
+
+
+def prepared(source: str, cfg: str, output: str) -> str:
+    """A dataset folder made of raw data by launch.prepare with a flagfile, the fitting one of configs/data where none is given."""
+    command = [sys.executable, "-m", "launch.prepare", f"--flagfile={cfg or flagfile(source)}", f"--source={source}", f"--output={output}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError((done.stderr.strip().splitlines() or ["launch.prepare failed"])[-1].removeprefix("error: "))
+    return output
