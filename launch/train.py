@@ -15,6 +15,8 @@ are kept with the run, as what launch.generate and launch.evaluate do by default
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 
 from launch import app, pages
 from rgjax.config import AdversarialConfig, DiscriminatorConfig, InputConfig, ModelConfig, OptimizerConfig
@@ -80,6 +82,10 @@ def main() -> dict | None:
     task = tasks[sections["train"].task]
     loop = task.assemble(sections, stored, app.given(ModelConfig))
     summary = loop.run()
+    if (code := sections["train"].preempted_code) and loop.preemption.agreed and not summary["finished"]:
+        if jax.process_index() == 0:
+            print(json.dumps(summary), flush=True)
+        sys.exit(code)
     return summary if jax.process_index() == 0 else None
 
 

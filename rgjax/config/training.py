@@ -103,6 +103,9 @@ class TrainConfig:
         "kept for profiling.replay either way.",
         choices=("stop", "skip"),
     )
+    preempted_code: int = option(
+        0, "Exit code of a run that SIGTERM ended before it had finished; one that is not 0 lets a cluster start it again.", low=0, high=255
+    )
     profile_steps: str = option(
         "", "Steps to trace, FIRST:LAST as 10:15, into WORKDIR/profile: for TensorBoard and profiling.trace. The first step of a process, "
         "which compiles, is traced only where the range begins with it.",

@@ -39,6 +39,7 @@ BEGUN = ("flags.cfg", "flags.cfg.tmp", "config.json.tmp")  # all that there is o
 FREE = {
     "dataset", "source", "layout", "item_table", "replay", "distill", "item_vectors", "user_vectors", "adapter_from", "workers", "prefetch",
     "workdir", "steps", "mesh", "log_every", "eval_every", "eval_batches", "save_every", "keep", "patience", "samples", "nonfinite",
+    "preempted_code",
     "profile_steps", "compilation_cache", "optimization_level", "scan", "remat", "attention", *(f.name for f in dataclasses.fields(DecodeConfig)),
 }  # fmt: skip
 

@@ -88,7 +88,7 @@ def test_the_batch_script_starts_one_process_per_node(tmp_path):
     done = subprocess.run(["bash", SBATCH], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     arguments = done.stdout.splitlines()
     at = arguments.index("-m")
-    assert arguments[:2] == ["--kill-on-bad-exit=1", "--ntasks=2"] and arguments[at + 1] == "launch.train"
+    assert arguments[:3] == ["--kill-on-bad-exit=1", "--ntasks=2", "--cpus-per-task=1"] and arguments[at + 1] == "launch.train"
     assert f"--workdir={tmp_path / 'w'}" in arguments and not pathlib.Path(ROOT, "runs/trial").exists()
     understood([a.replace("data:-1", "data:1") for a in arguments[at + 2 :]])
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", SBATCH.read_text(), re.MULTILINE))

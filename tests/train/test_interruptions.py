@@ -45,6 +45,16 @@ def test_a_second_signal_does_not_cost_the_save(start_training, tmp_path):
     assert max(tiny.logged_losses(workdir)) == step
 
 
+def test_a_cluster_is_told_by_the_exit_code_to_start_it_again(start_training, tmp_path):
+    workdir = tmp_path / "run"
+    process = start_training(workdir, preempted_code=75)
+    kill_at(process, workdir, 3, signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 75 and not json.loads(out.splitlines()[-1])["finished"]
+    out, errors = (again := start_training(workdir, preempted_code=75)).communicate(timeout=240)
+    assert again.returncode == 0 and json.loads(out.splitlines()[-1])["finished"], errors
+
+
 class SlowData:
     """Takes a second to be written."""
 
