@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
 import sys
 
-from rgjax.errors import UserError
+from launch import child
 
 FOLDER = "runs/demo-data"
 
@@ -16,8 +15,5 @@ def dataset() -> str:
     if not pathlib.Path(FOLDER, "dataset.json").is_file():
         print(f"no --dataset was given: making the demo's in {FOLDER}", file=sys.stderr, flush=True)
         root = pathlib.Path(__file__).parents[1]
-        command = [sys.executable, "-m", "launch.prepare", f"--flagfile={root}/configs/data/demo.cfg", f"--output={FOLDER}"]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise UserError((done.stderr.strip().splitlines() or ["launch.prepare failed"])[-1].removeprefix("error: "))
+        child.run("prepare", [f"--flagfile={root}/configs/data/demo.cfg", f"--output={FOLDER}"])
     return FOLDER

@@ -24,7 +24,7 @@ import time
 
 from absl import flags
 
-from launch import app
+from launch import app, child
 from rgjax.errors import UserError
 
 flags.DEFINE_integer("kills", 5, "How often the run is ended.", lower_bound=1)
@@ -43,22 +43,15 @@ APART = 1e-4  # the same where several processes add up otherwise than one
 LONGEST = 120.0  # seconds that one start may take
 
 
-def command(module: str, **options) -> list[str]:
-    """A launcher's command line."""
-    return [sys.executable, "-m", f"launch.{module}", *(f"--{k}={v}" for k, v in options.items())]
+def given(**options) -> list[str]:
+    """Flags of a command line."""
+    return [f"--{k}={v}" for k, v in options.items()]
 
 
-def several(processes: int, **options) -> list[str]:
-    """The command line of a training run in so many processes."""
-    alone = command("train", **options)
-    return alone if processes == 1 else [*command("cluster.local", processes=processes, grace=30), "--", *alone[3:]]
-
-
-def done(module: str, **options) -> None:
-    """Runs a launcher; raises UserError with its last word where it fails."""
-    ended = subprocess.run(command(module, **options), env=environment(), capture_output=True, text=True)
-    if ended.returncode:
-        raise UserError((ended.stderr.strip().splitlines() or [f"launch.{module} failed"])[-1].removeprefix("error: "))
+def training(processes: int, **options) -> list[str]:
+    """The command line of a run in so many processes."""
+    program = ["launch.train"] if processes == 1 else ["launch.cluster.local", *given(processes=processes, grace=30), "--"]
+    return [sys.executable, "-m", *program, *given(**options)]
 
 
 def environment() -> dict[str, str]:
@@ -115,7 +108,7 @@ class Trial:
     """The run that is broken again and again; `broken` lists promises that did not hold."""
 
     def __init__(self, flags_of_run: dict, workdir: pathlib.Path, log: pathlib.Path, seed: int, processes: int = 1):
-        self.command, self.workdir, self.log, self.rng = several(processes, **flags_of_run, workdir=workdir), workdir, log, random.Random(seed)
+        self.command, self.workdir, self.log, self.rng = training(processes, **flags_of_run, workdir=workdir), workdir, log, random.Random(seed)
         self.processes = processes
         self.rows: list[dict] = []
         self.broken: list[str] = []
@@ -178,8 +171,8 @@ def suffer(folder: pathlib.Path, kills: int, steps: int, seed: int, processes: i
     """Prepares, trains unbroken and broken, and returns the summary that is printed last."""
     run = MODEL | {"dataset": folder / "shop", "compilation_cache": folder / "xla", "steps": steps}
     if not (folder / "shop").exists():
-        done("prepare", **SHOP, output=folder / "shop")
-    done("train", **run, workdir=folder / "unbroken")
+        child.run("prepare", given(**SHOP, output=folder / "shop"))
+    child.run("train", given(**run, workdir=folder / "unbroken"), environment())
     trial, rng, damaged, damages = Trial(run, folder / "broken", folder / "broken.log", seed, processes), random.Random(seed + 1), None, 0
     for _ in range(kills):
         if trial.start(False, damaged):

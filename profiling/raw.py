@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 
+from launch import child
 from rgjax.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs/data"
@@ -49,8 +49,5 @@ def flagfile(source: str) -> str:
 
 def prepared(source: str, cfg: str, output: str) -> str:
     """A dataset folder made of raw data by launch.prepare with a flagfile, the fitting one of configs/data where none is given."""
-    command = [sys.executable, "-m", "launch.prepare", f"--flagfile={cfg or flagfile(source)}", f"--source={source}", f"--output={output}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError((done.stderr.strip().splitlines() or ["launch.prepare failed"])[-1].removeprefix("error: "))
+    child.run("prepare", [f"--flagfile={cfg or flagfile(source)}", f"--source={source}", f"--output={output}"])
     return output
