@@ -55,7 +55,7 @@ FAULTS = tests/train/test_integrity.py tests/train/test_interruptions.py tests/t
 	tests/train/test_workdir.py tests/data/test_streams.py tests/parallel/test_cluster.py tests/parallel/test_changing_processes.py
 chaos: $(VENV)/.test
 	$(RUN) -m profiling.chaos --kills=50
-	$(RUN) -m profiling.chaos --kills=10 --processes=2
+	$(RUN) -m profiling.chaos --kills=10 --chaos_processes=2
 	$(RUN) -m pytest -n 2 --dist loadfile $(FAULTS)
 
 # What a training step spends, holds and sends, on the demo's model (docs/profiling.md): tables, last lines and pictures in runs/profile.

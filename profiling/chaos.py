@@ -1,7 +1,7 @@
 """Whether a run survives what can happen to it: killed at random moments, with checkpoints damaged in between.
 
     python -m profiling.chaos --kills=5
-    python -m profiling.chaos --kills=5 --processes=2     (one of several is killed, and takes the others with it)
+    python -m profiling.chaos --kills=5 --chaos_processes=2     (one of several is killed, and takes the others with it)
 
 Makes a small shop, trains an unbroken run, and a second one that is killed (SIGKILL, or SIGTERM now and then) after a time drawn by
 --seed, saves included, and started again, until it was killed so often and has finished. After some kills any one file of its newest
@@ -29,7 +29,7 @@ from rgjax.errors import UserError
 
 flags.DEFINE_integer("kills", 5, "How often the run is ended.", lower_bound=1)
 flags.DEFINE_integer("chaos_steps", 0, "Steps of the run; 0 takes 40 a kill.", lower_bound=0)
-flags.DEFINE_integer("processes", 1, "Processes of the run that is killed, by launch.cluster.local.", lower_bound=1)
+flags.DEFINE_integer("chaos_processes", 1, "Processes of the run that is killed, by launch.cluster.local.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of moments and damages.")
 flags.DEFINE_string("folder", "", "Where to work; empty takes a temporary folder, which is removed.")
 
@@ -204,7 +204,7 @@ def main() -> dict:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "broken").exists():
             raise UserError(f"--folder={folder} holds an earlier trial; give another, or remove it.")
-        summary = suffer(folder, kills, steps, app.FLAGS.seed, app.FLAGS.processes)
+        summary = suffer(folder, kills, steps, app.FLAGS.seed, app.FLAGS.chaos_processes)
     print(table(summary["starts"]))
     for text in summary["broken_promises"]:
         print(f"BROKEN: {text}")

@@ -16,7 +16,7 @@ from profiling import chaos
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_survives_a_few_kills(processes):
     done = subprocess.run(
-        [sys.executable, "-m", "profiling.chaos", f"--kills={4 - processes}", "--chaos_steps=60", "--seed=3", f"--processes={processes}"],
+        [sys.executable, "-m", "profiling.chaos", f"--kills={4 - processes}", "--chaos_steps=60", "--seed=3", f"--chaos_processes={processes}"],
         cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
