@@ -38,6 +38,7 @@ flags.DEFINE_float("network", 50.0, "GB/s that a device sends to another machine
 flags.DEFINE_integer("devices_per_node", 8, "Devices of one machine.", lower_bound=1)
 flags.DEFINE_float("memory", 131.3, "GiB of a device (141 GB); meshes that need more are not recommended.", lower_bound=1e-3)
 
+SHOWN = 3  # meshes of --mesh=auto whose collectives are printed; the last line holds all
 PEAKS = {"bfloat16": 989.0, "float32": 494.5}  # TFLOP/s, dense, NVIDIA H200 data sheet
 
 
@@ -127,14 +128,14 @@ def planned(sections: dict, mesh: str) -> dict:
     }  # fmt: skip
 
 
-def table(found: list[dict]) -> str:
-    """The meshes side by side, and the collectives of each."""
+def table(found: list[dict], shown: int) -> str:
+    """The meshes side by side, and the collectives of the first `shown`."""
     lines = [f"{'mesh':<26} {'GiB/device':>10} {'TFLOP/device':>13} {'compute ms':>11} {'collectives ms':>15} {'step ms':>9} {'overlapped':>11}"]
     for r in found:
         times = f"{r['compute_seconds'] * 1e3:>11.3f} {r['communication_seconds'] * 1e3:>15.3f} {r['step_seconds'] * 1e3:>9.3f}"
         sizes = f"{r['memory']['peak'] / 2**30:>10.3f} {r['flops'] / 1e12:>13.4f}"
         lines.append(f"{r['mesh']:<26} {sizes} {times} {r['step_seconds_overlapped'] * 1e3:>11.3f}{'' if r['fits'] else '   does not fit'}")
-    for r in found:
+    for r in found[:shown]:
         lines += ["", f"{r['mesh']}, collectives of a step:"]
         lines += [f"  {'kind':<19} {'along':<18} {'count':>7} {'MB':>12} {'MB sent/device':>15}  mostly from"] if r["collectives"] else ["  none"]
         for c in r["collectives"]:
@@ -160,7 +161,7 @@ def main() -> dict:
             found[-1]["fits"] = found[-1]["memory"]["peak"] <= app.FLAGS.memory * 2**30
         show(len(meshes), len(meshes))
     found.sort(key=lambda r: (not r["fits"], r["step_seconds"]))
-    print(table(found))
+    print(table(found, SHOWN if text == "auto" else len(found)))
     best = found[0]["mesh"] if found[0]["fits"] else None
     if len(found) > 1:
         print(f"\nbest: {best}" if best else f"\nnone fits {app.FLAGS.memory:g} GiB; take more devices, or a smaller --batch_size")

@@ -196,7 +196,7 @@ class Entrance(nnx.Module):
     def enter(self, x_BTD: jax.Array, positions_BT: jax.Array, key=None) -> jax.Array:
         """[B, T, D] in the compute type."""
         if self.places is not None:
-            x_BTD = x_BTD + self.places[...][positions_BT + self.config.position_offset]
+            x_BTD = x_BTD + sharding.rows_of(self.places[...], positions_BT + self.config.position_offset)
         if self.types is not None:
             x_BTD = x_BTD + self.types[0]
         if self.norm is not None:
@@ -222,7 +222,7 @@ class Embedding(Entrance):
 
     def vectors(self, tokens_BT: jax.Array, shift_BTD: jax.Array | None = None) -> jax.Array:
         """The tokens' rows of the table, float32 [B, T, D], moved by `shift_BTD`."""
-        x_BTD = self.tokens[...][tokens_BT]
+        x_BTD = sharding.rows_of(self.tokens[...], tokens_BT)
         return x_BTD if shift_BTD is None else x_BTD + shift_BTD
 
     def head(self) -> tuple[jax.Array, float]:

@@ -100,6 +100,13 @@ def each_row(call, whole: jax.Array, *arrays: jax.Array):
     return _row_wise(call, BATCH, whole, *arrays) if _parts(arrays[0]) > 1 else call(whole, *arrays)
 
 
+def rows_of(table: jax.Array, places: jax.Array) -> jax.Array:
+    """`table[places]`, [..., D] for a table [V, D] and int32 places [B, ...], by rows. Left to itself the compiler looks up each device's part of the
+    width, where the table is cut over fsdp, and on a mesh of both axes gathers those vectors of everybody's rows ("involuntary full
+    rematerialization")."""
+    return each_row(lambda table, places: table[places], table, places)
+
+
 def _parts(x: jax.Array) -> int:
     """How many devices' rows `x` has; 1 where there is no mesh or they can't be told apart."""
     mesh = jax.sharding.get_abstract_mesh()

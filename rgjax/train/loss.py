@@ -53,9 +53,10 @@ def over_chunks(score, head_VD, weights_BT, hidden: tuple, *arrays):
 
     `logits` [B, C, V] are those of each of `hidden`, hidden states [B, T, D], and `pieces` [B, C, ...] are cut from `arrays` [B, T, ...].
     """
-    head, count = head_VD.astype(hidden[0].dtype), len(hidden)
-    sums = lambda head, *rows: _over_chunks(score, head, rows[:count], rows[count:])
-    return sharding.summed_over_rows(sums, head, *hidden, *arrays, weights_BT)
+    count = len(hidden)
+    # Each device converts the matrix itself: so its gradient is added up among devices in the parameter's type.
+    sums = lambda head, *rows: _over_chunks(score, head.astype(hidden[0].dtype), rows[:count], rows[count:])
+    return sharding.summed_over_rows(sums, head_VD, *hidden, *arrays, weights_BT)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

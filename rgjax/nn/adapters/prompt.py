@@ -65,7 +65,7 @@ class Prompted(nnx.Module):
 
     def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array, key=None, shift_BTD: jax.Array | None = None) -> jax.Array:
         """Embeddings [B, T, D] in the compute type; `shift_BTD` moves virtual tokens too."""
-        x, place_BT = self.inner.tokens[...][tokens_BT], jnp.minimum(positions_BT, self.count - 1)
+        x, place_BT = self.inner.vectors(tokens_BT), jnp.minimum(positions_BT, self.count - 1)
         if self.made.ndim == 2:
             chosen = self.made[place_BT]
         else:
