@@ -62,7 +62,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields `show(done, total)`: a bar on a terminal, a line every ten seconds elsewhere, both on stderr."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(what)
+        yield Lines(what)
         return
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -70,7 +70,9 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-class _Lines:
+class Lines:
+    """`show(done, total)` as lines on stderr, one in ten seconds at most; nothing redraws itself between calls."""
+
     def __init__(self, what: str):
         self.what, self.first, self.shown = what, None, 0.0
 

@@ -8,6 +8,7 @@ Sides that could not take turns have no pairs: theirs is the ratio of the median
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import statistics
 import sys
@@ -110,7 +111,8 @@ def take_turns(
 
     `before` and `after` are called with a side's name around each of its calls, untimed.
     """
-    names, times = list(sides), {name: [] for name in sides}
+    names, times, show, taken = list(sides), {name: [] for name in sides}, app.Lines("turn"), itertools.count(1)
+    show(0, total := (rounds + 1) * len(names))
     for r in range(-1, rounds):
         k = max(r, 0) // 2 % len(names)
         order = names[k:] + names[:k]
@@ -118,6 +120,7 @@ def take_turns(
             before(name)
             times[name].append(timed(sides[name]))
             after(name)
+            show(next(taken), total)
     return {name: {"compile_seconds": first, **spread(rest), "rounds": rest} for name, (first, *rest) in times.items()}
 
 

@@ -1,6 +1,6 @@
 """Speed of the input pipeline alone, beside that of the training step it has to feed and of transformers' input.
 
-    python -m profiling.input                             (the demo's dataset, made if it is missing)
+    python -m profiling.input                             (the demo's dataset, made if it is missing, and configs/demo.cfg)
     python -m profiling.input --dataset=DATASET --flagfile=configs/demo.cfg
 
 Reads batches as launch.train does, in every layout (packed, in length buckets) and with 0 and 2 worker processes. The peer reads the same
@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 
 from absl import flags
 
-from launch import app, demo
-from profiling import bench, peer_input, workload
+from launch import app
+from profiling import bench, peer_input, raw, workload
 from profiling.workload import CONFIGS, Workload
 from rgjax.errors import UserError
 
@@ -125,7 +125,7 @@ def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
     if app.FLAGS.peer:
         bench.need()
-    app.FLAGS.dataset = app.FLAGS.dataset or demo.dataset()
+    app.FLAGS.dataset = app.FLAGS.dataset or raw.of_demo()
     sections = workload.sections()
 
     from rgjax.tasks import reason

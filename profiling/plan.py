@@ -10,6 +10,8 @@ A step is predicted as (each operation at its FLOPs or its bytes, whichever take
 sends, no latency), without overlap; with perfect overlap it takes the longer of both. The defaults are one H200's data sheet: 989 TFLOP/s dense bf16,
 half of it for float32 (TF32), 4,800 GB/s memory, 450 GB/s NVLink one way; between machines of 8 a 400 Gbit/s adapter a device.
 What a GPU's compiler does otherwise is not seen: it fuses more, and scatters sums (reduce-scatter) where a CPU's program reduces all of them.
+And a CPU's program of --dtype=bfloat16 keeps and sends most of what is bfloat16 in float32: activations, gathered matrices and summed gradients take
+up to twice the bytes that a GPU's take.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ flags.DEFINE_float("network", 50.0, "GB/s that a device sends to another machine
 flags.DEFINE_integer("devices_per_node", 8, "Devices of one machine.", lower_bound=1)
 flags.DEFINE_float("memory", 131.3, "GiB of a device (141 GB); meshes that need more are not recommended.", lower_bound=1e-3)
 
+WIDENED = "note: compiled for CPUs, which keep and send in float32 what GPUs do in bfloat16: there, memory and bytes are as little as half of these"
 SHOWN = 3  # meshes of --mesh=auto whose collectives are printed; the last line holds all
 PEAKS = {"bfloat16": 989.0, "float32": 494.5}  # TFLOP/s, dense, NVIDIA H200 data sheet
 
@@ -162,6 +165,8 @@ def main() -> dict:
         show(len(meshes), len(meshes))
     found.sort(key=lambda r: (not r["fits"], r["step_seconds"]))
     print(table(found, SHOWN if text == "auto" else len(found)))
+    if sections["model"].dtype == "bfloat16":
+        print(f"\n{WIDENED}")
     best = found[0]["mesh"] if found[0]["fits"] else None
     if len(found) > 1:
         print(f"\nbest: {best}" if best else f"\nnone fits {app.FLAGS.memory:g} GiB; take more devices, or a smaller --batch_size")

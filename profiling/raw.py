@@ -1,4 +1,4 @@
-"""Raw data made into a dataset by launch.prepare, with the flagfile of configs/data whose layout reads it."""
+"""Raw data made into a dataset by launch.prepare, with the flagfile of configs/data whose layout reads it; and how to train on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 
-from launch import child
+from launch import app, child, demo
 from rgjax.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs/data"
@@ -47,7 +47,27 @@ def flagfile(source: str) -> str:
     return str(best)
 
 
+def trained_as_usual(cfg: str) -> None:
+    """Reads the flagfile of configs/ that trains on what `cfg` prepares, as if the command had begun with it; not where one was given, or where
+    there is none. The command's own flags count above it."""
+    name = pathlib.Path(cfg).stem
+    usual = [path for path in (CONFIGS.parent / f"{name}_small.cfg", CONFIGS.parent / f"{name}.cfg") if path.is_file()]
+    if usual and not any(re.match("--?flagfile", arg) for arg in sys.argv[1:]):
+        print(f"no --flagfile was given: layout and model are those of {usual[0].relative_to(CONFIGS.parents[1])}", file=sys.stderr, flush=True)
+        sys.argv.insert(1, f"--flagfile={usual[0]}")
+        app.FLAGS(sys.argv)
+
+
+def of_demo() -> str:
+    """The demo's dataset, made if it is missing, to be trained on as usual."""
+    folder = demo.dataset()
+    trained_as_usual("demo.cfg")
+    return folder
+
+
 def prepared(source: str, cfg: str, output: str) -> str:
     """A dataset folder made of raw data by launch.prepare with a flagfile, the fitting one of configs/data where none is given."""
-    child.run("prepare", [f"--flagfile={cfg or flagfile(source)}", f"--source={source}", f"--output={output}"])
+    cfg = cfg or flagfile(source)
+    child.run("prepare", [f"--flagfile={cfg}", f"--source={source}", f"--output={output}"])
+    trained_as_usual(cfg)
     return output

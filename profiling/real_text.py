@@ -1,10 +1,10 @@
 """Training on real texts as they are, beside transformers with dynamic padding and batches grouped by length.
 
     python -m profiling.real_text                         (the demo's dataset, made if it is missing)
+    python -m profiling.real_text --source=FOLDER         (raw data of a layout that configs/data has; --prepare names another flagfile)
     python -m profiling.real_text --dataset=DATASET --flagfile=configs/llmxrec_small.cfg
-    python -m profiling.real_text --source=FOLDER --flagfile=configs/advertisegen_small.cfg  (raw data; --prepare names another flagfile)
 
-Of the flagfile the layout counts (length, packing or buckets, prompt) and the model's layers, width and heads; the model is a GPT-2 with
+Without --flagfile the demo's or raw data's is taken, NAME_small.cfg where configs/data/NAME.cfg reads it. Of the flagfile the layout counts (length, packing or buckets, prompt) and the model's layers, width and heads; the model is a GPT-2 with
 the same weights on both sides, of another shape where flags say so after it (--layers=6 --width=512 --heads=8). The loss is on the tokens
 of the reason only.
 
@@ -30,7 +30,7 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from launch import app, demo, pages
+from launch import app, pages
 from profiling import bench, passes, peer_input, raw, sides
 from profiling.elsewhere import Elsewhere, serve
 from profiling.peer_input import IGNORED
@@ -211,7 +211,7 @@ def main() -> dict:
     if f.prepare and not f.source:
         raise UserError(f"--prepare={f.prepare} is for raw data; give it as --source, or leave --prepare out.")
     with tempfile.TemporaryDirectory() as place:
-        folder = raw.prepared(f.source, f.prepare, f"{place}/data") if f.source else f.dataset or demo.dataset()
+        folder = raw.prepared(f.source, f.prepare, f"{place}/data") if f.source else f.dataset or raw.of_demo()
         return measured(folder, f"{place}/model")
 
 
