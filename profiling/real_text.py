@@ -4,9 +4,9 @@
     python -m profiling.real_text --source=FOLDER         (raw data of a layout that configs/data has; --prepare names another flagfile)
     python -m profiling.real_text --dataset=DATASET --flagfile=configs/llmxrec_small.cfg
 
-Without --flagfile the demo's or raw data's is taken, NAME_small.cfg where configs/data/NAME.cfg reads it. Of the flagfile the layout counts (length, packing or buckets, prompt) and the model's layers, width and heads; the model is a GPT-2 with
-the same weights on both sides, of another shape where flags say so after it (--layers=6 --width=512 --heads=8). The loss is on the tokens
-of the reason only.
+Without --flagfile the demo's or raw data's is taken, NAME_small.cfg where configs/data/NAME.cfg reads it. Of the flagfile the layout counts
+(length, packing or buckets, prompt) and the model's layers, width and heads; the model is a GPT-2 with the same weights on both sides, of
+another shape where flags say so after it (--layers=6 --width=512 --heads=8). The loss is on the tokens of the reason only.
 
 Each side makes the batches of an epoch as its users' runs do: ours is the training stream, the peer's the order of LengthGroupedSampler
 over all training examples, cut as ours and padded by DataCollatorForSeq2Seq, as many a step as ours holds on average. (Where there are

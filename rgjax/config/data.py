@@ -97,7 +97,11 @@ class InputConfig:
         low=0,
         high=64,
     )
-    buckets: str = option("0.25,0.5,1", "Length buckets as shares of --length, used when packing is off.")
+    buckets: str = option(
+        "6",
+        "Length buckets when packing is off, each compiled once: how many, then cut where the examples' lengths leave the fewest slots empty; or "
+        "shares of --length, as 0.25,0.5,1.",
+    )
     max_history: int = option(50, "Most history events shown; the oldest go first.", low=0)
     history_order: str = option(
         "time",

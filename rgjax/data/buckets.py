@@ -2,27 +2,68 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from rgjax.errors import UserError
 
+if TYPE_CHECKING:
+    from rgjax.data.pipeline import Shape
 
-def shares(text: str) -> list[float]:
-    """The buckets' shares of the row, ascending, the whole row last; raises UserError on anything else than shares."""
+
+ALIGNED = 8  # tokens: a GPU's matrix units work on eights
+
+
+def sizes(arrays: dict[str, np.ndarray]) -> tuple[int, int]:
+    """(tokens, encoder tokens) of an example."""
+    return len(arrays["tokens"]), len(arrays.get("encoder_tokens", ()))
+
+
+def shapes(text: str, whole: Shape, sizes_N2: np.ndarray) -> list[Shape]:
+    """The buckets' rows, ascending, the `whole` row last: of its shares, as 0.25,0.5, or of a number of buckets, as 6, which are then those that
+    leave the fewest slots of examples of these sizes empty. Raises UserError on anything else.
+    """
+    if re.fullmatch(r"[1-9]\d*", text):
+        row = np.array([whole.length, whole.encoder_length])
+        needed_N = np.max(sizes_N2 / np.maximum(row, 1), axis=1)
+        return [whole.scaled(share) for share in fewest_slots(needed_N, int(text), ALIGNED / row.max())]
     try:
         found = {float(part) for part in text.split(",")}
     except ValueError:
         found = {-1.0}
     if not all(0 < share <= 1 for share in found):
-        raise UserError(f"--buckets={text} is not understood; write shares of the row above 0 and up to 1, as 0.25,0.5,1.")
-    return sorted(found | {1.0})
+        raise UserError(f"--buckets={text} is not understood; write how many, as 6, or shares of the row above 0 and up to 1, as 0.25,0.5,1.")
+    return [whole.scaled(share) for share in sorted(found | {1.0})]
 
 
-def bucket_of(arrays: dict[str, np.ndarray], limits: np.ndarray) -> int:
-    """The smallest bucket that holds the example; the last where none does."""
-    size = np.array([len(arrays["tokens"]), len(arrays.get("encoder_tokens", ()))])
-    fits = (size <= limits).all(axis=1)
-    return int(np.argmax(fits)) if fits.any() else len(limits) - 1
+def fewest_slots(needed_N: np.ndarray, count: int, step: float) -> list[float]:
+    """Of all ways to cut the row into `count` buckets at multiples of `step`, a share of it, the one whose buckets have the smallest sum over the
+    examples that need these shares: ascending, 1 last. There are fewer where fewer lengths occur.
+
+    Dynamic programming: the best m buckets up to a limit are the best m - 1 up to a smaller one, and one more.
+    """
+    limits, of = np.unique(np.append(np.minimum(np.ceil(needed_N / step - 1e-9) * step, 1.0), 1.0), return_inverse=True)
+    below = np.append(0, np.cumsum(np.bincount(of)))  # how many examples need less than each limit
+    below[-1] -= 1  # the row itself is no example
+    cost, cut_before = np.where(np.arange(len(limits) + 1), np.inf, 0.0), []
+    for _ in range(min(count, len(limits))):
+        sums = [cost[:j] + (below[j] - below[:j]) * limits[j - 1] for j in range(1, len(limits) + 1)]
+        cut_before.append([0, *(int(np.argmin(s)) for s in sums)])
+        cost = np.array([np.inf, *(s.min() for s in sums)])
+    found, j = [], len(limits)
+    for before in reversed(cut_before):
+        found.append(float(limits[j - 1]))
+        j = before[j]
+    return found[::-1]
+
+
+def of(sizes_N2: np.ndarray, rows: list[Shape]) -> np.ndarray:
+    """int [N]: the smallest of `rows` that holds each example; the last where none does."""
+    limits_K2 = np.array([[row.length, row.encoder_length] for row in rows])
+    fits_NK = (sizes_N2[:, None] <= limits_K2).all(axis=2)
+    return np.where(fits_NK.any(axis=1), fits_NK.argmax(axis=1), len(rows) - 1)
 
 
 class Plan:

@@ -68,13 +68,12 @@ def _cut(arrays: dict[str, np.ndarray], shape: Shape) -> dict[str, np.ndarray]:
 
 def train_batches(pairs: Pairs, config: InputConfig, *, seed: int, process: int = 0, processes: int = 1) -> Streams:
     """Endless batches of this process's rows, each batch of one length bucket; raises UserError where rows do not divide or pairs are too few."""
-    shapes = [pairs.shape.scaled(share) for share in buckets.shares(config.buckets)]
-    limits = np.array([[s.length, s.encoder_length] for s in shapes])
-    bucket = np.array([max(buckets.bucket_of(text, limits) for text in pairs[i]) for i in range(len(pairs))])
-    if len(bucket) < config.batch_size // 2:
-        most = 2 * len(bucket)
-        raise UserError(f"--batch_size={config.batch_size} has more rows than the {len(bucket)} training pairs; lower it to {most} or less.")
-    plan = buckets.Plan(bucket, len(shapes), config.batch_size // 2, seed, len(bucket), 0.0)
+    if len(pairs) < config.batch_size // 2:
+        most = 2 * len(pairs)
+        raise UserError(f"--batch_size={config.batch_size} has more rows than the {len(pairs)} training pairs; lower it to {most} or less.")
+    sizes_N2 = np.array([np.max([buckets.sizes(text) for text in pairs[i]], axis=0) for i in range(len(pairs))])
+    shapes = buckets.shapes(config.buckets, pairs.shape, sizes_N2)
+    plan = buckets.Plan(buckets.of(sizes_N2, shapes), len(shapes), config.batch_size // 2, seed, len(pairs), 0.0)
 
     def stream(number: int, total: int) -> grain.IterDataset:
         rows = config.batch_size // total
@@ -87,7 +86,7 @@ def train_batches(pairs: Pairs, config: InputConfig, *, seed: int, process: int 
 
         return grain.MapDataset.range(plan.batches_per_epoch).repeat().map_with_index(chunk).to_iter_dataset(streams.READ)
 
-    return streams.deal(stream, config, len(bucket), "pairs", process, processes)
+    return streams.deal(stream, config, len(pairs), "pairs", process, processes)
 
 
 def eval_batches(pairs: Pairs, rows: int, limit: int = 0, process: int = 0, processes: int = 1) -> Iterator[dict[str, np.ndarray]]:

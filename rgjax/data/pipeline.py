@@ -60,7 +60,8 @@ class Shape:
 
     def scaled(self, share: float) -> Shape:
         """For one example a row."""
-        return Shape(max(8, int(self.length * share)), int(self.encoder_length * share), min(self.vectors, 1))
+        part = lambda length: int(length * share + 1e-6)  # 29 of 100 at 0.29, too
+        return Shape(max(8, part(self.length)), part(self.encoder_length), min(self.vectors, 1))
 
 
 def features(rendered: Rendered, encoder: bool, start_id: int, loss_on: str = "reason") -> dict[str, np.ndarray]:
@@ -192,10 +193,10 @@ def pad_rows(examples: list[dict[str, np.ndarray]], shape: Shape, rows: int) -> 
 
 def _bucketed(sources, render, template, config, shape, encoder: bool, seed: int) -> Callable[[int, int], grain.IterDataset]:
     """The stream of a number: one example a row; every batch is of one length bucket, and which comes i-th follows from the seed alone."""
-    source, shapes = Joined(sources), [shape.scaled(share) for share in buckets.shares(config.buckets)]
-    limits = np.array([[s.length, s.encoder_length] for s in shapes])
-    bucket = np.array([buckets.bucket_of(features(template.render(source[i]), encoder, 0), limits) for i in range(len(source))])
-    plan = buckets.Plan(bucket, len(shapes), config.batch_size, seed, len(sources[0]), config.replay_share)
+    source = Joined(sources)
+    sizes_N2 = np.array([buckets.sizes(features(template.render(source[i]), encoder, 0)) for i in range(len(source))])
+    shapes = buckets.shapes(config.buckets, shape, sizes_N2)
+    plan = buckets.Plan(buckets.of(sizes_N2, shapes), len(shapes), config.batch_size, seed, len(sources[0]), config.replay_share)
 
     def stream(number: int, total: int) -> grain.IterDataset:
         rows = config.batch_size // total
