@@ -84,7 +84,7 @@ def benchmark(config: EvaluateConfig, which: str) -> tuple[dict, str]:
 
 def of_shop(config: EvaluateConfig, task: str) -> tuple[dict, str]:
     """(figures, table) of a run of --task=behaviour or bundle, or of what is fitted on a shop on the spot."""
-    from rgjax.tasks import bundle_report, ranking, shop_report
+    from rgjax.tasks.shop import bundle_report, ranking, shop_report
 
     shop, ranks = app.read(ShopConfig), app.read(RankingConfig)
     _refuse(app.given(RewardConfig), "is for written reasons; leave it out.")
@@ -101,7 +101,8 @@ def of_shop(config: EvaluateConfig, task: str) -> tuple[dict, str]:
 def of_reasons(config: EvaluateConfig) -> tuple[dict, str]:
     """(figures, table) of a run that writes reasons, by --report."""
     from rgjax.report import control as control_page
-    from rgjax.tasks import ablation, control, decoding, forgetting, measure, tampering
+    from rgjax.tasks import decoding
+    from rgjax.tasks.evaluation import ablation, control, forgetting, measure, tampering
     from rgjax.train import workdir
 
     check(config, "", False, True)

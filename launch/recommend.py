@@ -21,7 +21,7 @@ def main() -> dict:
     config, decode, offer = app.read(RecommendConfig), app.read(DecodeConfig), app.read(OfferConfig)
     app.require(workdir=config.workdir, input=config.input, output=config.output)
 
-    from rgjax.tasks import bundle, offers, recommend
+    from rgjax.tasks.shop import bundle, offers, recommend
     from rgjax.train import workdir
 
     bundles = workdir.read(config.workdir).get("task") == bundle.NAME

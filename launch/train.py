@@ -76,7 +76,8 @@ def main() -> dict | None:
 
     import jax
 
-    from rgjax.tasks import adversarial, behaviour, bundle, grpo, training
+    from rgjax.tasks import adversarial, grpo, training
+    from rgjax.tasks.shop import behaviour, bundle
 
     tasks = {"reason": training, "adversarial": adversarial, "grpo": grpo, "behaviour": behaviour, "bundle": bundle}
     task = tasks[sections["train"].task]

@@ -40,7 +40,7 @@ def sides(total: int):
 
     from rgjax.data.interactions import Catalogue, build
     from rgjax.rank.live import LiveUsers
-    from rgjax.tasks.behaviour import BehaviourTask
+    from rgjax.tasks.shop.behaviour import BehaviourTask
 
     f, rng = app.FLAGS, np.random.default_rng(0)
     user = np.repeat(np.arange(f.users), total)

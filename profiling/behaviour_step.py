@@ -56,7 +56,7 @@ def our_side(data):
 
     from rgjax.parallel import mesh as mesh_lib
     from rgjax.parallel import sharding
-    from rgjax.tasks.behaviour import BehaviourTask
+    from rgjax.tasks.shop.behaviour import BehaviourTask
     from rgjax.train import optimizer, state, step
 
     f, mesh = app.FLAGS, mesh_lib.make("data:1")

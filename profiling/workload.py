@@ -69,7 +69,7 @@ class Workload:
     @classmethod
     def _of_shop(cls, sections: dict, mesh) -> Workload:
         from rgjax.data import shop_folder
-        from rgjax.tasks.behaviour import BehaviourTask
+        from rgjax.tasks.shop.behaviour import BehaviourTask
 
         inputs, shop = sections["input"], sections["shop"]
         data = shop_folder.open_any(inputs.dataset, shop.layout, shop.source).interactions

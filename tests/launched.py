@@ -15,7 +15,8 @@ import tempfile
 
 from environment import QUICK, ROOT
 
-LIBRARIES = ["rgjax.tasks.training", "rgjax.tasks.behaviour", "rgjax.tasks.bundle", "rgjax.tasks.ranking", "rgjax.tasks.recommend", "launch.app"]
+SHOP = [f"rgjax.tasks.shop.{name}" for name in ("behaviour", "bundle", "ranking", "recommend")]
+LIBRARIES = ["rgjax.tasks.training", *SHOP, "launch.app"]
 
 
 class Launched:

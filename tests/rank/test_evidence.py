@@ -8,7 +8,7 @@ from flax import nnx
 
 from rgjax.config import BehaviourConfig, InputConfig, ModelConfig, ShopConfig
 from rgjax.rank.evidence import METHODS, Explainer
-from rgjax.tasks.behaviour import BehaviourTask
+from rgjax.tasks.shop.behaviour import BehaviourTask
 
 DATA = ring.following(12)
 

@@ -12,7 +12,7 @@ from rgjax.data.interactions import last_out
 from rgjax.errors import UserError
 from rgjax.rank import evaluate, hybrid, markov, popularity
 from rgjax.rank.recommender import HistoryRecommender
-from rgjax.tasks import mixture
+from rgjax.tasks.shop import mixture
 
 DATA = ring.following(150)
 TRAIN, VAL = last_out(DATA, 2)

@@ -11,7 +11,7 @@ from rgjax.config import BehaviourConfig, InputConfig, ModelConfig, ShopConfig
 from rgjax.data import behaviour
 from rgjax.errors import UserError
 from rgjax.rank.live import LiveUsers
-from rgjax.tasks.behaviour import BehaviourTask
+from rgjax.tasks.shop.behaviour import BehaviourTask
 
 DATA = ring.following(9, length=24)
 DATA = dataclasses.replace(DATA, event=(DATA.item % 2).astype(np.int8), events=("view", "buy"))

@@ -15,7 +15,7 @@ from rgjax.errors import UserError
 from rgjax.metrics import catalogue, exposure
 from rgjax.metrics.recommender_definitions import DEFINITIONS, form
 from rgjax.rank import demand_model, two_tower
-from rgjax.tasks import ranking, shop_report
+from rgjax.tasks.shop import ranking, shop_report
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from rgjax.config import DecodeConfig, EvaluateConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.pairs import Pairs
 from rgjax.errors import UserError
-from rgjax.tasks import measure, preference, training
+from rgjax.tasks import preference, training
+from rgjax.tasks.evaluation import measure
 from rgjax.tasks.run import Run
 from rgjax.train import workdir
 

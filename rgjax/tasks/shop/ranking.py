@@ -23,8 +23,8 @@ from rgjax.rank.evidence import METHODS, Explainer
 from rgjax.rank.recommender import HistoryRecommender, Recommender
 from rgjax.rank.sequence import SequenceRecommender
 from rgjax.rank.two_tower import TwoTower
-from rgjax.tasks import mixture, reason_part
-from rgjax.tasks.behaviour_run import BehaviourRun
+from rgjax.tasks.shop import mixture, reason_part
+from rgjax.tasks.shop.behaviour_run import BehaviourRun
 from rgjax.train.workdir import replace_text
 
 MOST_KINDS = 50  # values of an attribute that is told by

@@ -13,8 +13,8 @@ from rgjax.data.bundles import beside_train, completion_cases
 from rgjax.errors import UserError
 from rgjax.metrics import bootstrap
 from rgjax.rank import bundle_floors, hybrid
-from rgjax.tasks.bundle_run import BundleRun
-from rgjax.tasks.shop_report import lines_of
+from rgjax.tasks.shop.bundle_run import BundleRun
+from rgjax.tasks.shop.shop_report import lines_of
 from rgjax.train.workdir import replace_text
 
 K, K_BUNDLES = 10, 20

@@ -10,7 +10,7 @@ import pytest
 
 from rgjax.config import DecodeConfig, EvaluateConfig
 from rgjax.errors import UserError
-from rgjax.tasks import measure
+from rgjax.tasks.evaluation import measure
 from rgjax.tasks.run import Run, check_loss
 
 

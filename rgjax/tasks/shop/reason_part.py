@@ -14,10 +14,10 @@ from rgjax.errors import UserError
 from rgjax.rank import hybrid, topk
 from rgjax.rank.evidence import Explainer
 from rgjax.rank.recommender import Recommender
-from rgjax.tasks import recommend
-from rgjax.tasks.behaviour_run import BehaviourRun
-from rgjax.tasks.reasons import Reasons
-from rgjax.tasks.shortlist import Best
+from rgjax.tasks.shop import recommend
+from rgjax.tasks.shop.behaviour_run import BehaviourRun
+from rgjax.tasks.shop.reasons import Reasons
+from rgjax.tasks.shop.shortlist import Best
 
 LISTED = 20  # items of a list whose reasons are written
 K = 10  # of the metrics

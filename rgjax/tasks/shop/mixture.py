@@ -10,8 +10,8 @@ from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.rank import hybrid
 from rgjax.rank.recommender import Recommender
-from rgjax.tasks.behaviour import item_table
-from rgjax.tasks.behaviour_run import BehaviourRun
+from rgjax.tasks.shop.behaviour import item_table
+from rgjax.tasks.shop.behaviour_run import BehaviourRun
 
 MODELS = ("popularity", "markov", "knn", "ease", "als", "bpr", "lightgcn", "triples", "transe", "two_tower")
 DENSE = ("knn", "ease")  # hold a matrix of all pairs of items

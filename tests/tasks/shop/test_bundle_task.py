@@ -96,7 +96,7 @@ def test_eight_devices_train_like_one(run, flags, tmp_path):
 
 def _offered(folder, tmp_path, lines, offer=None, **how):
     """The offers of every line, made in this process."""
-    from rgjax.tasks import offers
+    from rgjax.tasks.shop import offers
 
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = {"workdir": str(folder), "input": str(tmp_path / "asked.jsonl"), "output": str(tmp_path / "out.jsonl")}
@@ -167,7 +167,7 @@ def test_what_cannot_be_offered_is_named(run, tmp_path):
 
 
 def test_flags_that_mean_nothing_are_refused(run, flags, tmp_path):
-    from rgjax.tasks import bundle_report, offers
+    from rgjax.tasks.shop import bundle_report, offers
 
     folder, _ = run
     for name in ("models", "explain", "sampled", "at", "outputs", "limit", "method", "weights", "earlier"):
@@ -186,7 +186,7 @@ def test_flags_that_mean_nothing_are_refused(run, flags, tmp_path):
 
 
 def test_shops_without_prices_users_or_intents_do_and_those_without_bundles_are_refused(tmp_path, compilation_cache):
-    from rgjax.tasks import bundle, bundle_report
+    from rgjax.tasks.shop import bundle, bundle_report
 
     data, bundles = bundle_shop.grouped()
     bare = dataclasses.replace(data, items=type(data.items)(data.items.ids, data.items.titles, [{}] * len(data.items)))

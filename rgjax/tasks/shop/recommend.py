@@ -17,10 +17,10 @@ from rgjax.data.asked import Asked
 from rgjax.data.interactions import Catalogue, Interactions, attribute_values
 from rgjax.errors import UserError
 from rgjax.rank.evidence import Explainer
-from rgjax.tasks import shortlist
-from rgjax.tasks.behaviour_run import BehaviourRun
-from rgjax.tasks.reasons import Reasons
-from rgjax.tasks.shortlist import Best
+from rgjax.tasks.shop import shortlist
+from rgjax.tasks.shop.behaviour_run import BehaviourRun
+from rgjax.tasks.shop.reasons import Reasons
+from rgjax.tasks.shop.shortlist import Best
 from rgjax.train.workdir import replace_text
 
 CHUNK = 256  # users whose reasons are written together

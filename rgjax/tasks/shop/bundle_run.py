@@ -9,8 +9,8 @@ from rgjax.data.shop_folder import Shop
 from rgjax.errors import UserError
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.rank.bundling import BundleRecommender
-from rgjax.tasks import bundle, shop_run
-from rgjax.tasks.bundle import NAME, BundleTask
+from rgjax.tasks.shop import bundle, shop_run
+from rgjax.tasks.shop.bundle import NAME, BundleTask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ from launched import run as launched
 from rgjax.config import DecodeConfig, EvaluateConfig, planned
 from rgjax.errors import UserError
 from rgjax.report import control as page
-from rgjax.tasks import control, decoding, measure
+from rgjax.tasks import decoding
+from rgjax.tasks.evaluation import control, measure
 
 DECODE = {"max_new_tokens": 20, "decode_batch": 16}
 

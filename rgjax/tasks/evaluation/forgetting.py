@@ -17,7 +17,7 @@ from rgjax.metrics import bootstrap, suite
 from rgjax.metrics.bootstrap import Metric
 from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
-from rgjax.tasks import measure
+from rgjax.tasks.evaluation import measure
 from rgjax.tasks.reason import ReasonTask
 from rgjax.tasks.run import COMPUTED, Earlier, Run, open_source
 from rgjax.train.workdir import replace_text

@@ -8,7 +8,7 @@ import pytest
 
 from rgjax.config import EvaluateConfig
 from rgjax.errors import UserError
-from rgjax.tasks import measure, tampering
+from rgjax.tasks.evaluation import measure, tampering
 from rgjax.tasks.run import Run
 
 

@@ -9,8 +9,8 @@ from rgjax.data.interactions import Interactions
 from rgjax.data.shop_folder import Shop
 from rgjax.nn.attention import anywhere
 from rgjax.rank.sequence import SequenceRecommender
-from rgjax.tasks import shop_run
-from rgjax.tasks.behaviour import NAME, BehaviourTask
+from rgjax.tasks.shop import shop_run
+from rgjax.tasks.shop.behaviour import NAME, BehaviourTask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rgjax.data.injected import neutral
 from rgjax.errors import UserError
 from rgjax.metrics import suite, tampering
 from rgjax.models.build import ModelFactory
-from rgjax.tasks import measure
+from rgjax.tasks.evaluation import measure
 from rgjax.tasks.run import Run
 from rgjax.tasks.streaming import read_reasons
 from rgjax.train.loss import token_log_probs

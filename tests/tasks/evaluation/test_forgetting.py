@@ -13,7 +13,7 @@ from rgjax.config import PrepareConfig
 from rgjax.data.dataset import Dataset
 from rgjax.data.prepare import prepare
 from rgjax.hf import export
-from rgjax.tasks import forgetting
+from rgjax.tasks.evaluation import forgetting
 from rgjax.tasks.run import Run
 
 USUAL = {"max_new_tokens": 12, "resamples": 100, "method": "greedy"}

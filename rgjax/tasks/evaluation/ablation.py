@@ -15,7 +15,7 @@ import numpy as np
 from rgjax.config import EvaluateConfig
 from rgjax.errors import UserError
 from rgjax.metrics import bootstrap
-from rgjax.tasks import measure
+from rgjax.tasks.evaluation import measure
 from rgjax.tasks.reason import ReasonTask
 from rgjax.tasks.run import Run, check_loss
 from rgjax.train.workdir import replace_text

@@ -18,7 +18,8 @@ from rgjax.errors import UserError
 from rgjax.metrics import control, features, suite
 from rgjax.metrics.control import MET, shown, span
 from rgjax.metrics.outside import Ngrams
-from rgjax.tasks import judges, measure
+from rgjax.tasks import judges
+from rgjax.tasks.evaluation import measure
 from rgjax.tasks.rewards import choosing
 from rgjax.tasks.run import Run, reads_bare
 from rgjax.train.workdir import replace_text

@@ -15,8 +15,8 @@ from rgjax.rank import hybrid, popularity, topk
 from rgjax.rank.live import LiveUsers
 from rgjax.rank.recommender import HistoryRecommender, LinearRecommender
 from rgjax.rank.sequence import KnownVectors, SequenceRecommender
-from rgjax.tasks import mixture
-from rgjax.tasks.behaviour_run import BehaviourRun
+from rgjax.tasks.shop import mixture
+from rgjax.tasks.shop.behaviour_run import BehaviourRun
 
 CHUNK = 256  # users whose scores of all items are held at once, and who are followed together
 

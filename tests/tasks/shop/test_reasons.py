@@ -5,8 +5,8 @@ import pytest
 
 from rgjax.config import RecommendConfig
 from rgjax.errors import UserError
-from rgjax.tasks import reason_part, recommend
-from rgjax.tasks.reasons import Reasons
+from rgjax.tasks.shop import reason_part, recommend
+from rgjax.tasks.shop.reasons import Reasons
 
 
 class _Writer:

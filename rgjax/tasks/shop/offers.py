@@ -19,8 +19,8 @@ from rgjax.data.interactions import Interactions
 from rgjax.errors import UserError
 from rgjax.rank import bundle_builder, content
 from rgjax.rank.bundle_builder import Limits
-from rgjax.tasks.bundle_run import BundleRun
-from rgjax.tasks.intents import Intents
+from rgjax.tasks.shop.bundle_run import BundleRun
+from rgjax.tasks.shop.intents import Intents
 from rgjax.train.workdir import replace_text
 
 _NEEDS = {"complete": "items", "build": "", "choose": "user"}  # of a line
