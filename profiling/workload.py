@@ -161,7 +161,7 @@ class Workload:
         """Of each array of a batch: its shape without the rows, and its type."""
         import numpy as np
 
-        from rgjax.data.pipeline import Shape
+        from rgjax.data.shape import Shape
 
         if self.sections["train"].task == "behaviour":
             return {name: (array.shape[1:], array.dtype) for name, array in self.first.items()}

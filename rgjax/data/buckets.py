@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rgjax.data.shape import Shape
 from rgjax.errors import UserError
-
-if TYPE_CHECKING:
-    from rgjax.data.pipeline import Shape
-
 
 ALIGNED = 8  # tokens: a GPU's matrix units work on eights
 

@@ -11,7 +11,8 @@ import numpy as np
 from rgjax.config import InputConfig
 from rgjax.data import streams
 from rgjax.data.dataset import Dataset
-from rgjax.data.pipeline import Shape, as_fed, pad_rows
+from rgjax.data.pipeline import as_fed, pad_rows
+from rgjax.data.shape import Shape
 from rgjax.data.streams import Streams
 from rgjax.data.template import Template
 from rgjax.errors import UserError

@@ -17,6 +17,7 @@ from rgjax.data import pipeline, words
 from rgjax.data.chat import ChatPrompt
 from rgjax.data.dataset import Dataset, folders
 from rgjax.data.placeholders import WithPlaceholders
+from rgjax.data.shape import Shape
 from rgjax.data.streams import Streams
 from rgjax.data.teacher import TeacherLogits
 from rgjax.data.template import Rendered, Template
@@ -164,7 +165,7 @@ class ReasonTask:
     def one_a_row(self, examples: Iterable[dict], rows: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches [rows, T] of the examples, each alone in its row, with loss on its reason only; the last has empty rows."""
         config = dataclasses.replace(self.input, loss_on="reason")
-        shape, left = pipeline.Shape.of(config, self.architecture, alone=True), iter(examples)
+        shape, left = Shape.of(config, self.architecture, alone=True), iter(examples)
         while some := list(itertools.islice(left, rows)):
             yield pipeline.pad_rows([pipeline.as_fed(e, self.template, config, self.architecture) for e in some], shape, rows)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rgjax.data import buckets
-from rgjax.data.pipeline import Shape
+from rgjax.data.shape import Shape
 from rgjax.errors import UserError
 
 SIZES = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 40)), min_size=1, max_size=12)

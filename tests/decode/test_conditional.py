@@ -9,6 +9,7 @@ import tiny
 
 from rgjax.config import InputConfig
 from rgjax.data import pipeline
+from rgjax.data.shape import Shape
 from rgjax.data.template import Template
 from rgjax.decode import conditional
 from rgjax.tasks.reason import sums
@@ -31,7 +32,7 @@ def test_rows_come_apart_as_they_were_rendered(dataset, tokenizer):
     config = InputConfig(length=128, target_length=48, packing=False, buckets="1", batch_size=8)
     template, examples = Template(tokenizer, config), list(itertools.islice(dataset.examples("train"), 8))
     made = [pipeline.as_fed(e, template, config, "causal") for e in examples[:7]]
-    batch = pipeline.pad_rows(made, pipeline.Shape.of(config, "causal", alone=True), 8)
+    batch = pipeline.pad_rows(made, Shape.of(config, "causal", alone=True), 8)
     prompts, lengths, texts, mask = (np.asarray(x) for x in conditional.split({k: jnp.asarray(v) for k, v in batch.items()}, 80, 48))
     for b, example in enumerate(examples[:7]):
         rendered = template.render(example)

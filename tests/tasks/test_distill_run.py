@@ -14,6 +14,7 @@ from rgjax.config import PrepareConfig
 from rgjax.data import pipeline
 from rgjax.data.dataset import Dataset
 from rgjax.data.prepare import prepare
+from rgjax.data.shape import Shape
 from rgjax.data.teacher import TeacherLogits
 from rgjax.tasks import rewrite as rewrite_lib
 from rgjax.tasks.run import Run
@@ -37,7 +38,7 @@ def test_the_cache_holds_the_teachers_own_logits(unbroken_run, logits, dataset):
     folder, printed = logits
     assert printed["examples"] == dataset.count("train")
     run = Run.open(unbroken_run)
-    task, shape = run.task, pipeline.Shape.of(run.task.input, "causal")
+    task, shape = run.task, Shape.of(run.task.input, "causal")
 
     @jax.jit
     def scored(params, batch):
