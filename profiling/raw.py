@@ -66,8 +66,6 @@ def of_demo() -> str:
 
 
 def prepared(source: str, cfg: str, output: str) -> str:
-    """A dataset folder made of raw data by launch.prepare with a flagfile, the fitting one of configs/data where none is given."""
-    cfg = cfg or flagfile(source)
+    """A dataset folder made of raw data by launch.prepare with a flagfile."""
     child.run("prepare", [f"--flagfile={cfg}", f"--source={source}", f"--output={output}"])
-    trained_as_usual(cfg)
     return output

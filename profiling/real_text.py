@@ -198,6 +198,16 @@ def measured(folder: str, place: str) -> dict:
     return bench.summary(found, list(found)[-1], losses=agreed, layout=layout, shape=shape, apart=f.apart, seconds_of_target_tokens=UNIT)
 
 
+def chosen(place: str) -> str:
+    """The dataset folder that the flags ask for; of raw data it is made in `place`."""
+    f = app.FLAGS
+    if not f.source:
+        return f.dataset or raw.of_demo()
+    cfg = f.prepare or raw.flagfile(f.source)
+    raw.trained_as_usual(cfg)
+    return raw.prepared(f.source, cfg, place)
+
+
 def main() -> dict:
     """Reads the flags, measures, prints a table, and returns the summary that is printed last."""
     bench.need()
@@ -211,8 +221,7 @@ def main() -> dict:
     if f.prepare and not f.source:
         raise UserError(f"--prepare={f.prepare} is for raw data; give it as --source, or leave --prepare out.")
     with tempfile.TemporaryDirectory() as place:
-        folder = raw.prepared(f.source, f.prepare, f"{place}/data") if f.source else f.dataset or raw.of_demo()
-        return measured(folder, f"{place}/model")
+        return measured(chosen(f"{place}/data"), f"{place}/model")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ them. What tests hold of such a process is used like a subprocess.Popen. tests/t
 """
 
 import atexit
+import json
 import multiprocessing
 import os
 import runpy
@@ -65,6 +66,31 @@ def run(module: str, flags: list | dict, devices: int = 1, **env: str) -> subpro
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+def launch(name: str, **flags) -> subprocess.CompletedProcess:
+    """The end of launch.NAME."""
+    return run(f"launch.{name}", flags)
+
+
+def finish(process: Launched) -> dict:
+    """What a process that ends well printed last, as an object."""
+    out, errors = process.communicate(timeout=300)
+    return result(subprocess.CompletedProcess([], process.returncode, out, errors))
+
+
+def result(done):
+    """What a successful launcher printed last, as an object."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def refused(done, *words):
+    """A user's mistake: exit code 2, one sentence on stderr, nothing on stdout."""
+    told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and len(told) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1] == told[0] and not done.stdout, done.stdout
+    assert all(word in told[0] for word in words), told[0]
 
 
 def _launch(module: str, flags: list[str], env: dict[str, str], told: list[str]) -> None:

@@ -54,12 +54,26 @@ def test_sides_in_processes_of_their_own_take_turns(dataset_folder, benchmark, s
     assert told["apart"] and told["ours"]["target_tokens"] > 0 and told["peer"]["target_tokens"] > 0
 
 
-def test_raw_data_is_read_by_the_flagfile_that_fits_it(tmp_path, capsys):
+def adverts(folder) -> list[dict]:
+    """Raw data in the layout of AdvertiseGen."""
     lines = [{"content": f"类型#裙*颜色#色{n}", "summary": f"这条裙子的颜色是色{n}。"} for n in range(40)]
-    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    assert raw.flagfile(str(tmp_path)).endswith("configs/data/advertisegen.cfg")
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return lines
+
+
+def test_raw_data_is_trained_on_as_usual_but_for_the_commands_own_flags(benchmark, sound, tmp_path):
+    adverts(tmp_path)
+    own = ("--width=32", "--heads=2", "--batch_size=2", "--row_length=256", "--rounds=3", "--examples=4")
+    told, _ = benchmark("real_text", f"--source={tmp_path}", *own)
+    sound(told, "ours", "peer")
+    assert told["layout"] == "packed" and {"layers": 4, "max_positions": 512, "width": 32, "batch_size": 2}.items() <= told["shape"].items()
+
+
+def test_raw_data_is_read_by_the_flagfile_that_fits_it(tmp_path, capsys):
+    lines = adverts(tmp_path)
+    assert (cfg := raw.flagfile(str(tmp_path))).endswith("configs/data/advertisegen.cfg")
     assert "is read by configs/data/advertisegen.cfg" in capsys.readouterr().err
-    made = Dataset.open(raw.prepared(str(tmp_path), "", str(tmp_path / "made")))
+    made = Dataset.open(raw.prepared(str(tmp_path), cfg, str(tmp_path / "made")))
     assert {e["reason"] for e in made.examples("train")} <= {line["summary"] for line in lines} and made.count("train") > 20
 
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from launched import finish, launch, refused, result
 from orbax.checkpoint import v1 as ocp
 from safetensors.numpy import load_file
-from test_cli import launch, refused, result
 
 from rgjax import trees
 from rgjax.data.dataset import Dataset
@@ -44,12 +44,6 @@ def trained(base, start_training, tmp_path_factory):
         return made[key]
 
     return get
-
-
-def finish(process):
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return json.loads(out.splitlines()[-1])
 
 
 @pytest.mark.parametrize("adapter", ["lora", "adalora", "prefix", "prompt", "ia3", "bottleneck"])

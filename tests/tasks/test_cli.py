@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import sys
 
-import launched
 import pytest
+from launched import finish, launch, refused, result
 
 from rgjax.config import DecodeConfig
 from rgjax.errors import UserError
@@ -19,29 +19,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHERS = ("prepare", "train", "evaluate", "generate", "export", "report", "show", "embed", "inspect", "distill", "refine")
 
 
-def launch(name, **flags):
-    """Runs launch.NAME; flags with a dash for an underscore in their value stay as given."""
-    return launched.run(f"launch.{name}", flags)
-
-
 def alone(name, **flags):
     """The same as a user runs it, with an interpreter of its own."""
     command = [sys.executable, "-m", f"launch.{name}", *(f"--{k}={v}" for k, v in flags.items())]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=300)
-
-
-def result(done):
-    """What a successful launcher printed last, as an object."""
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def refused(done, *words):
-    """A user's mistake: exit code 2, one sentence on stderr, nothing on stdout."""
-    told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2 and len(told) == 1 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.splitlines()[-1] == told[0] and not done.stdout, done.stdout
-    assert all(word in told[0] for word in words), told[0]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +30,7 @@ def trained(start_training, tmp_path_factory):
     """(workdir of six steps, what launch.train printed)."""
     workdir = tmp_path_factory.mktemp("cli") / "run"
     process = start_training(workdir, steps=6, eval_every=3, save_every=3, samples=2, max_new_tokens=24, decode_batch=8, control_dropout=0.2)
-    out, errors = process.communicate(timeout=300)
-    return workdir, result(subprocess.CompletedProcess([], process.returncode, out, errors))
+    return workdir, finish(process)
 
 
 @pytest.fixture(scope="module")

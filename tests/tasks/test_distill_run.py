@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from test_cli import launch, refused, result
+from launched import launch, refused, result
 
 from rgjax.config import PrepareConfig
 from rgjax.data import pipeline

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tiny
 from environment import kill_at
+from launched import finish, launch, refused
 from safetensors import safe_open
 from safetensors.numpy import load_file
-from test_adapter_run import finish
-from test_cli import launch, refused
 
 from rgjax.config import InputConfig, PrepareConfig, TrainConfig
 from rgjax.data.dataset import Dataset

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from launched import launch, refused, result
 from safetensors.numpy import load_file
-from test_cli import launch, refused, result
 
 from rgjax.data.dataset import Dataset
 from rgjax.tasks.run import Run

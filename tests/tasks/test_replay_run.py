@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from test_cli import launch, refused, result
+from launched import launch, refused, result
 
 from rgjax.config import PrepareConfig
 from rgjax.data.prepare import prepare

@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 import tiny
-from test_adapter_run import finish
-from test_cli import launch, refused, result
+from launched import finish, launch, refused, result
 
 from rgjax.config import PrepareConfig
 from rgjax.data.dataset import Dataset
