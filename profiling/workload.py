@@ -135,8 +135,10 @@ class Workload:
     def put(self, batch: dict):
         """A host batch as the step reads it, on the mesh."""
         from rgjax.parallel import sharding
+        from rgjax.train.preference import together
 
-        return sharding.put(batch, self.mesh, self.sections["optimizer"].accumulate)
+        config = self.sections["optimizer"]
+        return sharding.put(batch, self.mesh, config.accumulate, together(config))
 
     def abstract(self, rows: int = 0):
         """(state, fixed, batch) as ShapeDtypeStructs with shardings; the batch of the longest shape, `rows` (--batch_size by default) of it."""

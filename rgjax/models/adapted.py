@@ -94,8 +94,9 @@ class AdaptedFactory:
         return tuple(jnp.stack([cache[i][0] for cache in caches]).astype(jnp.float32) for i in (0, 1))
 
 
+@jax.tree_util.register_pytree_node_class
 class Adapted:
-    """The model's calls with the adapter in place. Not a module: it lives within one traced function."""
+    """The model's calls with the adapter in place. Not a module: it lives within one traced function; a tree of its weights."""
 
     def __init__(self, factory: AdaptedFactory, weights: dict, vectors_BMZ: jax.Array | None = None):
         """`vectors_BMZ`: of the rows to decode (adapter 'vectors'); batches bring their own."""
@@ -103,6 +104,13 @@ class Adapted:
         self.own = {name: value for name, value in weights.items() if name != "adapter"}
         self.values = weights["adapter"]
         self.shift = factory.adapter.virtual_tokens if factory.adapter.adapter == "prefix" else 0
+
+    def tree_flatten(self) -> tuple[tuple, AdaptedFactory]:
+        return (self.own | {"adapter": self.values}, self.vectors), self.factory
+
+    @classmethod
+    def tree_unflatten(cls, factory: AdaptedFactory, children: tuple) -> Adapted:
+        return cls(factory, *children)
 
     def __call__(self, batch: dict[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
         """As the model's; `key` also drops entries in the adapter."""

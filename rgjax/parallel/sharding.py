@@ -144,12 +144,21 @@ def check_batch(rows: int, mesh: Mesh, accumulate: int) -> None:
         )
 
 
-def put(local: dict[str, np.ndarray], mesh: Mesh, accumulate: int = 0, dealt: bool = False) -> dict[str, jax.Array]:
-    """This process's rows as global arrays [rows, ...], or [accumulate, rows / accumulate, ...]: neighbouring rows together, or `dealt` in turn, by
-    which each slice holds the same rows among any number of processes."""
-    if accumulate and dealt:
-        local = {k: np.ascontiguousarray(v.reshape(-1, accumulate, *v.shape[1:]).swapaxes(0, 1)) for k, v in local.items()}
-    elif accumulate:
-        local = {k: v.reshape(accumulate, v.shape[0] // accumulate, *v.shape[1:]) for k, v in local.items()}
+def micro_batches(rows: dict[str, np.ndarray], accumulate: int, together: int = 1) -> dict[str, np.ndarray]:
+    """Arrays [n, ...] as [accumulate, n / accumulate, ...]: rows are dealt in turn, `together` neighbours at a time, so each micro-batch holds the
+    same ones among any number of processes. Of an array with G rows for each of the shortest one's, these G stay together as well."""
+    fewest = min(map(len, rows.values()))
+
+    def dealt(x: np.ndarray) -> np.ndarray:
+        neighbours = together * (len(x) // fewest)
+        turns = x.reshape(len(x) // accumulate // neighbours, accumulate, neighbours, *x.shape[1:]).swapaxes(0, 1)
+        return np.ascontiguousarray(turns).reshape(accumulate, len(x) // accumulate, *x.shape[1:])
+
+    return {name: dealt(x) for name, x in rows.items()}
+
+
+def put(local: dict[str, np.ndarray], mesh: Mesh, accumulate: int = 0, together: int = 1) -> dict[str, jax.Array]:
+    """This process's rows as global arrays [rows, ...], or as those of `micro_batches`."""
+    local = micro_batches(local, accumulate, together) if accumulate else local
     sharding = batch(mesh, leading=1 if accumulate else 0)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in local.items()}

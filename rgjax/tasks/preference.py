@@ -24,7 +24,7 @@ from rgjax.parallel import mesh as mesh_lib
 from rgjax.parallel import sharding
 from rgjax.tasks.reason import ReasonTask
 from rgjax.tasks.run import Run, learned_from
-from rgjax.train.preference import Preference, preference_sums, row_log_probs
+from rgjax.train.preference import Preference, preference_sums, row_log_probs, together
 
 FILE = "preference.safetensors"  # float32 [N, 2] by split: log probabilities of preferred and rejected reasons, before tuning
 SPLITS = ("train", "val")
@@ -57,7 +57,7 @@ def check(sections: dict, shares: int) -> None:
 
 def rows_to_deal(sections: dict) -> int:
     """How many of a batch's rows are dealt to streams: whole pairs where there are pairs."""
-    return max(1, sections["input"].batch_size // (1 if sections["optimizer"].preference == "none" else 2))
+    return max(1, sections["input"].batch_size // together(sections["optimizer"]))
 
 
 @dataclasses.dataclass(frozen=True)

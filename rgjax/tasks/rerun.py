@@ -10,14 +10,17 @@ import jax
 import numpy as np
 
 from rgjax import trees
+from rgjax.config import OptimizerConfig
 from rgjax.data.dataset import Dataset
 from rgjax.errors import UserError
 from rgjax.parallel import mesh as mesh_lib
+from rgjax.parallel import sharding
 from rgjax.tasks.reason import NAME, ReasonTask
 from rgjax.tasks.run import open_tokenizer, original
 from rgjax.tasks.training import loss_of, tuning_of
 from rgjax.train import optimizer, workdir
 from rgjax.train.checkpoint import Checkpoints
+from rgjax.train.preference import together
 from rgjax.train.state import TrainState, abstract_state, create
 from rgjax.train.step import make_loss
 from rgjax.train.tuning import Tuning
@@ -30,7 +33,7 @@ class Step(NamedTuple):
     state: TrainState
     fixed: dict
     loss: Callable[..., tuple[jax.Array, dict]]
-    accumulate: int
+    config: OptimizerConfig
 
     @classmethod
     def open(cls, folder: str) -> Step:
@@ -61,7 +64,7 @@ class Step(NamedTuple):
         fixed = {"weights": frozen, **tuning.extras(trees.join(state.params, frozen), False)}
         teacher = task.teacher(Dataset.open(facts["input"].dataset), config.distill_temperature) if facts["input"].distill else None
         loss = loss_of(task, config, teacher, facts["controls"])
-        return cls(number, state, fixed, make_loss(task.factory, loss, tuning.penalty), config.accumulate)
+        return cls(number, state, fixed, make_loss(task.factory, loss, tuning.penalty), config)
 
     def key(self, step: int, micro: int) -> jax.Array:
         """The dropout key of a micro-batch of the step numbered `step`."""
@@ -69,5 +72,5 @@ class Step(NamedTuple):
 
     def micro_batches(self, rows: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
         """What each accumulation step read of the processes' rows."""
-        parted = [{k: v.reshape(self.accumulate, -1, *v.shape[1:]) for k, v in of.items()} for of in rows]
-        return [{k: np.concatenate([of[k][i] for of in parted]) for k in parted[0]} for i in range(self.accumulate)]
+        parted = [sharding.micro_batches(of, self.config.accumulate, together(self.config)) for of in rows]
+        return [{k: np.concatenate([of[k][i] for of in parted]) for k in parted[0]} for i in range(self.config.accumulate)]

@@ -22,6 +22,7 @@ from rgjax.train.checkpoint import Checkpoints
 from rgjax.train.meter import Meter
 from rgjax.train.nonfinite import NonFinite
 from rgjax.train.preemption import Preemption
+from rgjax.train.preference import together
 from rgjax.train.profile import Profile, steps
 from rgjax.train.records import RunLog
 from rgjax.train.state import TrainState, abstract_state, create
@@ -133,7 +134,7 @@ class Loop:
         pending: tuple[int, dict, dict] | None = None
         while self.step < self.config.steps and not self.preemption.ends(self.step) and not self._out_of_patience():
             batch = self.meter.wait_for(self.data)
-            placed = sharding.put(batch, self.mesh, self.parts, dealt=self.method is not None)
+            placed = sharding.put(batch, self.mesh, self.parts, together(self.optimizer_config))
             with self.profile.step(self.step + 1, self.state), jax.transfer_guard("disallow"), self.meter.dispatching():
                 self.state, metrics = self.train_step(self.state, self.fixed, placed)
             self.step += 1

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rgjax.config import OptimizerConfig
 from rgjax.train.loss import token_log_probs
+
+
+def together(config: OptimizerConfig) -> int:
+    """How many neighbouring rows of a run's batches make no sense apart: the two of a pair."""
+    return 1 if config.preference == "none" else 2
 
 
 class Preference(NamedTuple):

@@ -40,10 +40,22 @@ def test_rows_must_divide_among_devices_and_micro_batches():
         sharding.check_batch(6, mesh.make("data:1"), 4)
 
 
-def test_micro_batches_are_consecutive_rows():
-    rows = {"tokens": np.arange(24).reshape(6, 4)}
-    placed = sharding.put(rows, mesh.make("data:1"), 3)["tokens"]
-    assert placed.shape == (3, 2, 4) and (np.asarray(placed).reshape(6, 4) == rows["tokens"]).all()
+@pytest.mark.parametrize("together", [1, 2])
+def test_micro_batches_hold_the_same_rows_among_any_number_of_processes(together):
+    """What belongs together stays so: pairs of rows, three texts for each row, and nothing of an array without width."""
+    number = np.arange(24)
+    rows = {"tokens": number[:, None] + np.zeros((1, 4), int), "texts": np.repeat(number, 3), "query": np.zeros((24, 0))}
+    whole = sharding.micro_batches(rows, 3, together)
+    assert whole["tokens"].shape == (3, 8, 4) and whole["query"].shape == (3, 8, 0)
+    assert sorted(whole["tokens"][:, :, 0].ravel()) == list(number)
+    assert (whole["texts"].reshape(3, 8, 3) == whole["tokens"][:, :, :3]).all()
+    assert (whole["tokens"][:, ::together, 0] % together == 0).all() and (np.diff(whole["tokens"][..., 0].reshape(-1, together)) == 1).all()
+    for processes in (2, 4):
+        parts = [sharding.micro_batches({n: np.split(x, processes)[p] for n, x in rows.items()}, 3, together) for p in range(processes)]
+        for name, found in whole.items():
+            assert (np.concatenate([part[name] for part in parts], axis=1) == found).all()
+    placed = sharding.put(rows, mesh.make("data:1"), 3, together)
+    assert all((np.asarray(placed[name]) == found).all() for name, found in whole.items())
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2", "t5"])

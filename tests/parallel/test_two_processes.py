@@ -96,6 +96,14 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(usual, tmp_path):
     assert (workdir / "checkpoints" / str(step)).is_dir()
 
 
+def test_micro_batches_are_the_same_in_two_processes(usual, tmp_path):
+    """Their dropout, drawn for each, tells it."""
+    flags = usual | {"accumulate": 2, "dropout": 0.3, "samples": 0, "steps": 2}
+    end(begin(flags | {"workdir": tmp_path / "one"}, devices=4))
+    end(begin(flags | {"workdir": tmp_path / "two"}, devices=2, processes=2))
+    assert tiny.logged_losses(tmp_path / "two") == pytest.approx(tiny.logged_losses(tmp_path / "one"), rel=1e-5)
+
+
 def test_two_processes_learn_from_a_teacher_as_one_does(usual, alone, tmp_path):
     done = launched.run("launch.distill", {"workdir": alone, "output": tmp_path / "logits", "logits": 4})
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
+from rgjax.config import AdapterConfig
 from rgjax.errors import UserError
+from rgjax.models.adapted import AdaptedFactory
 from rgjax.tasks.reason import ReasonTask, sums
 from rgjax.train import perturbation
 
@@ -41,6 +43,22 @@ def test_each_example_is_moved_along_its_own_gradient(family):
         slope = lambda d, at=at: (at(1e-2 * d) - at(-1e-2 * d)) / 2e-2
         steepest = slope(along)
         assert steepest > 0.1 and abs(slope(across / jnp.linalg.norm(across))) < 0.05 * steepest
+
+
+@pytest.mark.parametrize("adapter", ["lora", "prompt", "bottleneck"])
+def test_an_adapters_model_is_perturbed_as_the_merged_one(adapter):
+    """Untrained adapters but the prompt change nothing, so neither the examples' gradients."""
+    base = tiny.factory("llama")
+    made = AdaptedFactory(base, AdapterConfig(adapter=adapter, virtual_tokens=1))
+    batch = {k: jnp.asarray(v) for k, v in tiny.training_batch(base, 3, 16).items()}
+    weights = tiny.params(base) | {"adapter": made.fresh(KEY)["adapter"]}
+    loss = lambda w: sums(made.model(w), batch, None)["loss"]
+    found = jax.jit(lambda w: perturbation.shifts(made.model(w), batch, KEY, 0.3))(weights)["shift"]
+    if adapter != "prompt":
+        plain = jax.jit(lambda w: perturbation.shifts(base.model(w), batch, KEY, 0.3))(tiny.params(base))["shift"]
+        np.testing.assert_allclose(found, plain, rtol=1e-3, atol=1e-5)
+    moved = jax.jit(jax.grad(lambda w: sums(made.model(w), batch, KEY, fgm=0.3)["loss"]))(weights)
+    assert float(loss(weights)) > 0 and any(jnp.abs(g).max() > 0 for g in jax.tree.leaves(moved["adapter"]))
 
 
 def test_a_step_lowers_both_losses_and_tells_that_of_the_examples():
