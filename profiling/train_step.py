@@ -182,7 +182,7 @@ def utilisation(seconds: dict[str, float]) -> dict:
     counts = {"tokens": f.rows * f.length, "encoder_tokens": 0, "target_tokens": f.rows * (f.length - f.examples)}
     counts["examples"] = f.rows * f.examples
     params = nnx.to_pure_dict(ModelFactory(config, f.vocab_size).abstract)
-    (peak, source), work = flops.peak_flops(), flops.step_flops(config, params, f.vocab_size, counts)
+    (peak, source), work = flops.peak_flops(1), flops.step_flops(config, params, f.vocab_size, counts)
     mfu = {name: work / (s * peak) for name, s in seconds.items()}
     formula = "MFU = FLOPs of a step / (seconds x peak), FLOPs = 3 x [2 x matrix parameters x tokens + 4 x width x attended keys x layers"
     formula += " + 2 x width x vocabulary x target tokens], the last layer only at target tokens (rgjax/train/flops.py)"

@@ -1,4 +1,4 @@
-"""Trains in several processes on this machine, each with its share of the devices, as one run.
+"""Trains in several processes on this machine, each with its share of the GPUs, as one run.
 
     python -m launch.cluster.local --processes=2 -- --flagfile=configs/demo.cfg                   (the demo's data, into runs/local)
     python -m launch.cluster.local --processes=2 -- --flagfile=configs/llmxrec_small.cfg --dataset=DATASET --workdir=W --mesh=fsdp:2
@@ -25,6 +25,7 @@ from absl import flags
 
 from launch import app, demo
 from rgjax.errors import UserError
+from rgjax.parallel import gpus
 
 flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
 flags.DEFINE_integer("grace", 120, "Seconds that a process has to save and end, after a signal or after another failed.", lower_bound=1)
@@ -59,9 +60,11 @@ def begin(arguments: list[str], logs: list[pathlib.Path | None], started: list[s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    seen = gpus.visible(os.environ)
     tell = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
     for process, log in enumerate(logs):
         env = os.environ | {"RGJAX_COORDINATOR": f"127.0.0.1:{port}", "RGJAX_PROCESSES": str(len(logs)), "RGJAX_PROCESS": str(process)}
+        env |= {"CUDA_VISIBLE_DEVICES": ",".join(gpus.shared(seen, len(logs), process))} if seen else {}
         out = log.open("w", encoding="utf-8") if log else None
         command = [sys.executable, "-u", "-m", "launch.train", *arguments]
         how = {"stdout": out, "stderr": subprocess.STDOUT if out else None, "start_new_session": True}
@@ -113,6 +116,8 @@ def blamed(codes: list[int | None]) -> int | None:
 def main(arguments: list[str]) -> None:
     """Starts, watches, and tells which process failed; the run's own summary is what the first process prints."""
     count = app.FLAGS.processes
+    if len(seen := gpus.visible(os.environ)) % count:
+        raise UserError(f"--processes={count} does not share out {len(seen)} GPUs; give a number that does, or JAX_PLATFORMS=cpu in the environment.")
     arguments, workdir = completed(arguments)
     base = pathlib.Path(workdir)
     base.parent.mkdir(parents=True, exist_ok=True)

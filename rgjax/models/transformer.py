@@ -72,7 +72,6 @@ class Stack(nnx.Module):
 
     def __init__(self, config: ModelConfig, key: jax.Array, layers: int, cross: bool = False, causal: bool = True):
         self.config, self.depth, self.causal = config, layers, causal
-        self.fused = chosen(config) == "cudnn"
         keys = jax.random.split(key, layers + 1)
         make = (lambda k: PointwiseBlock(config, k)) if config.block == "pointwise" else (lambda k: Block(config, k, cross, causal))
         self.blocks = jax.vmap(make)(keys[:layers])
@@ -80,6 +79,11 @@ class Stack(nnx.Module):
         shape, relative = (config.relative_buckets, config.heads), config.positions == "relative"
         # One assignment: NNX fixes whether an attribute holds data when it is first set.
         self.relative = param.normal(keys[layers], shape, (None, "heads"), config.width**-0.5) if relative else None
+
+    @property
+    def fused(self) -> bool:
+        """Whether the fused kernel attends, in the program that is being traced."""
+        return chosen(self.config) == "cudnn"
 
     def block(self, i: int) -> Block:
         """The i-th block, cut out of the stack."""

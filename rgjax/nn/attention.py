@@ -34,13 +34,15 @@ class LayerCache(NamedTuple):
 def chosen(config: ModelConfig) -> str:
     """How whole sequences are attended here: 'plain', 'rows' or 'cudnn', as --attention says or, with 'auto', whichever is fastest.
 
-    On a single CPU device that is rows; rows spread over devices stay together.
+    On a single CPU device that is rows; rows spread over devices stay together. To be asked while the program is traced, which tells the mesh.
     """
     if config.attention != "auto":
         return config.attention
-    if jax.device_count() == 1 and not fused.missing(config):  # over several devices it was never run: --attention=cudnn insists
+    if fused.devices() > 1:  # where cuDNN's was never run: --attention=cudnn insists
+        return "plain"
+    if not fused.missing(config):
         return "cudnn"
-    return "rows" if jax.default_backend() == "cpu" and jax.device_count() == 1 else "plain"
+    return "rows" if jax.default_backend() == "cpu" else "plain"
 
 
 def anywhere(choice: str) -> str:
@@ -88,7 +90,7 @@ class Attention(nnx.Module):
     """Self- or cross-attention: x [B, T, D] reads `source` [B, S, D] (x itself by default)."""
 
     def __init__(self, config: ModelConfig, key: jax.Array, cross: bool = False, causal: bool = True):
-        self.causal, self.by_rows = causal and not cross, chosen(config) == "rows"
+        self.config, self.causal = config, causal and not cross
         d, h = config.width, config.heads
         kv, a = config.kv_heads or h, config.head_dim or d // h
         # T5 leaves scores unscaled and draws queries smaller instead; the two differ only in the initial weights.
@@ -145,7 +147,7 @@ class Attention(nnx.Module):
             out = fused.attend_cudnn(q, cache.k, cache.v, bias_BHTS, self.scale)
         elif isinstance(cache, HeadCache):
             out = cache_lib.attend_heads(q, [cache] if prefix is None else [prefix, cache], bias_BHTS, self.scale)
-        elif self.by_rows and q.shape[1] > 1:
+        elif q.shape[1] > 1 and chosen(self.config) == "rows":
             out = attend_rows(q, cache.k, cache.v, bias_BHTS, self.scale, self.causal)
         else:
             out = attend(q, cache.k, cache.v, bias_BHTS, self.scale)

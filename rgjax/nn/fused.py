@@ -13,6 +13,12 @@ from rgjax.nn.segments import Segments
 SEVERAL = "over several devices cuDNN's was never run"
 
 
+def devices() -> int:
+    """How many a program that is being traced is for: those of the mesh (`parallel.sharding.on_mesh`), or else all that there are."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.device_count() if mesh.empty else mesh.size
+
+
 def missing(config: ModelConfig) -> str:
     """Why cuDNN's kernel can't attend for this model here, in a clause; '' where it can."""
     width = config.head_dim or config.width // config.heads
@@ -41,14 +47,15 @@ def _at_least(capability: object, least: float) -> bool:
         return False
 
 
-def check(config: ModelConfig, adapter: str = "none") -> None:
-    """Raises UserError where the kernel that --attention names can't be had, or where a GPU would do without it unasked, many times slower."""
+def check(config: ModelConfig, adapter: str = "none", devices: int = 1) -> None:
+    """Raises UserError where the kernel that --attention names can't be had on so many devices, or where a GPU would do without it unasked, many
+    times slower."""
     why = "--adapter=prefix adds keys that belong to no example" if adapter == "prefix" else missing(config)
     if config.attention == "cudnn" and why:
         raise UserError(f"--attention=cudnn can't be had: {why}; set --attention=plain, which computes the same without it.")
     if config.attention == "auto" and jax.default_backend() == "gpu" and config.dtype == "bfloat16" and not _needs_scores(config):
         insist = "" if why else ", or insist with --attention=cudnn"
-        if why := why or (SEVERAL if jax.device_count() > 1 else ""):
+        if why := why or (SEVERAL if devices > 1 else ""):
             raise UserError(f"--attention=auto finds no fused kernel here: {why}; set --attention=plain for dense scores, far slower{insist}.")
 
 

@@ -12,6 +12,7 @@ import jax
 from jax._src import distributed  # the key-value store has no public name; Orbax uses it the same way
 
 from rgjax.errors import UserError
+from rgjax.parallel import gpus
 
 # Where a process finds how many there are and which it is; the first that is set counts.
 COUNTS = ("RGJAX_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -59,14 +60,18 @@ def announced(env: Mapping[str, str]) -> Place | None:
 
 
 def _devices(env: Mapping[str, str]) -> list[int] | None:
-    """JAX takes one device per process under a scheduler; that is wrong where a process has a node, or sees only its own, to itself."""
+    """JAX takes one device per process under a scheduler: that is right where a process has one. Where it sees only its own it has all of them, and
+    else its share of the node's."""
     local = next((env[name] for name in ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK") if name in env), "")
     tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("OMPI_COMM_WORLD_LOCAL_SIZE", "")).partition("(")[0]
-    visible = [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    if tasks == "1" or len(visible) == 1:
-        count = len(visible) or int(env.get("SLURM_GPUS_ON_NODE") or 0)
-        return list(range(count)) or None
-    return [int(local)] if local else None
+    seen = gpus.visible(env) or [""] * int(env.get("SLURM_GPUS_ON_NODE") or 0)
+    own = env.get("SLURM_GPUS_PER_TASK", "").rpartition(":")[2] == str(len(seen))
+    if not local:
+        return None
+    if tasks == "1" or len(seen) == 1 or own:
+        return list(range(len(seen))) or None
+    numbers = gpus.shared([str(n) for n in range(len(seen))], int(tasks), int(local)) if tasks.isdigit() and int(local) < int(tasks) else []
+    return [int(n) for n in numbers] or [int(local)]
 
 
 def _whole(env: Mapping[str, str], name: str) -> int:

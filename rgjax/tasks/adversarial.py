@@ -80,7 +80,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     if source and not stored:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
     sections["model"] = dataclasses.replace(sections["model"], dropout=0.0)
-    training.check(sections, dataset)
+    training.check(sections, dataset, mesh)
     task = reason.ReasonTask(tokenizer, sections["input"], sections["model"])
     factory = Adversaries.of(task.factory, sections["discriminator"])
     writing = Reasons.judged(task, sections["discriminator"], dataset.controls)

@@ -186,7 +186,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
         sections["model"] = dataclasses.replace(source.configure(sections["model"], explicit, tokenizer), dropout=0.0)
     if sections["model"].architecture != "causal":
         raise UserError(f"--task=grpo needs --architecture=causal, and this generator is {sections['model'].architecture}.")
-    training.check(sections, dataset)
+    training.check(sections, dataset, mesh)
     task = ReasonTask(tokenizer, sections["input"], sections["model"], sections["adapter"])
     base = getattr(task.factory, "base", task.factory)
     if not stored:

@@ -54,7 +54,7 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
         sections["model"] = source.configure(sections["model"], explicit, tokenizer)
     ewc_task.check(train, dataset)
     preference.check(sections, share[1])
-    check(sections, dataset)
+    check(sections, dataset, mesh)
     task = reason.ReasonTask(tokenizer, inputs, sections["model"], sections["adapter"])
     if source and not stored:
         source.check(task.factory.base)
@@ -85,10 +85,10 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
     return Loop(task.factory, loss, data, validation, sample, train, sections["optimizer"], mesh, how)
 
 
-def check(sections: dict, dataset: Dataset) -> None:
+def check(sections: dict, dataset: Dataset, mesh: jax.sharding.Mesh) -> None:
     """Raises UserError for options that this machine, the run's length or the dataset have no place for, whatever trains a generator."""
     profile.steps(sections["train"].profile_steps, sections["train"].steps)
-    fused.check(sections["model"], sections["adapter"].adapter)
+    fused.check(sections["model"], sections["adapter"].adapter, mesh.size)
     check_code_words(sections["decode"], dataset.controls)
 
 

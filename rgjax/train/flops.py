@@ -75,12 +75,12 @@ def _reached(params: dict, trained: Callable[[str], bool]) -> dict[str, bool]:
 
 
 @functools.cache
-def peak_flops() -> tuple[float, str]:
-    """(FLOP/s of all devices together, where the figure is from): a data sheet, or a measured float32 matrix product."""
+def peak_flops(devices: int) -> tuple[float, str]:
+    """(FLOP/s of so many devices together, where the figure is from): a data sheet, or a measured float32 matrix product."""
     kind = jax.devices()[0].device_kind
     for name, peak in PEAKS.items():
         if re.search(rf"\b{name}\b", kind, re.IGNORECASE):
-            return peak * jax.device_count(), f"data sheet, {name} dense bf16"
+            return peak * devices, f"data sheet, {name} dense bf16"
     n = 1024
     x = jnp.ones((n, n), jnp.float32)
     product = jax.jit(lambda a: a @ a)

@@ -92,7 +92,8 @@ class Loop:
         self.log = RunLog(config.workdir, config.steps, self.step)
         self.profile = Profile(steps(config.profile_steps), f"{config.workdir}/profile", self.step, self.log.note)
         passes, shares = 3 if optimizer_config.fgm else 2 if optimizer_config.rdrop or optimizer_config.code_contrast else 1, mesh_lib.share(mesh)[1]
-        self.meter = Meter(getattr(factory, "generator", factory), self.log, self.step, config, tuning.trained, passes, shares, method is not None)
+        work = getattr(factory, "generator", factory)
+        self.meter = Meter(work, self.log, self.step, config, tuning.trained, passes, shares, method is not None, mesh.size)
         self.preemption = Preemption(self.step)
 
     def _begin(self, tx) -> TrainState:

@@ -41,11 +41,12 @@ class Meter:
 
     def __init__(
         self, factory: ModelFactory, log: RunLog, step: int, config: TrainConfig, trained: Callable[[str], bool] = everything, passes: int = 1,
-        shares: int = 1, writes: bool = False,
+        shares: int = 1, writes: bool = False, devices: int = 1,
     ):  # fmt: skip
-        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has. A step that
+        """`trained` says which parameters are, by path; `passes` is how often a step reads its batch, `shares` how many parts it has, `devices`
+        how many compute it. A step that
         `writes` texts besides does work that the batch does not tell, so no MFU is told."""
-        self.shares, self.writes = shares, writes
+        self.shares, self.writes, self.devices = shares, writes, devices
         self.factory, self.log, self.config, self.trained, self.passes = factory, log, config, trained, passes
         self.params = nnx.to_pure_dict(factory.abstract)
         self.compile_seconds, self.last, self.first = None, {}, False
@@ -131,7 +132,7 @@ class Meter:
             "target_tokens_per_second": self.counts["target_tokens"] / seconds,
             "tokens_per_second": real / seconds,
             "padding_share": 1.0 - real / max(self.counts["slots"], 1.0),
-            **({} if self.writes else {"mfu": self._work() / (seconds * flops.peak_flops()[0])}),
+            **({} if self.writes else {"mfu": self._work() / (seconds * flops.peak_flops(self.devices)[0])}),
             "step_seconds": seconds / steps,
             "data_wait_seconds": waited,
             "memory_bytes": memory_bytes(),

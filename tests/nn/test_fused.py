@@ -51,9 +51,9 @@ def test_a_gpu_does_without_the_kernel_only_where_that_is_asked_for(monkeypatch,
         monkeypatch.setattr(jax, name, lambda value=value: value)
     config = dataclasses.replace(CONFIG, **{"attention": "auto"} | changes)
     if said is None:
-        return fused.check(config)
+        return fused.check(config, devices=devices)
     with pytest.raises(UserError, match=said):
-        fused.check(config)
+        fused.check(config, devices=devices)
 
 
 ROWS = {

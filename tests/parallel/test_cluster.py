@@ -1,5 +1,6 @@
 """What the environment says of a cluster, the launcher of several local processes, and processes that lose each other."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import launched
 import pytest
 from environment import QUICK, ROOT
 from test_two_processes import FLAGS, begin
@@ -33,6 +35,9 @@ PLAIN = {"RGJAX_COORDINATOR": "node1:9876", "RGJAX_PROCESSES": "2", "RGJAX_PROCE
         (SLURM, Place("", 4, 3, [1])),
         (SLURM | {"CUDA_VISIBLE_DEVICES": "3"}, Place("", 4, 3, [0])),
         (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1(x4)", "SLURM_LOCALID": "0", "SLURM_GPUS_ON_NODE": "8"}, Place("", 4, 3, list(range(8)))),
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}, Place("", 4, 3, [2, 3])),  # two tasks, and each sees both's
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_GPUS_PER_TASK": "h200:2"}, Place("", 4, 3, [0, 1])),
+        (MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1", "CUDA_VISIBLE_DEVICES": "0,1,2"}, Place("", 2, 1, [0, 1, 2])),
         (SLURM | {"RGJAX_COORDINATOR": "head:1"}, Place("head:1", 4, 3, [1])),
         (MPI, Place("", 2, 1, [1])),
         ({"RGJAX_COORDINATOR": "run-workers-0-0.run:9876", "RGJAX_PROCESSES": "4", "JOB_COMPLETION_INDEX": "2"},
@@ -61,6 +66,18 @@ def test_a_contradiction_is_one_sentence(env, message):
         announced(env)
 
 
+def test_local_processes_share_out_the_gpus(monkeypatch):
+    begun = []
+    monkeypatch.setattr(local_lib.subprocess, "Popen", lambda command, env, **how: begun.append(env))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,GPU-5f,7")
+    local_lib.begin([], [None, None], [])
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in begun] == ["0,2", "GPU-5f,7"]
+    assert [announced(env) for env in begun] == [Place(begun[0]["RGJAX_COORDINATOR"], 2, n, None) for n in range(2)]
+    done = launched.run("launch.cluster.local", ["--processes=3"], JAX_PLATFORMS="", CUDA_VISIBLE_DEVICES="0,1")
+    assert done.returncode == 2 and "--processes=3 does not share out 2 GPUs" in done.stderr
+
+
 def test_the_process_that_holds_up_the_others_is_named():
     assert "process 2 waits 0.500 s" in named({0: [0.01, 0, 1.0], 1: [0.02, 0, 1.0], 2: [0.5, 0, 1.0]})
     assert "process 0 takes 0.400 s to start" in named({0: [0.0, 0.4, 1.0], 1: [0.0, 0.01, 1.0]})
@@ -80,10 +97,17 @@ def wait_for_steps(workdir, lines, alive):
         time.sleep(0.1)
 
 
+def saved(workdir) -> bool:
+    return any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_death_of_one_process_ends_the_other(usual, victim):
     started = begin(usual, devices=1, processes=2)
-    wait_for_steps(usual["workdir"], 6, lambda: started[0].poll() is None)
+    for lines in itertools.count(6):
+        wait_for_steps(usual["workdir"], lines, lambda: started[0].poll() is None)
+        if saved(usual["workdir"]):
+            break
     started[victim].send_signal(signal.SIGKILL)
     began = time.monotonic()
     _, errors = started[1 - victim].communicate(timeout=120)
@@ -91,7 +115,7 @@ def test_the_death_of_one_process_ends_the_other(usual, victim):
     assert time.monotonic() - began < 60 and started[1 - victim].returncode != 0
     if victim == 1:  # with the first process JAX's own service is gone too, which may end the others before they can say so
         assert started[0].returncode == 1 and "Another process of this run is gone" in errors and "Traceback" not in errors
-    assert any(p.name.isdigit() for p in (usual["workdir"] / "checkpoints").iterdir())
+    assert saved(usual["workdir"])
 
 
 def test_a_damaged_shard_in_one_process_ends_both(usual, dataset_folder, tmp_path):

@@ -71,7 +71,8 @@ def test_what_is_rewarded_grows(dataset_folder, begun, tmp_path, monkeypatch):
 
 def test_an_adapter_shares_its_model_with_the_reference(dataset_folder, begun, tmp_path):
     loops = []
-    made = sections(dataset_folder, tmp_path / "w", train={"task": "grpo", "init_from": str(begun)}, adapter={"adapter": "lora", "rank": 2}, group={"group_nll": 0.0})
+    how = {"adapter": {"adapter": "lora", "rank": 2}, "group": {"group_nll": 0.0}}
+    made = sections(dataset_folder, tmp_path / "w", train={"task": "grpo", "init_from": str(begun)}, **how)
     loops.append(grpo.assemble(made, None, set()))
     assert loops[0].fixed["weights"]
     loops[0].run()

@@ -74,17 +74,17 @@ def test_a_frozen_encoder_is_only_passed_forward():
 
 
 def test_the_meter_reports_the_work_of_its_run(monkeypatch):
-    """mfu times seconds is the work, on a device of one FLOP a second."""
-    monkeypatch.setattr(flops, "peak_flops", lambda: (1.0, "one"))
+    """mfu times seconds is the work, on four devices of one FLOP a second."""
+    monkeypatch.setattr(flops, "peak_flops", lambda devices: (float(devices), "one each"))
     made, trained = tiny.factory("llama"), chooser(AdapterConfig(freeze="mlp"))
     batch, log = tiny.training_batch(made, 4, 32), types.SimpleNamespace(scalars=lambda step, values: None)
-    meter = Meter(made, log, 0, TrainConfig(), trained, passes=2)
+    meter = Meter(made, log, 0, TrainConfig(), trained, passes=2, devices=4)
     values = {"loss": 1.0, "nll": 1.0, "correct": 0.5, "grad_norm": 1.0, "target_tokens": float(batch["weights"].sum())}
     meter.add(values, batch)
     meter.report(1, values, 1e-3, {})
     segments = batch["segment_ids"]
     counts = {"tokens": np.count_nonzero(segments), "encoder_tokens": 0, "target_tokens": values["target_tokens"], "examples": segments.max(1).sum()}
-    assert meter.last["mfu"] * meter.last["step_seconds"] == pytest.approx(count(made, trained, 2, counts))
+    assert 4 * meter.last["mfu"] * meter.last["step_seconds"] == pytest.approx(count(made, trained, 2, counts))
 
 
 @pytest.mark.parametrize("freeze, times", [("", 3.0), ("mlp|attention", 2.0)])

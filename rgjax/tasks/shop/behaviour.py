@@ -114,10 +114,10 @@ def assemble(sections: dict, stored: dict | None, explicit: set[str]) -> Loop:
         raise UserError(f"{what} mean nothing to --task=behaviour; leave them out.")
     if how.preference != "none":
         raise UserError(f"--preference={how.preference} tunes reasons and means nothing to --task=behaviour; leave it out.")
-    fused.check(sections["model"])
     if sections["model"].block == "pointwise" and sections["model"].post_norm:
         raise UserError("--block=pointwise normalises before each layer; leave --post_norm out.")
     mesh = mesh_lib.make(train.mesh)
+    fused.check(sections["model"], devices=mesh.size)
     share = mesh_lib.share(mesh)
     sections["input"] = inputs = streams.settled(inputs, share[1])
     sharding.check_batch(inputs.batch_size, mesh, sections["optimizer"].accumulate)
