@@ -56,6 +56,19 @@ def test_a_gpu_does_without_the_kernel_only_where_that_is_asked_for(monkeypatch,
         fused.check(config, devices=devices)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="tells what a CPU takes")
+def test_the_mesh_decides_and_not_the_machine(monkeypatch):
+    """A run on one device of eight attends as on a machine of one."""
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    config = dataclasses.replace(CONFIG, attention="auto")
+    found = {0: chosen(config)}
+    for size in (1, 2):
+        kinds = (jax.sharding.AxisType.Auto,) * 3
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((size, 1, 1), ("data", "fsdp", "tensor"), axis_types=kinds)):
+            found[size] = chosen(config)
+    assert found == {0: "plain", 1: "rows", 2: "plain"}
+
+
 ROWS = {
     "one each": np.repeat([[1], [1]], 128, 1),
     "packed": np.stack([np.repeat([1, 2, 3, 0], [40, 7, 60, 21]), np.repeat([1, 0], [100, 28])]),
