@@ -85,12 +85,13 @@ def result(done):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def refused(done, *words):
-    """A user's mistake: exit code 2, one sentence on stderr, nothing on stdout."""
+def refused(done, *words) -> str:
+    """A user's mistake: exit code 2, one sentence on stderr, which is returned, nothing on stdout."""
     told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 2 and len(told) == 1 and "Traceback" not in done.stderr, done.stderr
     assert done.stderr.splitlines()[-1] == told[0] and not done.stdout, done.stdout
     assert all(word in told[0] for word in words), told[0]
+    return told[0]
 
 
 def _launch(module: str, flags: list[str], env: dict[str, str], told: list[str]) -> None:

@@ -70,8 +70,7 @@ def _devices(env: Mapping[str, str]) -> list[int] | None:
         return None
     if tasks == "1" or len(seen) == 1 or own:
         return list(range(len(seen))) or None
-    numbers = gpus.shared([str(n) for n in range(len(seen))], int(tasks), int(local)) if tasks.isdigit() and int(local) < int(tasks) else []
-    return [int(n) for n in numbers] or [int(local)]
+    return (gpus.shared(range(len(seen)), int(tasks), int(local)) if tasks.isdigit() else []) or [int(local)]
 
 
 def _whole(env: Mapping[str, str], name: str) -> int:

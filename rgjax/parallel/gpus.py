@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def visible(env: Mapping[str, str]) -> list[str]:
@@ -15,7 +15,7 @@ def visible(env: Mapping[str, str]) -> list[str]:
     return [str(number) for number in range(len(list(pathlib.Path("/dev").glob("nvidia[0-9]*"))))]
 
 
-def shared(names: list[str], parts: int, part: int) -> list[str]:
+def shared(names: Sequence, parts: int, part: int) -> list:
     """The `part`-th of so many equal parts of neighbours; none where they do not divide."""
     each, left = divmod(len(names), parts)
-    return [] if left else names[part * each : (part + 1) * each]
+    return [] if left else list(names[part * each : (part + 1) * each])

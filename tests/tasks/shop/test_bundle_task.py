@@ -27,15 +27,11 @@ def _start(program, devices=1, **flags):
 
 
 def _run(program, devices=1, **flags):
-    done = _start(program, devices, **flags)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return launched.result(_start(program, devices, **flags))
 
 
 def _refused(program, **flags):
-    done = _start(program, **flags)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    return done.stderr.splitlines()[-1]
+    return launched.refused(_start(program, **flags))
 
 
 def _losses(folder):
